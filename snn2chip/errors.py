@@ -1,0 +1,100 @@
+"""The whole error tree.
+
+    Snn2ChipError                      exit 2    base of everything raised on purpose
+    ├── ProgramError (ValueError)      exit 2    an integer program breaks the contract; lists every breach
+    │   └── ScheduleError              exit 2    no legal machine-time schedule
+    ├── FileFormatError (ValueError)   exit 2    a file is damaged, truncated, hostile or of another version
+    ├── InputError (ValueError)        exit 2    samples, data names or arguments that do not fit
+    ├── TraceError (ValueError)        exit 2    a model cannot be recorded as a graph; lists every reason
+    ├── QuantizeError (ValueError)     exit 2    a float value has no legal integer form
+    ├── UnsupportedError               exit 2    legal, but this backend or target cannot do it
+    │     (NotImplementedError)
+    ├── MismatchError (AssertionError) exit 1    two backends differ
+    └── EnvironmentFault (RuntimeError) exit 3   the machine, not the user's file
+        ├── BackendUnavailable         exit 3    a backend's packages are missing (ImportError too)
+        └── BackendFailure             exit 3    a backend died, hung or raised while running
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class Snn2ChipError(Exception):
+    """Base of every error that snn2chip raises on purpose; `exit_code` is what the CLI returns."""
+
+    exit_code = 2
+
+
+class _Listed(Snn2ChipError):
+    """An error that reports all breaches of one kind together."""
+
+    headline = "invalid"
+
+    def __init__(self, breaches: str | Iterable[str]) -> None:
+        self.breaches: list[str] = [breaches] if isinstance(breaches, str) else list(breaches)
+        if len(self.breaches) == 1:
+            text = self.breaches[0]
+        else:
+            text = f"{len(self.breaches)} {self.headline}:\n" + "\n".join(f"  - {b}" for b in self.breaches)
+        super().__init__(text)
+
+
+class ProgramError(_Listed, ValueError):
+    """An integer program breaks the contract; `.breaches` lists all of them."""
+
+    headline = "problems in the program"
+
+
+class ScheduleError(ProgramError):
+    """A program has no legal machine-time schedule."""
+
+    headline = "scheduling problems"
+
+
+class FileFormatError(Snn2ChipError, ValueError):
+    """A file is damaged, truncated, hostile or written by another format version."""
+
+
+class InputError(_Listed, ValueError):
+    """Samples, data names or arguments do not fit; `.breaches` lists all of them."""
+
+    headline = "problems with the input"
+
+
+class TraceError(_Listed, ValueError):
+    """A PyTorch module cannot be recorded as a graph; `.breaches` lists every reason."""
+
+    headline = "reasons why the model cannot be traced"
+
+
+class QuantizeError(_Listed, ValueError):
+    """A float value has no legal integer form; `.breaches` lists all of them."""
+
+    headline = "values that cannot be quantized"
+
+
+class UnsupportedError(_Listed, NotImplementedError):
+    """Something legal that this backend or target cannot do; `.breaches` lists all of it."""
+
+    headline = "things this backend or target cannot do"
+
+
+class MismatchError(Snn2ChipError, AssertionError):
+    """Two backends (or a backend and a recorded trace) differ."""
+
+    exit_code = 1
+
+
+class EnvironmentFault(Snn2ChipError, RuntimeError):
+    """The machine cannot do what was asked: a package, a device, a disk or a child process."""
+
+    exit_code = 3
+
+
+class BackendUnavailable(EnvironmentFault, ImportError):
+    """A backend's packages are missing; the message says how to install them."""
+
+
+class BackendFailure(EnvironmentFault):
+    """A backend raised, died or hung while it ran; the message carries its own traceback."""
