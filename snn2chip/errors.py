@@ -1,18 +1,18 @@
 """The whole error tree.
 
-    Snn2ChipError                      exit 2    base of everything raised on purpose
-    ├── ProgramError (ValueError)      exit 2    an integer program breaks the contract; lists every breach
-    │   └── ScheduleError              exit 2    no legal machine-time schedule
-    ├── FileFormatError (ValueError)   exit 2    a file is damaged, truncated, hostile or of another version
-    ├── InputError (ValueError)        exit 2    samples, data names or arguments that do not fit
-    ├── TraceError (ValueError)        exit 2    a model cannot be recorded as a graph; lists every reason
-    ├── QuantizeError (ValueError)     exit 2    a float value has no legal integer form
-    ├── UnsupportedError               exit 2    legal, but this backend or target cannot do it
-    │     (NotImplementedError)
-    ├── MismatchError (AssertionError) exit 1    two backends differ
-    └── EnvironmentFault (RuntimeError) exit 3   the machine, not the user's file
-        ├── BackendUnavailable         exit 3    a backend's packages are missing (ImportError too)
-        └── BackendFailure             exit 3    a backend died, hung or raised while running
+Snn2ChipError                      exit 2    base of everything raised on purpose
+├── ProgramError (ValueError)      exit 2    an integer program breaks the contract; lists every breach
+│   └── ScheduleError              exit 2    no legal machine-time schedule
+├── FileFormatError (ValueError)   exit 2    a file is damaged, truncated, hostile or of another version
+├── InputError (ValueError)        exit 2    samples, data names or arguments that do not fit
+├── TraceError (ValueError)        exit 2    a model cannot be recorded as a graph; lists every reason
+├── QuantizeError (ValueError)     exit 2    a float value has no legal integer form
+├── UnsupportedError               exit 2    legal, but this backend or target cannot do it
+│     (NotImplementedError)
+├── MismatchError (AssertionError) exit 1    two backends differ
+└── EnvironmentFault (RuntimeError) exit 3   the machine, not the user's file
+    ├── BackendUnavailable         exit 3    a backend's packages are missing (ImportError too)
+    └── BackendFailure             exit 3    a backend died, hung or raised while running
 """
 
 from __future__ import annotations

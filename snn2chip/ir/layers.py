@@ -1,6 +1,7 @@
 """Float layers: what a traced network is made of before it becomes integers.
 
-A `Layer` is one float operation with a unique name, the user's own layer path and typed fields.
+A `Layer` is one float operation with a unique name, the user's own layer path and typed fields; the edges live in
+`LayerGraph`. Layers with weights are in `linear_layers.py`, neurons in `neuron_layer.py`.
 `FloatSoma` is the float twin of the integer `Soma`: every trainable neuron describes itself as one.
 
     step t:  m = leak[t]*v + gain[t]*I[t] + bias[t]     (I mixed by `window` first, if there is one)
@@ -12,15 +13,25 @@ A `Layer` is one float operation with a unique name, the user's own layer path a
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import attrs
 import torch
 from torch import Tensor
 
+Shape = tuple[int, ...]
+REDUCE = ("steps", "sum", "mean", "last")
+
 
 def _tensor(value: Any) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64) if not isinstance(value, Tensor) else value.detach()
+
+
+def optional_tensor(value: Any) -> Tensor | None:
+    """Return None or a detached tensor (float64 for plain numbers)."""
+    return None if value is None else _tensor(value)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -44,3 +55,194 @@ class FloatSoma:
     v_init_rule: str = attrs.field(default="round")  # "half-theta": floor(theta_int / 2), exact for QCFS
     window: Tensor | None = None
     method: str = ""
+
+
+def brief(value: Tensor) -> str:
+    """Return a short stable text of a tensor: all of it up to eight numbers, else shape and range."""
+    if value.numel() == 1:
+        return f"{value.item():.6g}"
+    if value.numel() <= 8:
+        rows = ", ".join(f"{v:.6g}" for v in value.flatten().tolist())
+        return f"[{rows}]" if value.dim() == 1 else f"{list(value.shape)}[{rows}]"
+    return f"{list(value.shape)} {value.min().item():.4g}..{value.max().item():.4g}"
+
+
+def per_channel(value: Tensor, like: Tensor, *, lead: int) -> Tensor:
+    """Return a scalar or `[C]` tensor ready to broadcast against `like` `[lead axes, C, ...]`."""
+    value = value.to(like)
+    return value.view(-1, *[1] * (like.dim() - lead - 1)) if value.dim() == 1 else value
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Layer:
+    """One float operation; `name` is unique in its graph, `path` and `source` say where the user wrote it.
+
+    `out_shape` returns the shape without steps and batch, and what does not fit. `apply` takes and returns
+    `[T or 1, B, *shape]`; one step stands for all of them where nothing changes in time.
+    """
+
+    kind: ClassVar[str] = "layer"
+    arity: ClassVar[int | None] = 1  # number of inputs; None: one or more
+
+    name: str
+    path: str = ""
+    source: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name and the user's own layer path, as error messages show them."""
+        return f"{self.name} ({self.path})" if self.path else self.name
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return the shape of the result, and what does not fit."""
+        return shapes[0], []
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the layer's value for the values of its inputs."""
+        return inputs[0]
+
+    def details(self) -> list[str]:
+        """Return the fields the stable text form shows."""
+        return []
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class InputLayer(Layer):
+    """What enters: raw values, turned into the network's input.
+
+        x = (raw*scale - mean) / std        or, once folded,        x = raw - offset
+
+    `mean`, `std` are None, scalars or `[C]`; `offset` is `[C]` integers in raw units. By default x = raw.
+    """
+
+    kind: ClassVar[str] = "input"
+    arity: ClassVar[int | None] = 0
+    shape: Shape
+    scale: float = 1.0
+    mean: Tensor | None = attrs.field(default=None, converter=optional_tensor)
+    std: Tensor | None = attrs.field(default=None, converter=optional_tensor)
+    offset: Tensor | None = attrs.field(default=None, converter=optional_tensor)
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return the declared shape."""
+        channels = self.shape[0] if self.shape else 1
+        fields = {"mean": self.mean, "std": self.std, "offset": self.offset}
+        bad = [
+            f"{key} has shape {list(v.shape)}, expected a number or [{channels}]"
+            for key, v in fields.items()
+            if v is not None and tuple(v.shape) not in ((), (1,), (channels,))
+        ]
+        if self.std is not None and not bool((self.std > 0).all()):
+            bad.append("std must be positive")
+        if self.offset is not None and (self.normalises or bool((self.offset != self.offset.round()).any())):
+            bad.append("offset is integer and replaces scale, mean and std")
+        return self.shape, bad
+
+    @property
+    def normalises(self) -> bool:
+        """Whether scale, mean or std still change the raw values."""
+        return self.scale != 1.0 or self.mean is not None or self.std is not None
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return x of the raw values `[T or 1, B, *shape]`."""
+        x = inputs[0] if self.scale == 1.0 else inputs[0] * self.scale
+        for shift in (self.offset, self.mean):
+            if shift is not None:
+                x = x - per_channel(shift, x, lead=2)
+        return x if self.std is None else x / per_channel(self.std, x, lead=2)
+
+    def details(self) -> list[str]:
+        """Return the normalisation."""
+        shown = [("mean", self.mean), ("std", self.std), ("offset", self.offset)]
+        scale = [] if self.scale == 1.0 else [f"scale={self.scale:.6g}"]
+        return scale + [f"{key}={brief(v)}" for key, v in shown if v is not None]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class OutputLayer(Layer):
+    """What the model returns: all steps `[T,B,*shape]`, or `[B,*shape]` their sum, mean or the last one.
+
+    `shape`, if given, only renames the features of the source (a flatten at the very end).
+    """
+
+    kind: ClassVar[str] = "output"
+    reduce: str = "mean"
+    shape: Shape | None = None
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return the shape the user reads."""
+        bad = [] if self.reduce in REDUCE else [f"reduce={self.reduce!r} is none of {', '.join(REDUCE)}"]
+        if self.shape is not None and math.prod(self.shape) != math.prod(shapes[0]):
+            bad.append(f"{list(shapes[0])} cannot be read as {list(self.shape)}")
+        return (shapes[0] if self.shape is None else self.shape), bad
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return what the model returned; the source must come with all its steps."""
+        x = inputs[0] if self.shape is None else inputs[0].reshape(*inputs[0].shape[:2], *self.shape)
+        if self.reduce == "steps":
+            return x
+        return x[-1] if self.reduce == "last" else x.sum(0) if self.reduce == "sum" else x.mean(0)
+
+    def details(self) -> list[str]:
+        """Return how the steps are read."""
+        return [f"reduce={self.reduce}"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class AddLayer(Layer):
+    """Sum of two or more values of one shape: a residual connection."""
+
+    kind: ClassVar[str] = "add"
+    arity: ClassVar[int | None] = None
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return the common shape."""
+        shown = ", ".join(str(list(s)) for s in shapes)
+        return shapes[0], [f"adds values of shapes {shown}"] if len(set(shapes)) > 1 else []
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the sum in the order of the inputs."""
+        total = inputs[0]
+        for x in inputs[1:]:
+            total = total + x
+        return total
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class FlattenLayer(Layer):
+    """All features in one axis, the last one fastest: `[C,H,W] -> [C*H*W]`."""
+
+    kind: ClassVar[str] = "flatten"
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return the number of features."""
+        return (math.prod(shapes[0]),), []
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return `[T,B,N]`."""
+        return inputs[0].flatten(2)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class IdentityLayer(Layer):
+    """A layer that returns its input."""
+
+    kind: ClassVar[str] = "identity"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DropoutLayer(IdentityLayer):
+    """Dropout as it is at inference: nothing happens."""
+
+    kind: ClassVar[str] = "dropout"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ReluLayer(Layer):
+    """max(x, 0): not a spiking neuron, to be converted before it becomes integers."""
+
+    kind: ClassVar[str] = "relu"
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return max(x, 0)."""
+        return inputs[0].clamp(min=0)

@@ -1,0 +1,7 @@
+"""The model zoo: small spiking nets by name."""
+
+from __future__ import annotations
+
+from snn2chip_models.registry import MODELS, build
+
+__all__ = ["MODELS", "build"]

@@ -1,0 +1,53 @@
+"""Weight kinds by name: the linear and convolution layers of the zoo models.
+
+float | binary | ternary | int2 .. int8
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from snn2chip.errors import InputError
+from snn2chip.nn.binary import BinaryConv2d, BinaryLinear, TernaryConv2d, TernaryLinear
+from snn2chip.nn.intweight import IntConv2d, IntLinear
+
+WEIGHT_KINDS = ("float", "binary", "ternary", *(f"int{bits}" for bits in range(2, 9)))
+
+
+def check_kind(kind: str, *, owner: str) -> str:
+    """Return `kind`; raise InputError that lists the kinds when it is none of them."""
+    if kind not in WEIGHT_KINDS:
+        raise InputError(f"{owner}: weights={kind!r} is unknown; known: {', '.join(WEIGHT_KINDS)}")
+    return kind
+
+
+def edge_kind(kind: str) -> str:
+    """Return the kind of the first and last layer: 8 bits among integer weights, else float."""
+    return "int8" if kind.startswith("int") else "float"
+
+
+def conv2d(kind: str, *, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution without bias, padded to keep the size at stride 1: `[N,inputs,H,W] -> [N,outputs,..]`."""
+    shape: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "bias": False}
+    check_kind(kind, owner="conv2d")
+    if kind == "float":
+        return nn.Conv2d(inputs, outputs, kernel, **shape)
+    if kind == "binary":
+        return BinaryConv2d(inputs, outputs, kernel, **shape)
+    if kind == "ternary":
+        return TernaryConv2d(inputs, outputs, kernel, **shape)
+    return IntConv2d(inputs, outputs, kernel, bits=int(kind[3:]), **shape)
+
+
+def linear(kind: str, *, inputs: int, outputs: int, bias: bool = False) -> nn.Linear:
+    """Return a linear layer `[N,inputs] -> [N,outputs]` of this weight kind."""
+    check_kind(kind, owner="linear")
+    if kind == "float":
+        return nn.Linear(inputs, outputs, bias=bias)
+    if kind == "binary":
+        return BinaryLinear(inputs, outputs, bias=bias)
+    if kind == "ternary":
+        return TernaryLinear(inputs, outputs, bias=bias)
+    return IntLinear(inputs, outputs, bias=bias, bits=int(kind[3:]))

@@ -1,0 +1,64 @@
+"""snn2chip: compile trained PyTorch spiking networks to bit-accurate integer programs.
+
+Public names are loaded on first use, so `import snn2chip` stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snn2chip.api import load, run
+    from snn2chip.checks.compare import CheckResult, Divergence, check
+    from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
+    from snn2chip.ir.program import Program
+    from snn2chip.ir.soma import Soma
+    from snn2chip.streaming import session
+    from snn2chip.trace import Trace
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "load": "api",
+    "run": "api",
+    "check": "checks.compare",
+    "CheckResult": "checks.compare",
+    "Divergence": "checks.compare",
+    "session": "streaming",
+    "Trace": "trace",
+    "Program": "ir.program",
+    "Soma": "ir.soma",
+    **{name: "ir.nodes" for name in ("Input", "Host", "HostOp", "Synapse", "Product", "Output")},
+}
+
+__all__ = [
+    "CheckResult",
+    "Divergence",
+    "Host",
+    "HostOp",
+    "Input",
+    "Output",
+    "Product",
+    "Program",
+    "Soma",
+    "Synapse",
+    "Trace",
+    "check",
+    "load",
+    "run",
+    "session",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use; later uses are ordinary attributes."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'snn2chip' has no attribute {name!r}")
+    value = getattr(import_module(f"snn2chip.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

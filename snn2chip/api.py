@@ -1,0 +1,117 @@
+"""The story in five lines: load, run, check. The command line is a thin layer over these functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from snn2chip.errors import BackendUnavailable, InputError, UnsupportedError
+from snn2chip.ir.host import encode
+from snn2chip.ir.program import Program
+from snn2chip.ir.types import IntArray
+from snn2chip.registry import Backend, get_backend
+from snn2chip.trace import Trace, join_traces
+
+Progress = Callable[[int, int], None]
+
+
+def load(path: str | os.PathLike[str]) -> Program:
+    """Read a compiled program from a `.s2c` file; everything in it is validated.
+
+    Raises FileFormatError for anything that is not a sound file.
+    """
+    from snn2chip.ir.files import read
+
+    return read(path)[0]
+
+
+def run(
+    program: Program,
+    inputs: Any,
+    *,
+    backend: str | Backend = "torch",
+    device: str | None = None,
+    record: str = "all",
+    time_axis: bool = False,
+    block: int | None = None,
+    progress: Progress | None = None,
+) -> Trace:
+    """Run raw samples through `program` on one backend and return its Trace.
+
+    `inputs`: `[B, ...]`, or `[T, B, ...]` with `time_axis=True`; a mapping by name when the program has
+    several inputs. `record="outputs"` keeps outputs and counts only, so memory does not grow with B.
+    `block` samples are run at a time; `progress(done, total)` is called after each block.
+    Raises InputError, BackendUnavailable, UnsupportedError, BackendFailure.
+    """
+    if record not in ("all", "outputs"):
+        raise InputError(f"record must be 'all' or 'outputs', got {record!r}")
+    engine = ready_backend(backend, program, device=device)
+    samples, total = _by_name(program, inputs, time_axis)
+    size = block or engine.block(program)
+    parts: list[Trace] = []
+    for start, coded in _blocks(program, samples, total, size, time_axis):
+        parts.append(engine.run(program, coded, record=record))
+        if progress is not None:
+            progress(min(start + size, total), total)
+    return parts[0] if len(parts) == 1 else join_traces(parts)
+
+
+def ready_backend(backend: str | Backend, program: Program, *, device: str | None = None) -> Backend:
+    """The backend, or a clear error why it cannot run this program here."""
+    if isinstance(backend, str):
+        options = {} if device is None or (device == "cpu" and backend != "torch") else {"device": device}
+        backend = get_backend(backend, **options)
+    reason = backend.missing()
+    if reason is not None:
+        raise BackendUnavailable(f"backend {backend.name!r} is not available: {reason}")
+    limits = backend.limits(program)
+    if limits:
+        raise UnsupportedError([f"backend {backend.name!r}: {text}" for text in limits])
+    return backend
+
+
+def coded_inputs(program: Program, inputs: Any, *, time_axis: bool = False) -> dict[str, IntArray]:
+    """Payloads `[T, B, ...]` that raw `inputs` become, by input name."""
+    samples, total = _by_name(program, inputs, time_axis)
+    return next(_blocks(program, samples, total, total, time_axis))[1]
+
+
+def _by_name(program: Program, inputs: Any, time_axis: bool) -> tuple[dict[str, Any], int]:
+    names = [node.name for node in program.inputs]
+    given = dict(inputs) if isinstance(inputs, Mapping) else {names[0]: inputs}
+    if set(given) != set(names):
+        raise InputError(f"the program takes inputs {', '.join(names)}; got {', '.join(map(str, given))}")
+    arrays = {name: np.asarray(_numpy(given[name])) for name in names}
+    axis = {n.name: 1 if time_axis or n.coding == "steps" else 0 for n in program.inputs}
+    short = [name for name in names if arrays[name].ndim <= axis[name]]
+    if short:
+        raise InputError(
+            f"input {short[0]!r}: expected samples on the first axis, got {arrays[short[0]].shape}"
+        )
+    sizes = {name: arrays[name].shape[axis[name]] for name in names}
+    if len(set(sizes.values())) != 1:
+        raise InputError(f"inputs have different numbers of samples: {sizes}")
+    total = sizes[names[0]]
+    if total == 0:
+        raise InputError("no samples given")
+    return arrays, total
+
+
+def _numpy(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
+def _blocks(
+    program: Program, samples: Mapping[str, Any], total: int, size: int, time_axis: bool
+) -> Iterator[tuple[int, dict[str, IntArray]]]:
+    for start in range(0, total, size):
+        part = slice(start, min(start + size, total))
+        coded = {}
+        for node in program.inputs:
+            x = samples[node.name]
+            x = x[:, part] if time_axis or node.coding == "steps" else x[part]
+            coded[node.name] = encode(node, x, program.steps, time_axis=time_axis)
+        yield start, coded

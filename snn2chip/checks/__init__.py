@@ -1,0 +1,1 @@
+"""Proofs: backend equality with the first divergence, golden vectors, outside traces."""

@@ -1,0 +1,219 @@
+"""The `.s2c` file: safetensors arrays behind a JSON header with a format version.
+
+Nothing in it can execute code. Writing goes to a temporary file beside the target that is renamed at
+the end; reading checks sizes against the header before any array is touched and validates the program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from scipy import sparse
+
+from snn2chip.errors import FileFormatError, ProgramError
+from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
+from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
+from snn2chip.ir.types import smallest_int
+
+FORMAT = "s2c"
+VERSION = 1
+NODE_CLASSES: dict[str, type] = {c.__name__: c for c in (Input, Host, Synapse, Soma, Product, Output)}
+Arrays = dict[str, Any]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` only if the block succeeds."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _compact(array: Any) -> Any:
+    lo, hi = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    return np.ascontiguousarray(array.astype(smallest_int(lo, hi)))
+
+
+def _pack(value: Any, key: str, arrays: Arrays) -> Any:
+    if isinstance(value, np.ndarray) and value.size == 1 and value.ndim == 0:
+        return int(value)
+    if isinstance(value, np.ndarray):
+        arrays[key] = _compact(value)
+        return {"array": key}
+    if sparse.issparse(value):
+        for part in ("data", "indices", "indptr"):
+            arrays[f"{key}.{part}"] = _compact(np.asarray(getattr(value, part)))
+        return {"csr": key, "shape": list(map(int, value.shape))}
+    if isinstance(value, HostOp):
+        return {
+            f.name: _pack(getattr(value, f.name), f"{key}.{f.name}", arrays) for f in attrs.fields(HostOp)
+        }
+    if isinstance(value, tuple):
+        return [_pack(v, f"{key}.{i}", arrays) for i, v in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def to_header(program: Program) -> tuple[dict[str, Any], Arrays]:
+    """The JSON-able header and the arrays of a program."""
+    arrays: Arrays = {}
+    nodes = []
+    for node in program.nodes:
+        fields = attrs.fields(type(node))
+        packed = {f.name: _pack(getattr(node, f.name), f"{node.name}/{f.name}", arrays) for f in fields}
+        nodes.append({"node": type(node).__name__, **packed})
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "steps": program.steps,
+        "target": program.target,
+        "nodes": nodes,
+        "edges": [list(map(str, e[:2])) + [int(e.delay)] for e in program.edges],
+        "records": [dict(r) for r in program.records],
+        "meta": dict(program.meta),
+    }
+    return header, arrays
+
+
+def digest(program: Program) -> str:
+    """SHA-256 over the header without notes and records, and every array."""
+    header, arrays = to_header(program)
+    for key in ("records", "meta", "version"):
+        header.pop(key)
+    h = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(arrays):
+        h.update(f"{name}:{arrays[name].dtype}:{arrays[name].shape}".encode())
+        h.update(arrays[name].tobytes())
+    return h.hexdigest()
+
+
+def write(path: str | os.PathLike[str], program: Program, *, golden: Mapping[str, Any] | None = None) -> None:
+    """Write `program` (and golden arrays, named `golden/...`) as one `.s2c` file."""
+    from safetensors.numpy import save_file
+
+    header, arrays = to_header(program)
+    if golden:
+        header["golden"] = golden["header"]
+        arrays.update({f"golden/{k}": v for k, v in golden["arrays"].items()})
+    try:
+        text = json.dumps(header, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(f"{path}: meta and records must be plain JSON values: {error}") from error
+    arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+    arrays.setdefault("s2c", np.zeros(1, np.int8))  # safetensors wants at least one array
+    with replacing(path) as part:
+        save_file(arrays, str(part), metadata={"snn2chip": text})
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
+    """Read and validate a `.s2c` file: the program and `{"header", "arrays"}` of its golden vectors.
+
+    Raises FileFormatError for anything that is not a sound file of this format version.
+    """
+    header, arrays = _read_raw(path)
+    try:
+        program = _program(header, arrays)
+    except ProgramError as error:
+        raise FileFormatError(f"{path}: the program in this file is not valid: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError) as error:
+        raise FileFormatError(
+            f"{path}: damaged header or arrays ({type(error).__name__}: {error})"
+        ) from error
+    golden: dict[str, Any] = {}
+    if header.get("golden") is not None:
+        own = {k[len("golden/") :]: v for k, v in arrays.items() if k.startswith("golden/")}
+        golden = {"header": header["golden"], "arrays": own}
+    return program, golden
+
+
+def _read_raw(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileFormatError(f"{path}: no such file")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            if "snn2chip" not in metadata:
+                raise FileFormatError(f"{path}: a safetensors file, but not written by snn2chip save")
+            header = json.loads(metadata["snn2chip"])
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise FileFormatError(
+                    f"{path}: not an .s2c program (a model checkpoint? use `snn2chip compile`)"
+                )
+            if header.get("version") != VERSION:
+                raise FileFormatError(
+                    f"{path}: format version {header.get('version')!r}; this snn2chip reads version {VERSION}"
+                )
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileFormatError:
+        raise
+    except (SafetensorError, OSError, ValueError, RecursionError, TypeError, MemoryError) as error:
+        raise FileFormatError(f"{path}: damaged, truncated or not an .s2c file ({error})") from error
+    bad = [name for name, array in arrays.items() if array.dtype.kind not in "iu"]
+    if bad:
+        raise FileFormatError(f"{path}: arrays must be integers, but {', '.join(bad)} are not")
+    return header, arrays
+
+
+def _unpack(value: Any, arrays: Arrays) -> Any:
+    if isinstance(value, dict) and set(value) == {"array"}:
+        return arrays[value["array"]]
+    if isinstance(value, dict) and set(value) == {"csr", "shape"}:
+        return _csr(value, arrays)
+    if isinstance(value, dict) and "kind" in value:
+        return HostOp(**{k: _unpack(v, arrays) for k, v in value.items()})
+    return [_unpack(v, arrays) for v in value] if isinstance(value, list) else value
+
+
+def _csr(value: dict[str, Any], arrays: Arrays) -> Any:
+    data, indices, indptr = (arrays[f"{value['csr']}.{part}"] for part in ("data", "indices", "indptr"))
+    rows, cols = (int(n) for n in value["shape"])
+    sound = (
+        len(indptr) == rows + 1
+        and indptr[0] == 0
+        and int(indptr[-1]) == len(indices) == len(data)
+        and (np.diff(indptr.astype(np.int64)) >= 0).all()
+        and (len(indices) == 0 or (indices.min() >= 0 and indices.max() < cols))
+    )
+    if not sound:
+        raise ValueError(f"sparse weight {value['csr']!r} is inconsistent")
+    return sparse.csr_matrix((data.astype(np.int64), indices.astype(np.int64), indptr), shape=(rows, cols))
+
+
+def _program(header: Mapping[str, Any], arrays: Arrays) -> Program:
+    nodes = []
+    for entry in header["nodes"]:
+        entry = dict(entry)
+        cls = NODE_CLASSES[entry.pop("node")]
+        unknown = set(entry) - {f.name for f in attrs.fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown fields {sorted(unknown)}")
+        nodes.append(cls(**{k: _unpack(v, arrays) for k, v in entry.items()}))
+    return Program(
+        nodes=nodes,
+        edges=[tuple(edge) for edge in header["edges"]],
+        steps=header["steps"],
+        target=str(header["target"]),
+        records=header["records"],
+        meta=header["meta"],
+    )

@@ -1,0 +1,92 @@
+"""The float interpreter: one soma over its steps, and what a run of a graph returns.
+
+    m(t) = leak[t]*v(t-1) + gain[t]*I(t) + bias[t],   I(t) = sum_j window[t,j]*I(j) with a window
+    payload(t) = s(m(t))*unit,   v(t) = reset of m(t)
+
+Used for fidelity: the same equations as the integer soma, without any rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import torch
+from torch import Tensor
+
+from snn2chip.errors import UnsupportedError
+from snn2chip.ir.layers import FloatSoma
+
+FIRES = ("levels", "excess", "relay", "none")
+RESETS = ("subtract", "clamp", "zero", "drop")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class SomaRun:
+    """Payload values and the potentials before firing and after the reset, each `[T,B,*shape]`."""
+
+    payload: Tensor
+    before: Tensor
+    after: Tensor
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class FloatRun:
+    """Result of a graph: its output, and if asked for, every layer's value `[T,B,*shape]`.
+
+    `before` and `after` hold the potentials of the neurons by layer name: before firing, after the reset.
+    """
+
+    output: Tensor
+    values: Mapping[str, Tensor]
+    before: Mapping[str, Tensor]
+    after: Mapping[str, Tensor]
+
+
+def step_value(value: Tensor, step: int, *, like: Tensor) -> Tensor:
+    """Return a scalar, `[C]` or `[T or 1, C or 1]` soma field at one step, broadcast against `[B, C, ...]`."""
+    value = value.to(like)
+    if value.dim() == 2:
+        value = value[step if value.shape[0] > 1 else 0]
+    return value.view(-1, *[1] * (like.dim() - 2)) if value.dim() == 1 else value
+
+
+def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
+    """Run a soma over its currents `[T or 1, B, *shape]` (potential units), starting at v_init.
+
+    Raises UnsupportedError for an emission or reset rule the float interpreter does not know.
+    """
+    if soma.fire not in FIRES or soma.reset not in RESETS:
+        raise UnsupportedError(
+            f"soma {soma.method}: the float interpreter knows fire {', '.join(FIRES)} and reset "
+            f"{', '.join(RESETS)}, got fire={soma.fire}, reset={soma.reset}"
+        )
+    current = current.expand(soma.steps, *current.shape[1:])
+    if soma.window is not None:
+        mixed = soma.window.to(current) @ current.flatten(1)
+        current = mixed.view(current.shape)
+    v = step_value(soma.v_init, 0, like=current[0]).expand(current.shape[1:])
+    payload, before, after = [], [], []
+    for t in range(soma.steps):
+        leak, gain, bias, theta, unit = (
+            step_value(field, t, like=v) for field in (soma.leak, soma.gain, soma.bias, soma.theta, soma.unit)
+        )
+        m = leak * v + gain * current[t] + bias
+        if soma.fire == "levels":
+            s = torch.floor(m / theta).clamp(0, soma.levels)
+        elif soma.fire == "excess":
+            s = (m - theta).clamp(min=0)
+        else:
+            s = m if soma.fire == "relay" else torch.zeros_like(m)
+        if soma.reset == "subtract":
+            v = m - s * theta
+        elif soma.reset == "clamp":
+            v = torch.minimum(m, theta)
+        elif soma.reset == "zero":
+            v = torch.where(s > 0, torch.zeros_like(m), m)
+        else:
+            v = torch.zeros_like(m)
+        payload.append(s * unit)
+        before.append(m)
+        after.append(v)
+    return SomaRun(payload=torch.stack(payload), before=torch.stack(before), after=torch.stack(after))

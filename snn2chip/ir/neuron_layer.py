@@ -1,0 +1,49 @@
+"""The neuron layer of a float graph: a soma with a name and the user's layer path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import attrs
+from torch import Tensor
+
+from snn2chip.ir.float_run import run_soma
+from snn2chip.ir.layers import FloatSoma, Layer, Shape, brief
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class NeuronLayer(Layer):
+    """A neuron population; `soma` holds its dynamics, the value is the payload `s*unit`."""
+
+    kind: ClassVar[str] = "neuron"
+    soma: FloatSoma
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return the shape of the current; tensor fields must be scalar, `[C]` or `[T, C or 1]`."""
+        channels, steps = (shapes[0][0] if shapes[0] else 1), self.soma.steps
+        fine: set[tuple[int, ...]] = {(), (1,), (channels,)}
+        fine |= {(t, c) for t in (1, steps) for c in (1, channels)}
+        bad = [
+            f"{key} has shape {list(value.shape)}, expected a number, [{channels}] or [{steps}, {channels} or 1]"
+            for key in ("theta", "unit", "leak", "gain", "bias", "v_init")
+            if tuple((value := getattr(self.soma, key)).shape) not in fine
+        ]
+        window = self.soma.window
+        if window is not None and tuple(window.shape) != (steps, steps):
+            bad.append(f"window has shape {list(window.shape)}, expected [{steps}, {steps}]")
+        return shapes[0], bad
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the payload values of all steps."""
+        return run_soma(self.soma, inputs[0]).payload
+
+    def details(self) -> list[str]:
+        """Return the soma's fields that are not at their defaults."""
+        s = self.soma
+        head = [f"fire={s.fire}", f"reset={s.reset}"] + ([f"levels={s.levels}"] if s.fire == "levels" else [])
+        shown = [("theta", s.theta, None), ("unit", s.unit, None), ("leak", s.leak, 1.0), ("gain", s.gain, 1.0)]
+        shown += [("bias", s.bias, 0.0), ("v_init", s.v_init, 0.0)]
+        text = [f"{k}={brief(v)}" for k, v, d in shown if d is None or bool((v != d).any())]
+        window = [] if s.window is None else [f"window={brief(s.window)}"]
+        return ([s.method] if s.method else []) + head + text + window

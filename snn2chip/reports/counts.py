@@ -1,0 +1,125 @@
+"""Counts of one run, on the integer program: spikes, synaptic events, neuron updates.
+
+    spikes                   payloads other than 0, whatever their value
+    payload_sum              sum of |payload|
+    synaptic_events          one per (spike, stored synapse it reaches): a graded spike is one event
+    payload_weighted_events  the same times |payload|
+    neuron_updates           every neuron at every logical step of every sample
+
+Dense weights are stored with their zeros, sparse ones without; taps on padding do not exist; a spike
+whose delayed arrival falls after the sample's last step reaches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import numpy as np
+
+from snn2chip.ir.geometry import fan_out
+from snn2chip.ir.nodes import Host, Input, Product, Synapse
+from snn2chip.ir.program import Program
+from snn2chip.ir.types import IntArray
+
+Reduce = Callable[[str, int], tuple[IntArray, IntArray]]
+"""`reduce(source, steps)`: per neuron, over the first `steps` steps and all samples: payloads != 0, sum |payload|."""
+
+SOURCE_FIELDS = ("neurons", "spikes", "payload_sum", "neuron_updates", "saturations")
+SYNAPSE_FIELDS = ("synaptic_events", "payload_weighted_events", "dense_events")
+
+
+@attrs.frozen(kw_only=True)
+class Counts:
+    """Counts summed over `samples` samples, per node; add two to join blocks."""
+
+    samples: int
+    steps: int
+    sources: Mapping[str, Mapping[str, int]]
+    synapses: Mapping[str, Mapping[str, int]]
+    products: Mapping[str, int]
+    on_host: tuple[str, ...] = ()
+
+    def __add__(self, other: Counts) -> Counts:
+        def merge(
+            a: Mapping[str, Mapping[str, int]], b: Mapping[str, Mapping[str, int]]
+        ) -> dict[str, dict[str, int]]:
+            return {
+                n: {k: v if k == "neurons" else v + b[n][k] for k, v in row.items()} for n, row in a.items()
+            }
+
+        return attrs.evolve(
+            self,
+            samples=self.samples + other.samples,
+            sources=merge(self.sources, other.sources),
+            synapses=merge(self.synapses, other.synapses),
+            products={n: v + other.products[n] for n, v in self.products.items()},
+        )
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Sums over the chip: somas' spikes and updates, all synapses' events (inputs' spikes are apart)."""
+        somas = [row for name, row in self.sources.items() if name not in self.on_host]
+        return {
+            "spikes": sum(row["spikes"] for row in somas),
+            "input_spikes": sum(self.sources[name]["spikes"] for name in self.on_host),
+            "payload_sum": sum(row["payload_sum"] for row in somas),
+            "synaptic_events": sum(row["synaptic_events"] for row in self.synapses.values()),
+            "payload_weighted_events": sum(row["payload_weighted_events"] for row in self.synapses.values()),
+            "neuron_updates": sum(row["neuron_updates"] for row in somas),
+            "products": sum(self.products.values()),
+            "saturations": sum(row["saturations"] for row in somas),
+        }
+
+
+def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mapping[str, int]) -> Counts:
+    """Count one block of `samples` samples from per-neuron sums that the backend provides."""
+    fan = fan_outs(program)
+    sources: dict[str, dict[str, int]] = {}
+    on_host = tuple(n.name for n in program.nodes if isinstance(n, (Input, Host)))
+    for node in (*program.inputs, *program.somas):
+        nonzero, magnitude = reduce(node.name, program.steps)
+        size = int(np.prod(node.shape))
+        sources[node.name] = {
+            "neurons": size,
+            "spikes": int(nonzero.sum()),
+            "payload_sum": int(magnitude.sum()),
+            "neuron_updates": 0 if node.name in on_host else program.steps * samples * size,
+            "saturations": int(saturations.get(node.name, 0)),
+        }
+    synapses = {}
+    for synapse in program.synapses:
+        (edge,) = program.into[synapse.name]
+        live = max(program.steps - edge.delay, 0)
+        nonzero, magnitude = reduce(edge.src, live)
+        synapses[synapse.name] = {
+            "synaptic_events": int((nonzero * fan[synapse.name]).sum()),
+            "payload_weighted_events": int((magnitude * fan[synapse.name]).sum()),
+            "dense_events": int(fan[synapse.name].sum()) * live * samples,
+        }
+    products = {
+        n.name: program.steps * samples * int(np.prod(program.shapes[n.name]))
+        for n in program.nodes
+        if isinstance(n, Product)
+    }
+    return Counts(
+        samples=samples,
+        steps=program.steps,
+        sources=sources,
+        synapses=synapses,
+        products=products,
+        on_host=on_host,
+    )
+
+
+def fan_outs(program: Program) -> dict[str, IntArray]:
+    """Stored synapses per source neuron, for every synapse (kept with the program)."""
+    cache: dict[str, IntArray] | None = program.__dict__.get("_fan_outs")
+    if cache is None:
+        cache = {
+            n.name: fan_out(n, program.shapes[program.into[n.name][0].src])
+            for n in program.nodes
+            if isinstance(n, Synapse)
+        }
+        program.__dict__["_fan_outs"] = cache
+    return cache
