@@ -29,7 +29,7 @@ _PUBLIC = {
     "Trace": "trace",
     "Program": "ir.program",
     "Soma": "ir.soma",
-    **{name: "ir.nodes" for name in ("Input", "Host", "HostOp", "Synapse", "Product", "Output")},
+    **dict.fromkeys(("Input", "Host", "HostOp", "Synapse", "Product", "Output"), "ir.nodes"),
 }
 
 __all__ = [

@@ -88,9 +88,7 @@ def _by_name(program: Program, inputs: Any, time_axis: bool) -> tuple[dict[str, 
     axis = {n.name: 1 if time_axis or n.coding == "steps" else 0 for n in program.inputs}
     short = [name for name in names if arrays[name].ndim <= axis[name]]
     if short:
-        raise InputError(
-            f"input {short[0]!r}: expected samples on the first axis, got {arrays[short[0]].shape}"
-        )
+        raise InputError(f"input {short[0]!r}: expected samples on the first axis, got {arrays[short[0]].shape}")
     sizes = {name: arrays[name].shape[axis[name]] for name in names}
     if len(set(sizes.values())) != 1:
         raise InputError(f"inputs have different numbers of samples: {sizes}")

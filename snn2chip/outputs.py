@@ -11,9 +11,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 
 
-def read_outputs(
-    program: Program, payloads: Mapping[str, Any], potentials: Mapping[str, Any]
-) -> dict[str, IntArray]:
+def read_outputs(program: Program, payloads: Mapping[str, Any], potentials: Mapping[str, Any]) -> dict[str, IntArray]:
     """Every Output as int64 `[B, size]` from payloads and potentials `[T, B, ...]`.
 
     potential: after the last step; count: steps with a payload other than 0; payload: sum over steps.

@@ -73,4 +73,4 @@ def get_backend(name: str, **options: Any) -> Backend:
         backend = cls(**options)
     except TypeError as error:
         raise InputError(f"backend {name!r} does not take {', '.join(options)}: {error}") from error
-    return backend  # type: ignore[no-any-return]
+    return backend

@@ -91,8 +91,7 @@ def schedule(program: Program, *, stretch: bool = True) -> Schedule:
             raise ScheduleError(_tight(program, hops))
     skew_in, skew_out = skews
     buffers = {
-        (hop.src, hop.via, hop.dst): skew_in[hop.dst] - skew_out[hop.src] - 1 + factor * hop.delay
-        for hop in hops
+        (hop.src, hop.via, hop.dst): skew_in[hop.dst] - skew_out[hop.src] - 1 + factor * hop.delay for hop in hops
     }
     last = max((skew_out[s.name] for s in program.somas), default=0)
     return Schedule(
@@ -108,8 +107,7 @@ def schedule(program: Program, *, stretch: bool = True) -> Schedule:
 def _skews(program: Program, hops: list[Link], factor: int) -> tuple[dict[str, int], dict[str, int]] | None:
     """Longest paths by relaxation; None if a loop is tighter than `factor` allows."""
     extra = {
-        n.name: factor * program.steps if isinstance(n, Soma) and n.window is not None else 0
-        for n in program.nodes
+        n.name: factor * program.steps if isinstance(n, Soma) and n.window is not None else 0 for n in program.nodes
     }
     skew_in = {n.name: 0 for n in program.nodes if isinstance(n, PAYLOAD_SOURCES)}
     for _ in range(len(skew_in) + 1):

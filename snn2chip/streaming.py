@@ -58,9 +58,7 @@ class Session:
         self.program, self.batch, self.kernel = program, batch, kernel
         self._nodes: list[Node] = [n for n in program.order if isinstance(n, (Synapse, Product, Soma))]
         self._lag = self._lags()
-        self._keep = (
-            max(self._lag.values()) + max((e.delay for e in program.edges), default=0) + program.steps + 1
-        )
+        self._keep = max(self._lag.values()) + max((e.delay for e in program.edges), default=0) + program.steps + 1
         self.reset()
 
     def reset(self) -> None:
@@ -91,18 +89,14 @@ class Session:
         for node in self.program.inputs:
             frame = np.asarray(given[node.name])
             if frame.shape[:1] != (self.batch,):
-                raise InputError(
-                    f"{node.name}: expected a batch of {self.batch} frames, got shape {frame.shape}"
-                )
+                raise InputError(f"{node.name}: expected a batch of {self.batch} frames, got shape {frame.shape}")
             frames[node.name] = self._coded(node, frame, t)
         return self._advance(frames)
 
     def _coded(self, node: Any, frame: Any, t: int) -> IntArray:
         if node.coding.startswith("rate"):
             return encode(node, frame, self.program.steps)[t]
-        plain = (
-            attrs.evolve(node, coding="repeat") if isinstance(node, Input) or node.coding == "steps" else node
-        )
+        plain = attrs.evolve(node, coding="repeat") if isinstance(node, Input) or node.coding == "steps" else node
         return encode(plain, frame, 1)[0]
 
     def flush(self) -> list[StepResult]:
@@ -179,9 +173,7 @@ class Session:
             values.pop(oldest, None)
 
 
-def session(
-    program: Program, *, backend: str = "torch", batch: int = 1, device: str | None = None
-) -> Session:
+def session(program: Program, *, backend: str = "torch", batch: int = 1, device: str | None = None) -> Session:
     """Open a streaming session: `session.step(x)` feeds one frame per sample and returns its payloads.
 
     Raises UnsupportedError for a backend that runs whole batches only.

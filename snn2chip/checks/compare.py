@@ -103,9 +103,7 @@ def check(
     from snn2chip.api import ready_backend, run
 
     if len(backends) < 2 or len(set(backends)) != len(backends):
-        raise InputError(
-            f"a check needs at least two different backends, got {', '.join(backends) or 'none'}"
-        )
+        raise InputError(f"a check needs at least two different backends, got {', '.join(backends) or 'none'}")
     ready = [ready_backend(name, program, device=device if name == "torch" else None) for name in backends]
     traces = {b.name: run(program, inputs, backend=b, time_axis=time_axis) for b in ready}
     return compare(program, list(traces.values()))
@@ -181,8 +179,11 @@ def _divergence(
     soma = program[name]
     assert isinstance(soma, Soma)
     field = "payloads" if what == "payload" else "potentials"
-    values = [int(getattr(t, field)[name][(step, sample, *index)]) for t in (expected, got)]
-    v = [t.potentials.get(name) for t in (expected, got)]
+    at = (step, sample, *index)
+    values = [int(getattr(t, field)[name][at]) for t in (expected, got)]
+    potentials = [t.potentials.get(name) for t in (expected, got)]
+    v = [None if x is None else int(x[at]) for x in potentials]
+    current = [currents_at(program, t, name, sample, step, index) for t in (expected, got)]
     theta = None
     if soma.theta is not None and soma.fire in ("levels", "excess"):
         rows = soma.theta[0] if soma.ladder else soma.theta[step if soma.theta.shape[0] > 1 else 0]
@@ -198,9 +199,9 @@ def _divergence(
         got=values[1],
         expected_by=expected.backend,
         got_by=got.backend,
-        v=tuple(None if x is None else int(x[(step, sample, *index)]) for x in v),  # type: ignore[arg-type]
+        v=(v[0], v[1]),
         theta=theta,
-        current=tuple(currents_at(program, t, name, sample, step, index) for t in (expected, got)),  # type: ignore[arg-type]
+        current=(current[0], current[1]),
     )
 
 

@@ -29,7 +29,8 @@ def currents_at(
             total = total + current
         sums.append(total)
     value = mix_window(soma, np.stack(sums))[step] if soma.window is not None else sums[0]
-    return int(value[(0, *index)])
+    at = (0, *index)
+    return int(value[at])
 
 
 def _current(program: Program, trace: Trace, name: str, sample: int, step: int) -> IntArray | None:

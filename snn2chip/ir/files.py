@@ -65,9 +65,7 @@ def _pack(value: Any, key: str, arrays: Arrays) -> Any:
             arrays[f"{key}.{part}"] = _compact(np.asarray(getattr(value, part)))
         return {"csr": key, "shape": list(map(int, value.shape))}
     if isinstance(value, HostOp):
-        return {
-            f.name: _pack(getattr(value, f.name), f"{key}.{f.name}", arrays) for f in attrs.fields(HostOp)
-        }
+        return {f.name: _pack(getattr(value, f.name), f"{key}.{f.name}", arrays) for f in attrs.fields(HostOp)}
     if isinstance(value, tuple):
         return [_pack(v, f"{key}.{i}", arrays) for i, v in enumerate(value)]
     return value.item() if isinstance(value, np.generic) else value
@@ -87,7 +85,7 @@ def to_header(program: Program) -> tuple[dict[str, Any], Arrays]:
         "steps": program.steps,
         "target": program.target,
         "nodes": nodes,
-        "edges": [list(map(str, e[:2])) + [int(e.delay)] for e in program.edges],
+        "edges": [[str(e.src), str(e.dst), int(e.delay)] for e in program.edges],
         "records": [dict(r) for r in program.records],
         "meta": dict(program.meta),
     }
@@ -135,9 +133,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
     except ProgramError as error:
         raise FileFormatError(f"{path}: the program in this file is not valid: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError) as error:
-        raise FileFormatError(
-            f"{path}: damaged header or arrays ({type(error).__name__}: {error})"
-        ) from error
+        raise FileFormatError(f"{path}: damaged header or arrays ({type(error).__name__}: {error})") from error
     golden: dict[str, Any] = {}
     if header.get("golden") is not None:
         own = {k[len("golden/") :]: v for k, v in arrays.items() if k.startswith("golden/")}
@@ -157,9 +153,7 @@ def _read_raw(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
                 raise FileFormatError(f"{path}: a safetensors file, but not written by snn2chip save")
             header = json.loads(metadata["snn2chip"])
             if not isinstance(header, dict) or header.get("format") != FORMAT:
-                raise FileFormatError(
-                    f"{path}: not an .s2c program (a model checkpoint? use `snn2chip compile`)"
-                )
+                raise FileFormatError(f"{path}: not an .s2c program (a model checkpoint? use `snn2chip compile`)")
             if header.get("version") != VERSION:
                 raise FileFormatError(
                     f"{path}: format version {header.get('version')!r}; this snn2chip reads version {VERSION}"

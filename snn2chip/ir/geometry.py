@@ -30,11 +30,7 @@ def out_shape(synapse: Synapse, in_shape: Shape) -> tuple[Shape, list[str]]:
         n = int(np.prod(in_shape, dtype=np.int64))
         if w.ndim != 2:
             return (), [f"a linear weight is [M, N], got shape {w.shape}"]
-        bad = (
-            []
-            if w.shape[1] == n
-            else [f"weight {w.shape} takes {w.shape[1]} inputs, source has {n} {in_shape}"]
-        )
+        bad = [] if w.shape[1] == n else [f"weight {w.shape} takes {w.shape[1]} inputs, source has {n} {in_shape}"]
         return (int(w.shape[0]),), bad
     if len(in_shape) != 3:
         return (), [f"a {s.kind} synapse needs a source of shape [C, H, W], got {in_shape}"]
@@ -48,10 +44,7 @@ def out_shape(synapse: Synapse, in_shape: Shape) -> tuple[Shape, list[str]]:
         channels = int(w.shape[0])
     else:
         bad, channels = _channel_breaches(s, in_shape), c
-    size = [
-        conv_size(n, s.kernel_size[i], s.stride[i], s.padding[i], s.dilation[i])
-        for i, n in enumerate((h, wd))
-    ]
+    size = [conv_size(n, s.kernel_size[i], s.stride[i], s.padding[i], s.dilation[i]) for i, n in enumerate((h, wd))]
     if min(size) < 1:
         bad.append(f"kernel {s.kernel_size} is larger than the padded source {in_shape}")
     return (channels, *size), bad
@@ -93,14 +86,10 @@ def fan_out(synapse: Synapse, in_shape: Shape) -> IntArray:
     """
     s = synapse
     if s.kind == "identity":
-        return np.broadcast_to((channel_weight(s, in_shape) != 0) if s.sparse else 1, in_shape).astype(
-            np.int64
-        )
+        return np.broadcast_to((channel_weight(s, in_shape) != 0) if s.sparse else 1, in_shape).astype(np.int64)
     if s.kind == "linear":
         if sparse.issparse(s.weight):
-            return (
-                np.bincount(s.weight.indices, minlength=s.weight.shape[1]).reshape(in_shape).astype(np.int64)
-            )
+            return np.bincount(s.weight.indices, minlength=s.weight.shape[1]).reshape(in_shape).astype(np.int64)
         return np.full(in_shape, s.weight.shape[0], dtype=np.int64)
     taps = _taps(s, in_shape)
     if s.kind == "sumpool":

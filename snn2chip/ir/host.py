@@ -54,9 +54,7 @@ def to_integers(node: Input | Host, x: Any) -> IntArray:
     if x.dtype.kind == "f":
         x = np.floor(x.astype(np.float64) / node.scale + 0.5)
         if x.size and np.abs(x).max() >= 2**53:
-            raise InputError(
-                f"{describe(node)}: values are too large for exact integers; check scale={node.scale}"
-            )
+            raise InputError(f"{describe(node)}: values are too large for exact integers; check scale={node.scale}")
     x = x.astype(np.int64)
     if not node.offset.any():
         return x
@@ -72,8 +70,7 @@ def _rate(node: Input | Host, x: Any, steps: int) -> IntArray:
         scaled = scaled / node.scale
     if scaled.size and (scaled.min() < 0 or scaled.max() > steps * node.hi + 0.5):
         raise InputError(
-            f"{describe(node)}: rate coding takes values 0..{node.hi * node.scale:g}, "
-            f"got {x.min():g}..{x.max():g}"
+            f"{describe(node)}: rate coding takes values 0..{node.hi * node.scale:g}, got {x.min():g}..{x.max():g}"
         )
     k = np.floor(scaled + (0.5 if node.coding == "rate-round" else 0.0)).astype(np.int64)
     return np.stack([k * (t + 1) // steps - k * t // steps for t in range(steps)])
@@ -104,9 +101,7 @@ def _apply(op: HostOp, x: IntArray) -> IntArray:
         assert op.weight is not None
         return x + op.weight.reshape(op.weight.shape + (1,) * (x.ndim - 1 - op.weight.ndim))
     if op.kind == "rescale":
-        gain = (
-            op.gain.reshape(op.gain.shape + (1,) * (x.ndim - 1 - op.gain.ndim)) if op.gain.ndim else op.gain
-        )
+        gain = op.gain.reshape(op.gain.shape + (1,) * (x.ndim - 1 - op.gain.ndim)) if op.gain.ndim else op.gain
         return np.clip(rshift(x * gain, op.shift), op.lo, op.hi)
     if op.kind == "linear":
         assert op.weight is not None
@@ -121,7 +116,7 @@ def _pool(op: HostOp, x: IntArray) -> IntArray:
     low = np.iinfo(np.int64).min if op.kind == "maxpool" else 0
     pads = [(0, 0), (0, 0), (op.padding[0],) * 2, (op.padding[1],) * 2]
     padded = np.pad(x, pads, constant_values=low)
-    view = np.lib.stride_tricks.sliding_window_view(padded, op.kernel_size, axis=(2, 3))
+    view: IntArray = np.lib.stride_tricks.sliding_window_view(padded, op.kernel_size, axis=(2, 3))  # type: ignore[call-overload]
     view = view[:, :, :: op.stride[0], :: op.stride[1]]
     out: IntArray = view.max((-1, -2)) if op.kind == "maxpool" else view.sum((-1, -2))
     return out

@@ -21,6 +21,10 @@ READS = ("potential", "count", "payload")
 HOST_OPS = ("conv2d", "linear", "bias", "relu", "maxpool", "sumpool", "rescale")
 
 
+def _int(value: Any) -> int:
+    return int(as_int(value))
+
+
 def _pair(value: Any) -> tuple[int, int]:
     items = tuple(int(v) for v in value) if np.iterable(value) else (int(value),) * 2
     if len(items) != 2:
@@ -43,11 +47,11 @@ class Input:
 
     name: str
     shape: tuple[int, ...] = attrs.field(converter=_shape)
-    lo: int = attrs.field(default=0, converter=lambda v: int(as_int(v)))
-    hi: int = attrs.field(default=1, converter=lambda v: int(as_int(v)))
+    lo: int = attrs.field(default=0, converter=_int)
+    hi: int = attrs.field(default=1, converter=_int)
     coding: str = attrs.field(default="repeat", kw_only=True)
     scale: float = attrs.field(default=1.0, converter=float, kw_only=True)
-    offset: IntArray = attrs.field(default=0, converter=as_int, kw_only=True)
+    offset: IntArray = attrs.field(default=np.int64(0), converter=as_int, kw_only=True)
     layer: str = attrs.field(default="", kw_only=True)
 
     def payload_type(self) -> PayloadType:
@@ -65,13 +69,13 @@ class HostOp:
 
     kind: str
     weight: IntArray | None = attrs.field(default=None, converter=attrs.converters.optional(as_int))
-    gain: IntArray = attrs.field(default=1, converter=as_int)
+    gain: IntArray = attrs.field(default=np.int64(1), converter=as_int)
     shift: int = 0
     lo: int = -(1 << 23)
     hi: int = (1 << 23) - 1
-    kernel_size: tuple[int, int] = attrs.field(default=1, converter=_pair)
-    stride: tuple[int, int] = attrs.field(default=1, converter=_pair)
-    padding: tuple[int, int] = attrs.field(default=0, converter=_pair)
+    kernel_size: tuple[int, int] = attrs.field(default=(1, 1), converter=_pair)
+    stride: tuple[int, int] = attrs.field(default=(1, 1), converter=_pair)
+    padding: tuple[int, int] = attrs.field(default=(0, 0), converter=_pair)
     groups: int = 1
 
 
@@ -85,15 +89,15 @@ class Host:
 
     name: str
     shape: tuple[int, ...] = attrs.field(converter=_shape)
-    lo: int = attrs.field(default=0, converter=lambda v: int(as_int(v)))
-    hi: int = attrs.field(default=1, converter=lambda v: int(as_int(v)))
+    lo: int = attrs.field(default=0, converter=_int)
+    hi: int = attrs.field(default=1, converter=_int)
     sample_shape: tuple[int, ...] | None = attrs.field(
         default=None, converter=attrs.converters.optional(_shape), kw_only=True
     )
     ops: tuple[HostOp, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
     coding: str = attrs.field(default="repeat", kw_only=True)
     scale: float = attrs.field(default=1.0, converter=float, kw_only=True)
-    offset: IntArray = attrs.field(default=0, converter=as_int, kw_only=True)
+    offset: IntArray = attrs.field(default=np.int64(0), converter=as_int, kw_only=True)
     layer: str = attrs.field(default="", kw_only=True)
 
     @property
@@ -133,11 +137,11 @@ class Synapse:
     kind: str = attrs.field(default="linear")
     weight: Any = attrs.field(default=None, converter=_weight)
     bits: int | str = attrs.field(default=None)
-    exponent: int = attrs.field(default=0, kw_only=True, converter=lambda v: int(as_int(v)))
+    exponent: int = attrs.field(default=0, kw_only=True, converter=_int)
     stride: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
-    padding: tuple[int, int] = attrs.field(default=0, kw_only=True, converter=_pair)
-    dilation: tuple[int, int] = attrs.field(default=1, kw_only=True, converter=_pair)
-    groups: int = attrs.field(default=1, kw_only=True, converter=lambda v: int(as_int(v)))
+    padding: tuple[int, int] = attrs.field(default=(0, 0), kw_only=True, converter=_pair)
+    dilation: tuple[int, int] = attrs.field(default=(1, 1), kw_only=True, converter=_pair)
+    groups: int = attrs.field(default=1, kw_only=True, converter=_int)
     kernel_size: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
     sign: str = attrs.field(default="mixed", kw_only=True)
     sparse: bool = attrs.field(default=None, kw_only=True)
@@ -193,7 +197,7 @@ class Product:
     """
 
     name: str
-    shift: int = attrs.field(default=0, kw_only=True, converter=lambda v: int(as_int(v)))
+    shift: int = attrs.field(default=0, kw_only=True, converter=_int)
     layer: str = attrs.field(default="", kw_only=True)
 
 

@@ -151,9 +151,7 @@ class Soma:
         lo, hi = int(self.out_min.min()), int(self.out_max.max())
         if self.fire == "none":
             return PayloadType(0, 0)
-        s_lo, s_hi = {"levels": (0, int(self.levels.max())), "excess": (0, 2 * NEVER)}.get(
-            self.fire, (-V_MAX, V_MAX)
-        )
+        s_lo, s_hi = {"levels": (0, int(self.levels.max())), "excess": (0, 2 * NEVER)}.get(self.fire, (-V_MAX, V_MAX))
         if self.fire == "table" and self.table is not None and self.table.size:
             s_lo, s_hi = int(self.table.min()), int(self.table.max())
         scaled = [

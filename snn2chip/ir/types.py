@@ -6,6 +6,8 @@ Ranges are inclusive. Register constants follow the integer machine: potentials 
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +74,7 @@ class PayloadType:
             return max(1, self.hi.bit_length())
         return max(self.hi.bit_length(), (-self.lo - 1).bit_length()) + 1
 
-    def dtype(self) -> type[np.signedinteger]:
+    def dtype(self) -> type[np.signedinteger[Any]]:
         """Smallest signed NumPy type that holds the range."""
         return smallest_int(self.lo, self.hi)
 
@@ -121,7 +123,7 @@ class WeightType:
         return f"{self.bits} bits {self.sign}" if self.bits != "ternary" else "ternary"
 
 
-def smallest_int(lo: int, hi: int) -> type[np.signedinteger]:
+def smallest_int(lo: int, hi: int) -> type[np.signedinteger[Any]]:
     """Smallest signed NumPy integer type that holds `lo..hi`."""
     for dtype in (np.int8, np.int16, np.int32):
         if np.iinfo(dtype).min <= lo and hi <= np.iinfo(dtype).max:

@@ -107,9 +107,9 @@ def _edge_kinds(program: Program) -> Iterator[str]:
             yield f"{where}: nothing comes out of an output"
         if edge.delay and not isinstance(dst, (Synapse, Product)):
             yield f"{where}: only payload edges into a synapse or product carry a delay"
-    for edge, n in Counter((e.src, e.dst) for e in program.edges).items():
-        if n > 1 and not isinstance(program[edge[1]], Product):
-            yield f"edge {edge[0]} -> {edge[1]} is given {n} times"
+    for (first, second), n in Counter((e.src, e.dst) for e in program.edges).items():
+        if n > 1 and not isinstance(program[second], Product):
+            yield f"edge {first} -> {second} is given {n} times"
     for node in program.nodes:
         n_in, n_out = len(program.into[node.name]), len(program.out_of[node.name])
         if isinstance(node, (Input, Host)) and n_in:
@@ -215,11 +215,7 @@ def infer_shapes(program: Program) -> tuple[dict[str, Shape], list[str]]:
             shapes[node.name] = ins[0]
     for edge in program.edges:
         src, dst = program[edge.src], program[edge.dst]
-        if (
-            isinstance(dst, Soma)
-            and shapes[src.name] != dst.shape
-            and not any(describe(src) in b for b in bad)
-        ):
+        if isinstance(dst, Soma) and shapes[src.name] != dst.shape and not any(describe(src) in b for b in bad):
             bad.append(f"{describe(dst)}: shape {dst.shape}, but {describe(src)} makes {shapes[src.name]}")
         if isinstance(dst, Output) and dst.read == "potential" and getattr(src, "fire", None) != "none":
             bad.append(f"{describe(dst)}: reads a potential, so {describe(src)} must have fire='none'")
@@ -229,7 +225,8 @@ def infer_shapes(program: Program) -> tuple[dict[str, Shape], list[str]]:
 def _bounds(program: Program) -> Iterator[str]:
     for name, (lo, hi) in current_ranges(program).items():
         if max(-lo, hi) >= MAX_CURRENT:
-            yield f"{describe(program[name])}: its current may reach {max(-lo, hi)}, beyond the exact range {MAX_CURRENT}"
+            reach = max(-lo, hi)
+            yield f"{describe(program[name])}: its current may reach {reach}, beyond the exact range {MAX_CURRENT}"
 
 
 def current_ranges(program: Program) -> dict[str, tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 
@@ -42,7 +43,8 @@ def _shapes(soma: Soma, steps: int) -> Iterator[str]:
         if value is None:
             continue
         if field == "theta" and soma.ladder:
-            rows, what = (int(soma.levels.max()),), "[levels, C or 1]"
+            what = "[levels, C or 1]"
+            rows: tuple[int, ...] = (int(soma.levels.max()),)
         else:
             rows = (1, steps) if field in PER_STEP else (1,)
             what = "[T or 1, C or 1]" if field in PER_STEP else "[1, C or 1] (never per step)"
@@ -95,10 +97,8 @@ def _theta(soma: Soma) -> Iterator[str]:
     if soma.fire == "levels" and theta.size and soma.levels.size:
         real = np.where(theta >= NEVER, 0, theta)
         highest = int(real.max()) * int(soma.levels.max())
-        try:
+        with suppress(ValueError):  # shapes that do not fit are reported on their own
             highest = int((np.broadcast_arrays(real, soma.levels)[0] * soma.levels).max())
-        except ValueError:
-            pass  # shapes that do not fit are reported on their own
         if highest > V_MAX:
             yield f"levels * theta = {highest} is beyond the largest potential {V_MAX}"
 

@@ -41,12 +41,8 @@ class Counts:
     on_host: tuple[str, ...] = ()
 
     def __add__(self, other: Counts) -> Counts:
-        def merge(
-            a: Mapping[str, Mapping[str, int]], b: Mapping[str, Mapping[str, int]]
-        ) -> dict[str, dict[str, int]]:
-            return {
-                n: {k: v if k == "neurons" else v + b[n][k] for k, v in row.items()} for n, row in a.items()
-            }
+        def merge(a: Mapping[str, Mapping[str, int]], b: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+            return {n: {k: v if k == "neurons" else v + b[n][k] for k, v in row.items()} for n, row in a.items()}
 
         return attrs.evolve(
             self,

@@ -41,9 +41,7 @@ def product_current(product: Product, p: IntArray, q: IntArray) -> IntArray:
     """Current `rshift(p * q, shift)`; the smaller payload is per channel and broadcast over space."""
     if p[0].size < q[0].size:
         p, q = q, p
-    return rshift(
-        p * q.reshape(q.shape[:2] + (1,) * (p.ndim - 2)) if q.shape != p.shape else p * q, product.shift
-    )
+    return rshift(p * q.reshape(q.shape[:2] + (1,) * (p.ndim - 2)) if q.shape != p.shape else p * q, product.shift)
 
 
 class ReferenceBackend:
@@ -102,13 +100,9 @@ class _Run:
         full = {n.name: (program.steps, self.batch, *program.shapes[n.name]) for n in program.nodes}
         self.payloads: dict[str, IntArray] = {k: np.asarray(v, dtype=np.int64) for k, v in inputs.items()}
         self.payloads.update({s.name: np.zeros(full[s.name], np.int64) for s in program.somas})
-        self.potentials: dict[str, IntArray] = {
-            s.name: np.zeros(full[s.name], np.int64) for s in program.somas
-        }
+        self.potentials: dict[str, IntArray] = {s.name: np.zeros(full[s.name], np.int64) for s in program.somas}
         self.currents: dict[str, IntArray] = {
-            n.name: np.zeros(full[n.name], np.int64)
-            for n in program.nodes
-            if isinstance(n, (Synapse, Product))
+            n.name: np.zeros(full[n.name], np.int64) for n in program.nodes if isinstance(n, (Synapse, Product))
         }
         self.states: dict[str, SomaState] = {s.name: soma_start(s, self.batch) for s in program.somas}
         self.mixed: dict[str, IntArray] = {}
@@ -130,12 +124,8 @@ class _Run:
         elif isinstance(node, Soma):
             if node.window is not None and t == 0:
                 self.mixed[name] = mix_window(node, sum(self.currents[e.src] for e in edges))  # type: ignore[arg-type]
-            a = (
-                self.mixed[name][t]
-                if node.window is not None
-                else sum(self.currents[e.src][t] for e in edges)
-            )
-            self.payloads[name][t] = soma_step(node, self.states[name], a, t)  # type: ignore[arg-type]
+            a = self.mixed[name][t] if node.window is not None else sum(self.currents[e.src][t] for e in edges)
+            self.payloads[name][t] = soma_step(node, self.states[name], a, t)
             self.potentials[name][t] = self.states[name].v
 
     def saturations(self) -> dict[str, int]:
