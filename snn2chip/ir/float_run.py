@@ -44,7 +44,7 @@ class FloatRun:
 
 
 def step_value(value: Tensor, step: int, *, like: Tensor) -> Tensor:
-    """Return a scalar, `[C]` or `[T or 1, C or 1]` soma field at one step, broadcast against `[B, C, ...]`."""
+    """Return a scalar, `[C]` or `[T or 1, C or 1]` soma field at one step, to go with `[B, C, ...]`."""
     value = value.to(like)
     if value.dim() == 2:
         value = value[step if value.shape[0] > 1 else 0]

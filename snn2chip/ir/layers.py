@@ -1,13 +1,15 @@
 """Float layers: what a traced network is made of before it becomes integers.
 
-A `Layer` is one float operation with a unique name, the user's own layer path and typed fields; the edges live in
-`LayerGraph`. Layers with weights are in `linear_layers.py`, neurons in `neuron_layer.py`.
+A `Layer` is one float operation with a unique name, the user's own layer path and typed fields; the edges
+live in `LayerGraph`. Layers with weights are in `linear_layers.py`, norms and pools in `channel_layers.py`,
+neurons in `neuron_layer.py`.
 `FloatSoma` is the float twin of the integer `Soma`: every trainable neuron describes itself as one.
 
     step t:  m = leak[t]*v + gain[t]*I[t] + bias[t]     (I mixed by `window` first, if there is one)
-             fire = levels: s = clip(floor(m/theta), 0, levels)     excess: s = max(m - theta, 0)     none: s = 0
-             relay: s = m
-             reset = subtract: v = m - s*theta (levels)    clamp: v = min(m, theta)    zero: v = 0 where s > 0    drop: v = 0
+             fire = levels: s = clip(floor(m/theta), 0, levels)    excess: s = max(m - theta, 0)
+                    none: s = 0    relay: s = m
+             reset = subtract: v = m - s*theta (levels)    clamp: v = min(m, theta)
+                     zero: v = 0 where s > 0    drop: v = 0
              payload value = s * unit
 """
 
@@ -25,13 +27,14 @@ Shape = tuple[int, ...]
 REDUCE = ("steps", "sum", "mean", "last")
 
 
-def _tensor(value: Any) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64) if not isinstance(value, Tensor) else value.detach()
+def as_tensor(value: Any) -> Tensor:
+    """Return a detached tensor; plain numbers become float64."""
+    return torch.asas_tensor(value, dtype=torch.float64) if not isinstance(value, Tensor) else value.detach()
 
 
 def optional_tensor(value: Any) -> Tensor | None:
     """Return None or a detached tensor (float64 for plain numbers)."""
-    return None if value is None else _tensor(value)
+    return None if value is None else as_tensor(value)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -43,15 +46,15 @@ class FloatSoma:
     """
 
     steps: int
-    theta: Tensor = attrs.field(converter=_tensor)
-    unit: Tensor = attrs.field(converter=_tensor)
+    theta: Tensor = attrs.field(converter=as_tensor)
+    unit: Tensor = attrs.field(converter=as_tensor)
     levels: int = 1
     fire: str = "levels"
     reset: str = "subtract"
-    leak: Tensor = attrs.field(default=1.0, converter=_tensor)
-    gain: Tensor = attrs.field(default=1.0, converter=_tensor)
-    bias: Tensor = attrs.field(default=0.0, converter=_tensor)
-    v_init: Tensor = attrs.field(default=0.0, converter=_tensor)
+    leak: Tensor = attrs.field(default=1.0, converter=as_tensor)
+    gain: Tensor = attrs.field(default=1.0, converter=as_tensor)
+    bias: Tensor = attrs.field(default=0.0, converter=as_tensor)
+    v_init: Tensor = attrs.field(default=0.0, converter=as_tensor)
     v_init_rule: str = attrs.field(default="round")  # "half-theta": floor(theta_int / 2), exact for QCFS
     window: Tensor | None = None
     method: str = ""

@@ -25,7 +25,7 @@ class NeuronLayer(Layer):
         fine: set[tuple[int, ...]] = {(), (1,), (channels,)}
         fine |= {(t, c) for t in (1, steps) for c in (1, channels)}
         bad = [
-            f"{key} has shape {list(value.shape)}, expected a number, [{channels}] or [{steps}, {channels} or 1]"
+            f"{key} has shape {list(value.shape)}, expected 1, [{channels}] or [{steps}, {channels} or 1]"
             for key in ("theta", "unit", "leak", "gain", "bias", "v_init")
             if tuple((value := getattr(self.soma, key)).shape) not in fine
         ]
@@ -42,8 +42,8 @@ class NeuronLayer(Layer):
         """Return the soma's fields that are not at their defaults."""
         s = self.soma
         head = [f"fire={s.fire}", f"reset={s.reset}"] + ([f"levels={s.levels}"] if s.fire == "levels" else [])
-        shown = [("theta", s.theta, None), ("unit", s.unit, None), ("leak", s.leak, 1.0), ("gain", s.gain, 1.0)]
-        shown += [("bias", s.bias, 0.0), ("v_init", s.v_init, 0.0)]
-        text = [f"{k}={brief(v)}" for k, v, d in shown if d is None or bool((v != d).any())]
+        text = [f"theta={brief(s.theta)}", f"unit={brief(s.unit)}"]
+        rest = {"leak": (s.leak, 1.0), "gain": (s.gain, 1.0), "bias": (s.bias, 0.0), "v_init": (s.v_init, 0.0)}
+        text += [f"{key}={brief(v)}" for key, (v, default) in rest.items() if bool((v != default).any())]
         window = [] if s.window is None else [f"window={brief(s.window)}"]
         return ([s.method] if s.method else []) + head + text + window
