@@ -29,7 +29,7 @@ def edge_kind(kind: str) -> str:
 
 
 def conv2d(kind: str, *, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution without bias, padded to keep the size at stride 1: `[N,inputs,H,W] -> [N,outputs,..]`."""
+    """Return a padded convolution without bias: `[N,inputs,H,W] -> [N,outputs,H,W]` at stride 1."""
     shape: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "bias": False}
     check_kind(kind, owner="conv2d")
     if kind == "float":

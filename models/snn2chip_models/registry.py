@@ -1,7 +1,7 @@
 """The zoo by name: `build("digits-cnn", T=2)`. Adding a model is one file and one line here.
 
-A factory is imported on first use. Its arguments are JSON values: a checkpoint stores (name, args) and rebuilds the
-model without any class code of the user's.
+A factory is imported on first use. Its arguments are JSON values: a checkpoint stores (name, args) and rebuilds
+the model without any class code of the user.
 """
 
 from __future__ import annotations
