@@ -29,7 +29,7 @@ REDUCE = ("steps", "sum", "mean", "last")
 
 def as_tensor(value: Any) -> Tensor:
     """Return a detached tensor; plain numbers become float64."""
-    return torch.asas_tensor(value, dtype=torch.float64) if not isinstance(value, Tensor) else value.detach()
+    return torch.as_tensor(value, dtype=torch.float64) if not isinstance(value, Tensor) else value.detach()
 
 
 def optional_tensor(value: Any) -> Tensor | None:

@@ -1,0 +1,76 @@
+"""Ranges on real data: the largest potentials and currents of the float network, streamed block by block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+
+from snn2chip.errors import InputError
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.quantize.spec import FloatArray
+
+
+@attrs.frozen(kw_only=True)
+class Ranges:
+    """Largest magnitudes seen, per channel, in float units.
+
+    `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `readout` the running sum of the
+    output's current, `raw` the smallest and largest raw input and whether all of them were whole numbers.
+    """
+
+    potential: dict[str, FloatArray]
+    current: dict[str, FloatArray]
+    readout: FloatArray
+    raw: tuple[float, float]
+    whole: bool
+    samples: int
+
+
+def _top(value: torch.Tensor) -> FloatArray:
+    """Largest magnitude per channel of `[T, B, C, ...]`."""
+    flat = value.abs().transpose(0, 2).flatten(1)
+    return flat.amax(1).double().cpu().numpy()
+
+
+@torch.no_grad()
+def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: int = 64) -> Ranges:
+    """Run the float graph over raw samples `[N, ...]` (`[T, N, ...]` with `time_axis`) and keep the ranges.
+
+    Raises InputError for no samples or for NaN and infinity.
+    """
+    x = torch.as_tensor(np.asarray(data) if not isinstance(data, torch.Tensor) else data)
+    axis = 1 if time_axis else 0
+    total = x.shape[axis] if x.dim() > axis else 0
+    if total == 0:
+        raise InputError("calibration needs at least one sample")
+    x = x.double() if not x.is_floating_point() else x
+    if not bool(torch.isfinite(x).all()):
+        raise InputError("calibration samples contain NaN or infinity")
+    potential: dict[str, FloatArray] = {}
+    current: dict[str, FloatArray] = {}
+    readout: FloatArray = np.zeros(1)
+    for start in range(0, total, block):
+        part = x.narrow(axis, start, min(block, total - start)).float()
+        run = graph.run(part, collect=True)
+        for layer in graph.layers:
+            if isinstance(layer, NeuronLayer):
+                source = run.values[graph.inputs[layer.name][0]]
+                if layer.soma.window is not None:
+                    mixed = layer.soma.window.to(source) @ source.flatten(1)
+                    source = mixed.view(source.shape)
+                current[layer.name] = np.maximum(current.get(layer.name, 0.0), _top(source))
+                potential[layer.name] = np.maximum(potential.get(layer.name, 0.0), _top(run.before[layer.name]))
+        last = run.values[graph.inputs[graph.output.name][0]]
+        readout = np.maximum(readout, _top(last.cumsum(0)))
+    return Ranges(
+        potential=potential,
+        current=current,
+        readout=readout,
+        raw=(float(x.min()), float(x.max())),
+        whole=bool((x == x.round()).all()),
+        samples=total,
+    )
