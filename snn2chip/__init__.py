@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snn2chip.api import load, run
     from snn2chip.checks.compare import CheckResult, Divergence, check
+    from snn2chip.compiler import compile
     from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
     from snn2chip.ir.program import Program
     from snn2chip.ir.soma import Soma
+    from snn2chip.reports.report import report
     from snn2chip.streaming import session
     from snn2chip.trace import Trace
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "compile": "compiler",
+    "report": "reports.report",
     "load": "api",
     "run": "api",
     "check": "checks.compare",
@@ -45,7 +49,9 @@ __all__ = [
     "Synapse",
     "Trace",
     "check",
+    "compile",
     "load",
+    "report",
     "run",
     "session",
 ]

@@ -32,6 +32,14 @@ def _pair(value: Any) -> tuple[int, int]:
     return items[0], items[1]
 
 
+def _bits(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else int(value)
+
+
+def _flag(value: Any) -> Any:
+    return None if value is None else bool(value)
+
+
 def _opt_pair(value: Any) -> tuple[int, int] | None:
     return None if value is None else _pair(value)
 
@@ -79,6 +87,10 @@ class HostOp:
     groups: int = 1
 
 
+def _ops(items: Any) -> tuple[HostOp, ...]:
+    return tuple(items)
+
+
 @attrs.frozen(eq=False)
 class Host:
     """Declared work done outside the chip before the input, with exact integer results, counted apart.
@@ -94,7 +106,7 @@ class Host:
     sample_shape: tuple[int, ...] | None = attrs.field(
         default=None, converter=attrs.converters.optional(_shape), kw_only=True
     )
-    ops: tuple[HostOp, ...] = attrs.field(default=(), converter=tuple, kw_only=True)
+    ops: tuple[HostOp, ...] = attrs.field(default=(), converter=_ops, kw_only=True)
     coding: str = attrs.field(default="repeat", kw_only=True)
     scale: float = attrs.field(default=1.0, converter=float, kw_only=True)
     offset: IntArray = attrs.field(default=np.int64(0), converter=as_int, kw_only=True)
@@ -136,7 +148,7 @@ class Synapse:
     name: str
     kind: str = attrs.field(default="linear")
     weight: Any = attrs.field(default=None, converter=_weight)
-    bits: int | str = attrs.field(default=None)
+    bits: int | str = attrs.field(default=None, converter=_bits)
     exponent: int = attrs.field(default=0, kw_only=True, converter=_int)
     stride: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
     padding: tuple[int, int] = attrs.field(default=(0, 0), kw_only=True, converter=_pair)
@@ -144,7 +156,7 @@ class Synapse:
     groups: int = attrs.field(default=1, kw_only=True, converter=_int)
     kernel_size: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
     sign: str = attrs.field(default="mixed", kw_only=True)
-    sparse: bool = attrs.field(default=None, kw_only=True)
+    sparse: bool = attrs.field(default=None, kw_only=True, converter=_flag)
     layer: str = attrs.field(default="", kw_only=True)
 
     def __attrs_post_init__(self) -> None:

@@ -24,6 +24,14 @@ class Edge(NamedTuple):
     delay: int = 0
 
 
+def _nodes(items: Iterable[Node]) -> tuple[Node, ...]:
+    return tuple(items)
+
+
+def _records(items: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(items)
+
+
 def _edges(items: Iterable[Any]) -> tuple[Edge, ...]:
     return tuple(Edge(*item) for item in items)
 
@@ -37,11 +45,11 @@ class Program:
     Raises ProgramError listing every breach of the contract.
     """
 
-    nodes: tuple[Node, ...] = attrs.field(converter=tuple)
+    nodes: tuple[Node, ...] = attrs.field(converter=_nodes)
     edges: tuple[Edge, ...] = attrs.field(converter=_edges)
     steps: int
     target: str = "ideal"
-    records: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=tuple)
+    records: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=_records)
     meta: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:

@@ -50,6 +50,11 @@ def _shape(value: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in (value if np.iterable(value) else (value,)))
 
 
+def _raw(value: Any) -> Any:
+    """Take any number or array; the stored form is made after construction."""
+    return value
+
+
 @attrs.frozen(eq=False)
 class Soma:
     """A population of identical neurons; parameters are integers in the units of the potential.
@@ -62,27 +67,27 @@ class Soma:
 
     name: str
     shape: tuple[int, ...] = attrs.field(converter=_shape)
-    v_init: IntArray = attrs.field(default=0, kw_only=True)
-    leak: IntArray = attrs.field(default=LEAK_ONE, kw_only=True)
-    gain: IntArray = attrs.field(default=1, kw_only=True)
-    gain_shift: IntArray = attrs.field(default=0, kw_only=True)
-    bias: IntArray = attrs.field(default=0, kw_only=True)
-    theta: IntArray | None = attrs.field(default=None, kw_only=True)
-    levels: IntArray = attrs.field(default=1, kw_only=True)
-    syn_leak: IntArray | None = attrs.field(default=None, kw_only=True)
-    v_min: IntArray | None = attrs.field(default=None, kw_only=True)
+    v_init: IntArray = attrs.field(default=0, converter=_raw, kw_only=True)
+    leak: IntArray = attrs.field(default=LEAK_ONE, converter=_raw, kw_only=True)
+    gain: IntArray = attrs.field(default=1, converter=_raw, kw_only=True)
+    gain_shift: IntArray = attrs.field(default=0, converter=_raw, kw_only=True)
+    bias: IntArray = attrs.field(default=0, converter=_raw, kw_only=True)
+    theta: IntArray | None = attrs.field(default=None, converter=_raw, kw_only=True)
+    levels: IntArray = attrs.field(default=1, converter=_raw, kw_only=True)
+    syn_leak: IntArray | None = attrs.field(default=None, converter=_raw, kw_only=True)
+    v_min: IntArray | None = attrs.field(default=None, converter=_raw, kw_only=True)
     fire: str = attrs.field(default="levels", kw_only=True)
     reset: str = attrs.field(default="subtract", kw_only=True)
-    v_reset: IntArray = attrs.field(default=0, kw_only=True)
-    table: IntArray | None = attrs.field(default=None, kw_only=True)
+    v_reset: IntArray = attrs.field(default=0, converter=_raw, kw_only=True)
+    table: IntArray | None = attrs.field(default=None, converter=_raw, kw_only=True)
     table_offset: int = attrs.field(default=0, kw_only=True)
     table_shift: int = attrs.field(default=0, kw_only=True)
-    out_gain: IntArray = attrs.field(default=1, kw_only=True)
-    out_shift: IntArray = attrs.field(default=0, kw_only=True)
-    out_min: IntArray = attrs.field(default=None, kw_only=True)
-    out_max: IntArray = attrs.field(default=None, kw_only=True)
+    out_gain: IntArray = attrs.field(default=1, converter=_raw, kw_only=True)
+    out_shift: IntArray = attrs.field(default=0, converter=_raw, kw_only=True)
+    out_min: IntArray = attrs.field(default=None, converter=_raw, kw_only=True)
+    out_max: IntArray = attrs.field(default=None, converter=_raw, kw_only=True)
     payload_bits: int = attrs.field(default=23, kw_only=True)
-    window: IntArray | None = attrs.field(default=None, kw_only=True)
+    window: IntArray | None = attrs.field(default=None, converter=_raw, kw_only=True)
     window_shift: int = attrs.field(default=0, kw_only=True)
     ladder: bool | None = attrs.field(default=None, kw_only=True)
     layer: str = attrs.field(default="", kw_only=True)

@@ -171,12 +171,12 @@ class _Lowering:
         if key in self.made:
             return self.made[key]
         name = self.made[key] = self.fresh(layer.name)
-        common = {"bits": weights.bits, "exponent": weights.exponent, "layer": layer.path}
+        common: dict[str, Any] = {"bits": weights.bits, "exponent": weights.exponent, "layer": layer.path}
         values: Any = weights.values
         if isinstance(layer, (ScaleLayer, SumPoolLayer)) and (values == values.flat[0]).all():
             values = int(values.flat[0])
         if isinstance(layer, Conv2dLayer):
-            geometry = {k: getattr(layer, k) for k in ("stride", "padding", "dilation", "groups")}
+            geometry: dict[str, Any] = {k: getattr(layer, k) for k in ("stride", "padding", "dilation", "groups")}
             node = Synapse(name, "conv2d", values, **common, **geometry)
         elif isinstance(layer, SumPoolLayer):
             node = Synapse(
@@ -206,7 +206,9 @@ class _Lowering:
         name = self.fresh(layer.name if layer.name != "output" else "out")
         if isinstance(source, NeuronLayer):
             if self.units[source.name].size > 1:
-                raise QuantizeError(f"{source.label}: classes have different payload units; read a linear layer instead")
+                raise QuantizeError(
+                    f"{source.label}: classes have different payload units; read a linear layer instead"
+                )
             if layer.reduce == "last":
                 raise QuantizeError(f"{layer.label}: reading the last step of spikes is not supported; use mean or sum")
             self.nodes.append(Output(name, "payload", layer=layer.path))

@@ -80,7 +80,6 @@ def lower_soma(
     if f.fire == "relay":
         return _relay(layer, name, shape, delta, bias, current)
     limit = float(V_MAX) / 2**spare_bits
-    steps = f.steps
     window, wbits = _window(layer, delta, current, limit)
     theta = np.broadcast_to(array(f.theta).ravel(), delta.shape) if f.fire == "levels" else np.zeros_like(delta)
     extra = np.abs(array(f.bias)).max(0) if f.bias.dim() == 2 else np.abs(array(f.bias))
@@ -100,12 +99,16 @@ def lower_soma(
     records = [
         record(name, layer.path, "mu", unit="current", source=mu, integer=1, lsb=mu),
         record(name, layer.path, "leak", unit="1/4096", source=_rows(f.leak), integer=ints["leak"], lsb=1 / 4096),
-        record(name, layer.path, "bias", unit="mu", source=whole * mu, integer=ints["bias"], lsb=mu, floor=_floor(theta)),
+        record(
+            name, layer.path, "bias", unit="mu", source=whole * mu, integer=ints["bias"], lsb=mu, floor=_floor(theta)
+        ),
     ]
     if window is not None:
         ints["window"] = window
         records.append(
-            record(name, layer.path, "window", unit=f"2^-{wbits}", source=array(f.window), integer=window, lsb=2.0**-wbits)
+            record(
+                name, layer.path, "window", unit=f"2^-{wbits}", source=array(f.window), integer=window, lsb=2.0**-wbits
+            )
         )
     if f.fire == "levels":
         ints["theta"] = half_up(theta / mu)
@@ -117,11 +120,24 @@ def lower_soma(
         ints["v_init"] = ints["theta"] // 2
     else:
         ints["v_init"] = half_up(v_init / mu)
-    records.append(record(name, layer.path, "v_init", unit="mu", source=v_init, integer=ints["v_init"], lsb=mu, floor=_floor(theta)))
+    records.append(
+        record(
+            name, layer.path, "v_init", unit="mu", source=v_init, integer=ints["v_init"], lsb=mu, floor=_floor(theta)
+        )
+    )
     _fits(layer, ints, f.levels)
     if f.reset == "drop" and f.fire == "levels":  # stateless: the shift goes into the bias of every step
         ints["bias"] = ints["bias"] + ints.pop("v_init")
-    soma = Soma(name, shape, levels=f.levels, fire=f.fire, reset=f.reset, layer=layer.path, out_max=f.levels if f.fire == "levels" else None, **ints)
+    soma = Soma(
+        name,
+        shape,
+        levels=f.levels,
+        fire=f.fire,
+        reset=f.reset,
+        layer=layer.path,
+        out_max=f.levels if f.fire == "levels" else None,
+        **ints,
+    )
     return LoweredSoma(soma=soma, unit=array(f.unit).ravel(), mu=mu, records=tuple(records))
 
 
@@ -131,7 +147,9 @@ def _floor(theta: FloatArray) -> float:
 
 
 def _fits(layer: NeuronLayer, ints: dict[str, Any], levels: int) -> None:
-    bad = [f"{k} = {int(np.abs(v).max())}" for k, v in ints.items() if k in ("bias", "v_init") and np.abs(v).max() > V_MAX]
+    bad = [
+        f"{k} = {int(np.abs(v).max())}" for k, v in ints.items() if k in ("bias", "v_init") and np.abs(v).max() > V_MAX
+    ]
     if "theta" in ints and int(ints["theta"].max()) * levels > V_MAX:
         bad.append(f"levels*theta = {int(ints['theta'].max()) * levels}")
     if np.abs(ints["leak"]).max() > 32767:

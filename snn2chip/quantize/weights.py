@@ -81,22 +81,25 @@ def quantize_weights(layer: Layer, target: FloatArray, unit: FloatArray, mode: s
     if parts is not None and unit.size == 1 and _keeps(parts.kind, mode):
         values = parts.integers.cpu().numpy().astype(np.int64)
         delta = array(parts.scale) * float(unit.reshape(()))
-        bits = {"binary": 1, "ternary": "ternary"}.get(parts.kind) or int(parts.kind[3:])
+        known: dict[str, int | str] = {"binary": 1, "ternary": "ternary"}
+        bits = known.get(parts.kind) or int(parts.kind[3:])
         return IntWeights(values=values, delta=delta, bits=bits, exact=True, target=target)
     flat = target.reshape(len(target), -1)
+    width: int | str
     if mode == "binary":
         delta = np.abs(flat).mean(1)
-        values, bits = np.where(target >= 0, 1, -1), 1
+        values, width = np.where(target >= 0, 1, -1), 1
     elif mode == "ternary":
         keep = np.abs(flat) > 0.7 * np.abs(flat).mean(1, keepdims=True)
         delta = (np.abs(flat) * keep).sum(1) / np.maximum(keep.sum(1), 1)
-        values, bits = (np.sign(flat) * keep).reshape(target.shape), "ternary"
+        values, width = (np.sign(flat) * keep).reshape(target.shape), "ternary"
     else:
-        bits = 8 if mode == "keep" else int(mode[3:])
-        delta = _search(flat, (1 << (bits - 1)) - 1)
-        values = _round(target, delta, (1 << (bits - 1)) - 1)
+        width = 8 if mode == "keep" else int(mode[3:])
+        top = (1 << (width - 1)) - 1
+        delta = _search(flat, top)
+        values = _round(target, delta, top)
     delta = np.where(delta > 0, delta, 1.0)
-    return IntWeights(values=values.astype(np.int64), delta=delta, bits=bits, exact=False, target=target)
+    return IntWeights(values=values.astype(np.int64), delta=delta, bits=width, exact=False, target=target)
 
 
 def _keeps(kind: str, mode: str) -> bool:

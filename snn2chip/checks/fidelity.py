@@ -1,0 +1,205 @@
+"""Float fidelity: the integer program against the trained float network, measured on data.
+
+Two runs per layer tell its own error from an inherited one: `free` (each integer layer is fed by the integer
+layers before it) and `forced` (teacher forcing: each integer layer is fed the float network's own payloads).
+Nothing here is a statement about backends; those are compared with `==` in `compare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+
+from snn2chip.api import run
+from snn2chip.errors import InputError
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.nodes import Input, Node, Output, Product, Synapse
+from snn2chip.ir.program import Edge, Program
+from snn2chip.ir.soma import Soma
+
+
+@attrs.frozen(kw_only=True)
+class LayerFidelity:
+    """One soma against its float neuron.
+
+    `*_equal`: share of payloads that are the same number of units; `*_potential`: root-mean-square difference
+    of the potentials after reset, in thresholds (read-outs: relative to the potential's own rms).
+    """
+
+    soma: str
+    layer: str
+    rate: float
+    free_equal: float
+    forced_equal: float
+    free_potential: float
+    forced_potential: float
+
+
+@attrs.frozen(kw_only=True)
+class Fidelity:
+    """Integer program against float network on `samples` samples; accuracies are None without labels."""
+
+    samples: int
+    float_accuracy: float | None
+    integer_accuracy: float | None
+    differing: int
+    layers: tuple[LayerFidelity, ...]
+
+    @property
+    def agreement(self) -> float:
+        """Share of samples with the same predicted class."""
+        return 1.0 - self.differing / self.samples
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**attrs.asdict(self), "agreement": self.agreement}
+
+
+def fidelity(
+    program: Program, graph: LayerGraph, inputs: Any, *, labels: Any = None, time_axis: bool = False, block: int = 64
+) -> Fidelity:
+    """Compare `program` with the float graph it was lowered from on raw samples `[N, ...]`.
+
+    Raises InputError if the program was not lowered from this graph or the labels do not fit.
+    """
+    names: Mapping[str, str] = program.meta.get("layers", {})
+    pairs = [(name, names[name]) for name in names if name in graph.shapes and names[name] in program.by_name]
+    if not any(isinstance(program[node], Soma) for _, node in pairs):
+        raise InputError("this program was not lowered from this float graph; compile it again to measure fidelity")
+    x = np.asarray(inputs)
+    axis = 1 if time_axis else 0
+    y = None if labels is None else np.asarray(labels)
+    if y is not None and len(y) != x.shape[axis]:
+        raise InputError(f"{len(y)} labels for {x.shape[axis]} samples")
+    sums = _Sums()
+    for start in range(0, x.shape[axis], block):
+        part = x[:, start : start + block] if time_axis else x[start : start + block]
+        sums.add(program, graph, pairs, part, None if y is None else y[start : start + block], time_axis)
+    return sums.result(program, pairs, labelled=y is not None)
+
+
+@attrs.define
+class _Sums:
+    samples: int = 0
+    float_hits: int = 0
+    integer_hits: int = 0
+    differing: int = 0
+    rows: dict[str, Any] = attrs.field(factory=dict)
+
+    def add(self, program: Program, graph: LayerGraph, pairs: Any, x: Any, y: Any, time_axis: bool) -> None:
+        """One block of samples."""
+        floats = graph.run(torch.as_tensor(np.asarray(x, dtype=np.float32)), collect=True)
+        ints = run(program, x, backend="torch", time_axis=time_axis)
+        want = floats.output.flatten(1).argmax(1).cpu().numpy()
+        self.samples += len(want)
+        self.differing += int((want != ints.pred).sum())
+        if y is not None:
+            self.float_hits += int((want == y).sum())
+            self.integer_hits += int((ints.pred == y).sum())
+        truth = {node: _units(program, node, floats.values[layer]) for layer, node in pairs if layer in floats.values}
+        truth.update({n.name: ints.inputs[n.name] for n in program.inputs})
+        for layer, node in pairs:
+            soma = program[node]
+            if not isinstance(soma, Soma):
+                continue
+            after = floats.after.get(layer)
+            after = _readout(graph, layer, floats) if after is None else after
+            forced = _forced(program, soma, truth)
+            self._row(program, soma, truth.get(node), _array(after), ints, forced)
+
+    def _row(self, program: Program, soma: Soma, truth: Any, after: Any, free: Any, forced: Any) -> None:
+        mu = _spread(program.meta["units"]["potential"][soma.name], soma)
+        size = _scale(soma, mu)
+        row = self.rows.setdefault(soma.name, np.zeros(7))
+        want = after if soma.reset != "drop" else np.zeros_like(after)
+        row += [
+            after.size,
+            float((free.payloads[soma.name] != 0).sum()),
+            float((free.payloads[soma.name] == truth).sum()) if truth is not None else after.size,
+            float((forced.payloads[soma.name] == truth).sum()) if truth is not None else after.size,
+            float(np.square((free.potentials[soma.name] * mu - want) / size).sum()),
+            float(np.square((forced.potentials[soma.name] * mu - want) / size).sum()),
+            float(np.square(after).sum()),
+        ]
+
+    def result(self, program: Program, pairs: Any, *, labelled: bool) -> Fidelity:
+        """The averages."""
+        layers = []
+        for _, node in pairs:
+            soma = program[node]
+            if not isinstance(soma, Soma):
+                continue
+            n, spikes, free, forced, free_v, forced_v, power = self.rows[node]
+            norm = power / n if soma.fire == "none" and power > 0 else 1.0
+            layers.append(
+                LayerFidelity(
+                    soma=node,
+                    layer=soma.layer,
+                    rate=spikes / n,
+                    free_equal=free / n,
+                    forced_equal=forced / n,
+                    free_potential=float(np.sqrt(free_v / n / norm)),
+                    forced_potential=float(np.sqrt(forced_v / n / norm)),
+                )
+            )
+        return Fidelity(
+            samples=self.samples,
+            float_accuracy=self.float_hits / self.samples if labelled else None,
+            integer_accuracy=self.integer_hits / self.samples if labelled else None,
+            differing=self.differing,
+            layers=tuple(layers),
+        )
+
+
+def _array(value: Any) -> Any:
+    return value.double().cpu().numpy()
+
+
+def _spread(values: Any, soma: Soma) -> Any:
+    """A scalar or per-channel list, ready to broadcast against `[T, B, *shape]`."""
+    v = np.asarray(values, dtype=np.float64)
+    return v.reshape(v.shape + (1,) * (len(soma.shape) - 1)) if v.size > 1 else v.reshape(())
+
+
+def _scale(soma: Soma, mu: Any) -> Any:
+    if soma.fire != "levels" or soma.theta is None:
+        return 1.0
+    return soma.at("theta", 0) * mu
+
+
+def _units(program: Program, node: str, value: Any) -> Any:
+    """Float payload values as whole payload units."""
+    unit = np.asarray(program.meta["units"]["payload"][node], dtype=np.float64)
+    soma = program[node]
+    spread = unit.reshape(unit.shape + (1,) * (len(soma.shape) - 1)) if unit.size > 1 else unit.reshape(())  # type: ignore[union-attr]
+    return np.rint(_array(value) / spread).astype(np.int64)
+
+
+def _readout(graph: LayerGraph, layer: str, floats: Any) -> Any:
+    """Running sum (or the step itself) of the output's current."""
+    value = floats.values[graph.inputs[layer][0]]
+    return value if graph.output.reduce == "last" else value.cumsum(0)
+
+
+def _forced(program: Program, soma: Soma, truth: Mapping[str, Any]) -> Any:
+    """Run one soma alone, fed the given payloads of its sources."""
+    nodes: list[Node] = [soma, Output("o", "potential" if soma.fire == "none" else "payload")]
+    edges: list[Edge] = [Edge(soma.name, "o")]
+    feeds: dict[str, Any] = {}
+    for edge in program.into[soma.name]:
+        via = program[edge.src]
+        assert isinstance(via, (Synapse, Product))
+        nodes.append(via)
+        edges.append(Edge(via.name, soma.name))
+        for hop in program.into[via.name]:
+            if hop.src not in feeds:
+                feeds[hop.src] = truth[hop.src]
+                lo, hi = int(min(feeds[hop.src].min(), 0)), int(max(feeds[hop.src].max(), 1))
+                nodes.append(Input(hop.src, program.shapes[hop.src], lo, hi, coding="steps"))
+            edges.append(hop)
+    alone = Program(nodes=nodes, edges=edges, steps=program.steps)
+    return run(alone, feeds, backend="torch", time_axis=True)
