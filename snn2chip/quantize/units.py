@@ -189,7 +189,7 @@ def lower_readout(
     *, name: str, path: str, shape: tuple[int, ...], delta: FloatArray, bias: FloatArray, reach: FloatArray, last: bool
 ) -> LoweredSoma:
     """The non-firing soma that sums (or with `last` only keeps) the output's current in ONE unit for all classes."""
-    limit = float(V_MAX) / 2
+    limit = float(V_MAX) / 2 * (1 - 2.0**-8)  # room for the rounding of every step
     top = float(reach.max()) or 1.0
     mu = max(top / limit, float(delta.max()) * 2.0**-MAX_FRACTION)
     shift = int(np.clip(np.floor(np.log2(32767.0 * mu / float(delta.max()))), 0, 15))
