@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,9 +13,8 @@ from snn2chip.quantize.calibrate import calibrate
 from snn2chip.quantize.lower import lower
 from snn2chip.quantize.spec import QuantSpec
 from snn2chip.quantize.weights import quantize_weights
+from snn2chip.testing import graphs as nets
 
-sys.path.insert(0, str(Path(__file__).parent))
-import nets
 
 X = np.random.default_rng(0).integers(0, 16, (40, 1, 6, 6))
 
@@ -116,7 +112,7 @@ def test_few_bit_weights_have_the_least_squared_error_among_shrunk_grids():
 
 
 def test_no_soma_saturates_on_the_calibration_data_and_one_bit_is_spare():
-    program, trace, _ = both(nets.chain(3), X)
+    _, trace, _ = both(nets.chain(3), X)
     assert trace.counts.totals["saturations"] == 0
     assert max(int(np.abs(p).max()) for p in trace.potentials.values()) < 2**22
 

@@ -1,7 +1,8 @@
-"""Small hand-made float graphs in normal form, with numbers that are exact in binary."""
+"""Small float graphs in normal form for tests, with numbers that are exact in binary."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def chain(steps: int, *, reduce: str = "mean", **fields: Any) -> LayerGraph:
         OutputLayer(name="output", reduce=reduce),
     )
     names = [layer.name for layer in layers]
-    return LayerGraph(layers=layers, inputs={b: (a,) for a, b in zip(names, names[1:], strict=False)}, steps=steps)
+    return LayerGraph(layers=layers, inputs={b: (a,) for a, b in pairwise(names)}, steps=steps)
 
 
 def _full_scale(shape: tuple[int, ...], seed: int) -> Tensor:

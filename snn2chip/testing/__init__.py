@@ -1,0 +1,1 @@
+"""Tools to test backends and programs; shipped, so that outside code can use them."""
