@@ -15,7 +15,6 @@ from snn2chip.quantize.spec import QuantSpec
 from snn2chip.quantize.weights import quantize_weights
 from snn2chip.testing import graphs as nets
 
-
 X = np.random.default_rng(0).integers(0, 16, (40, 1, 6, 6))
 
 
