@@ -1,0 +1,160 @@
+"""The folders that torchvision and tonic leave behind, read where they lie.
+
+MNIST/raw, FashionMNIST/raw     idx files, plain or gzipped (torchvision)
+cifar-10-batches-py, cifar-100-python     read by torchvision itself, which checks their MD5
+NMNIST/{Train,Test}/<digit>/*.bin         40-bit events (tonic)
+CIFAR10DVS/events_np/<class>/*.npz        arrays t, x, y, p (spikingjelly); first 90 % of a class train
+imagenet, imagenet200: {train,val}/<class>/*.JPEG     shorter side to 256, centre 224 x 224
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snn2chip.data.npz import open_npz
+from snn2chip.data.packed import NMNIST_US, add_events
+from snn2chip.data.samples import Samples, from_arrays, lazily
+from snn2chip.errors import EnvironmentFault, InputError
+
+DVS_SIZE = 128
+PICTURES = {".jpeg", ".jpg", ".png", ".webp"}
+
+
+def idx(path: Path, split: str, steps: int | None) -> Samples:
+    """MNIST-like idx files, `[N, 1, 28, 28]` 0..255."""
+    stem = "t10k" if split == "test" else "train"
+    x = _idx_array(path / f"{stem}-images-idx3-ubyte", axes=3)
+    y = _idx_array(path / f"{stem}-labels-idx1-ubyte", axes=1)
+    if len(x) != len(y):
+        raise InputError(f"{path}: {len(x)} pictures, but {len(y)} labels")
+    names = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
+    return from_arrays(names.get(path.parent.name, path.parent.name), x[:, None], y)
+
+
+def _idx_array(path: Path, *, axes: int) -> Any:
+    packed = path.with_name(path.name + ".gz")
+    try:
+        data = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file (nor {packed.name})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{packed}: damaged ({error})") from error
+    head = 4 + 4 * axes
+    shape = tuple(int(n) for n in np.frombuffer(data[4:head], ">u4")) if len(data) >= head else ()
+    if data[:4] != bytes((0, 0, 8, axes)) or len(data) != head + int(np.prod(shape)):
+        raise InputError(f"{path}: not an idx file of bytes with {axes} axes")
+    return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
+
+
+def cifar(path: Path, split: str, steps: int | None) -> Samples:
+    """CIFAR-10 and CIFAR-100 as torchvision keeps them, `[N, 3, 32, 32]` 0..255."""
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"{path}: reading it needs torchvision; install it with `pip install torchvision`"
+        ) from error
+    name = "cifar10" if path.name == "cifar-10-batches-py" else "cifar100"
+    kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    try:
+        data = kind(str(path.parent), train=split == "train", download=False)
+    except RuntimeError as error:
+        raise InputError(f"{path}: incomplete or damaged ({error})") from error
+    return from_arrays(name, data.data.transpose(0, 3, 1, 2), np.asarray(data.targets), classes=data.classes)
+
+
+def nmnist(path: Path, split: str, steps: int | None) -> Samples:
+    """N-MNIST as tonic keeps it, event counts `[N, T, 2, 34, 34]`."""
+    assert steps is not None
+    files, labels, classes = _by_class(path / split.capitalize(), {".bin"})
+
+    def frames(file: Path, out: Any) -> None:
+        raw = np.frombuffer(file.read_bytes(), np.uint8)
+        if len(raw) % 5:
+            raise InputError(f"{file}: {len(raw)} bytes are not a whole number of 5-byte events")
+        x, y, high, mid, low = raw.reshape(-1, 5).T.astype(np.int64)
+        if len(x) and max(x.max(), y.max()) >= 34:
+            raise InputError(f"{file}: an event lies outside 34 x 34")
+        add_events(out, ((high & 127) << 16) | (mid << 8) | low, x, y, high >> 7, length=NMNIST_US)
+
+    return _framed("nmnist", files, labels, classes, frames, steps, 34)
+
+
+def dvs_npz(path: Path, split: str, steps: int | None) -> Samples:
+    """CIFAR10-DVS, event counts `[N, T, 2, 128, 128]` in frames of equal length over each recording."""
+    assert steps is not None
+    files, labels, classes = _by_class(path, {".npz"})
+    keep = np.concatenate([_last_tenth(labels == c, test=split == "test") for c in range(len(classes))])
+    keep.sort()
+
+    def frames(file: Path, out: Any) -> None:
+        with open_npz(file) as data:
+            t, x, y, p = (np.asarray(data[k]).astype(np.int64) for k in ("t", "x", "y", "p"))
+        if len(t):
+            t = t - t.min()
+            add_events(out, t, x, y, p, length=int(t.max()) + 1)
+
+    return _framed("cifar10_dvs", [files[i] for i in keep], labels[keep], classes, frames, steps, DVS_SIZE)
+
+
+def _last_tenth(mask: Any, *, test: bool) -> Any:
+    rows = np.flatnonzero(mask)
+    cut = len(rows) - len(rows) // 10
+    return rows[cut:] if test else rows[:cut]
+
+
+def _framed(
+    name: str, files: Sequence[Path], labels: Any, classes: Sequence[str], frames: Any, steps: int, size: int
+) -> Samples:
+    def rows(start: int, stop: int) -> Any:
+        out = np.zeros((stop - start, steps, 2, size, size), np.int32)
+        for i in range(start, stop):
+            frames(files[i], out[i - start])
+        return out
+
+    return lazily(name, len(files), (steps, 2, size, size), rows, labels, classes=classes, time_axis=True)
+
+
+def pictures(path: Path, split: str, steps: int | None) -> Samples:
+    """ImageNet-like picture folders, `[N, 3, 224, 224]` 0..255: shorter side to 256, centre crop."""
+    files, labels, classes = _by_class(path / ("val" if split == "test" else "train"), PICTURES)
+
+    def rows(start: int, stop: int) -> Any:
+        return np.stack([_picture(file) for file in files[start:stop]])
+
+    return lazily(path.name, len(files), (3, 224, 224), rows, labels, classes=classes)
+
+
+def _picture(file: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            image = image.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{file}: not a readable picture ({error})") from error
+    w, h = image.size
+    w, h = (256, 256 * h // w) if w <= h else (256 * w // h, 256)
+    left, top = (w - 224) // 2, (h - 224) // 2
+    pixels = image.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224))
+    return np.asarray(pixels).transpose(2, 0, 1)
+
+
+def _by_class(path: Path, suffixes: set[str]) -> tuple[list[Path], Any, list[str]]:
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder (one sub-folder per class is expected in it)")
+    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    files, labels = [], []
+    for index, name in enumerate(classes):
+        own = sorted(file for file in (path / name).iterdir() if file.suffix.lower() in suffixes)
+        files += own
+        labels += [index] * len(own)
+    if not files:
+        raise InputError(f"{path}: holds no {', '.join(sorted(suffixes))} files in folders by class")
+    return files, np.asarray(labels, np.int64), classes

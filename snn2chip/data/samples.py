@@ -1,0 +1,135 @@
+"""Raw samples with their labels, in blocks: what `run` and `check` feed to a program.
+
+`X.npz` holds `x` with samples first, `[N, ...]`, or `[N, T, ...]` when it holds every step, and optionally
+labels `y` `[N]`; a program with several inputs takes `x/<input>` for each of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from snn2chip.data.npz import Member, open_npz
+from snn2chip.errors import InputError
+from snn2chip.ir.types import IntArray
+
+Blocks = Callable[[int, int], Iterator[Mapping[str, Any]]]
+
+
+@attrs.frozen(kw_only=True)
+class Samples:
+    """`total` raw samples, read block by block.
+
+    `shapes[name]`: shape of one sample (with its steps first when `time_axis`); `labels` int64 `[N]` or None;
+    `classes` their names, when known. `read(size, limit)` yields `{name: [n, ...]}`.
+    """
+
+    name: str
+    total: int
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Blocks
+    labels: IntArray | None = None
+    classes: Sequence[str] = ()
+    time_axis: bool = False
+
+    def take(self, samples: int | None) -> Samples:
+        """The first `samples` of them (all when None); raises InputError when there are fewer."""
+        if samples is None:
+            return self
+        if samples < 1:
+            raise InputError(f"--samples must be at least 1, got {samples}")
+        if samples > self.total:
+            raise InputError(f"{self.name} holds {self.total} samples, {samples} were asked for")
+        return attrs.evolve(self, total=samples, labels=None if self.labels is None else self.labels[:samples])
+
+    def blocks(self, size: int) -> Iterator[tuple[Mapping[str, Any], IntArray | None]]:
+        """Blocks of at most `size` samples: arrays by name `[n, ...]` and their labels."""
+        start = 0
+        for arrays in self.read(size, self.total):
+            n = len(next(iter(arrays.values())))
+            yield arrays, None if self.labels is None else self.labels[start : start + n]
+            start += n
+
+    def arrays(self) -> tuple[dict[str, Any], IntArray | None]:
+        """Everything at once: arrays by name `[N, ...]` and the labels."""
+        parts = [arrays for arrays, _ in self.blocks(max(self.total, 1))]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.shapes}, self.labels
+
+
+def read_samples(
+    path: str | os.PathLike[str], *, inputs: Sequence[str] = ("x",), steps_in_input: bool = False
+) -> Samples:
+    """Samples of an `X.npz` for the inputs named; arrays are streamed, nothing is unpickled.
+
+    Raises InputError for a damaged file, missing arrays, or arrays of different length.
+    """
+    with open_npz(path) as file:
+        names = set(file.files)
+        labels = np.asarray(file["y"]) if "y" in names else None
+    single = len(inputs) == 1 and "x" in names
+    keys = {name: "x" if single else f"x/{name}" for name in inputs}
+    missing = [key for key in keys.values() if key not in names]
+    if missing:
+        want = "'x' (samples first)" if len(inputs) == 1 else ", ".join(map(repr, keys.values()))
+        raise InputError(f"{path}: needs {want}; it holds {', '.join(sorted(names)) or 'nothing'}")
+    members = {name: Member.open(path, key) for name, key in keys.items()}
+    totals = {keys[name]: member.shape[0] for name, member in members.items()}
+    if labels is not None:
+        totals["y"] = len(labels) if labels.ndim else -1
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise InputError(f"{path}: 'y' must be whole numbers [N], got {labels.dtype} {list(labels.shape)}")
+    if len(set(totals.values())) != 1:
+        raise InputError(f"{path}: different numbers of samples: {totals}")
+    total = next(iter(totals.values()))
+    if total == 0:
+        raise InputError(f"{path}: holds no samples")
+
+    def read(size: int, limit: int) -> Iterator[Mapping[str, Any]]:
+        streams = [member.blocks(size, limit=limit) for member in members.values()]
+        for parts in zip(*streams, strict=True):
+            yield dict(zip(members, parts, strict=True))
+
+    return Samples(
+        name=str(path),
+        total=total,
+        shapes={name: member.shape[1:] for name, member in members.items()},
+        read=read,
+        labels=None if labels is None else labels.astype(np.int64),
+        time_axis=steps_in_input,
+    )
+
+
+def from_arrays(name: str, x: Any, y: Any, *, classes: Sequence[str] = ()) -> Samples:
+    """Samples that lie in memory: `x` `[N, ...]`, labels `y` `[N]`."""
+    return lazily(name, len(x), x.shape[1:], lambda a, b: x[a:b], y, classes=classes)
+
+
+def lazily(
+    name: str,
+    total: int,
+    shape: tuple[int, ...],
+    rows: Callable[[int, int], Any],
+    y: Any,
+    *,
+    classes: Sequence[str] = (),
+    time_axis: bool = False,
+) -> Samples:
+    """Samples made on demand: `rows(start, stop)` gives `[stop - start, *shape]`."""
+
+    def read(size: int, limit: int) -> Iterator[Mapping[str, Any]]:
+        for start in range(0, limit, size):
+            yield {"x": rows(start, min(start + size, limit))}
+
+    return Samples(
+        name=name,
+        total=total,
+        shapes={"x": tuple(shape)},
+        read=read,
+        labels=np.asarray(y, dtype=np.int64),
+        classes=tuple(map(str, classes)),
+        time_axis=time_axis,
+    )
