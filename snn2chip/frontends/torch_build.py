@@ -1,0 +1,203 @@
+"""From tape to graph: every recorded operation becomes a layer or moves axes; all refusals are collected.
+
+Equal operations on equal sources are one layer (steps of a time loop fall together, a shared linear layer at two
+places stays two layers). A neuron in single-step mode is one layer whose k-th call is step k.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from snn2chip.frontends.torch_refusals import ADVICE, UNKNOWN, Refusal
+from snn2chip.frontends.torch_tape import Op, Tape, leaves_in, map_refs, refs_in
+from snn2chip.frontends.torch_values import AXIS, STATIC, Atom, Axes, Const, Opaque, Time, Value
+from snn2chip.ir.layers import FlattenLayer, InputLayer, Layer, Shape
+
+Layout = Literal["B", "TB", "BT"]
+Rule = Callable[..., Any]
+LAYOUTS: Mapping[Layout, Axes] = {"B": (("B",),), "TB": (("T",), ("B",)), "BT": (("B",), ("T",))}
+PREFIX = {"conv2d": "conv", "batchnorm": "norm", "avgpool": "pool", "sumpool": "pool"}
+
+
+class Builder:
+    """Interprets one tape for one layout of the sample; `problems` lists everything that was refused."""
+
+    def __init__(self, tape: Tape, *, layout: Layout, shape: Sequence[int]) -> None:
+        self.tape = tape
+        self.problems: list[str] = []
+        self.values: dict[int, Value | Const | Opaque] = {}
+        self.layers: dict[str, Layer] = {}
+        self.inputs: dict[str, tuple[str, ...]] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.neurons: dict[int, str] = {}  # id of a stateful neuron module -> its layer
+        self.calls: dict[str, int] = {}  # calls of a single-step neuron layer so far
+        self.steps: int | None = None
+        self._keys: dict[Hashable, str] = {}
+        self._counts: dict[str, int] = {}
+        lead = LAYOUTS[layout]
+        self.batch = shape[layout.index("B")]
+        if "T" in layout:
+            self.note_steps(shape[layout.index("T")])
+        self._add_layer("input", InputLayer(name="input", shape=tuple(shape[len(lead) :])), ())
+        features = tuple((i,) for i in range(len(shape) - len(lead)))
+        time = AXIS if "T" in layout else STATIC
+        self.values[tape.input] = Value("input", time, (*lead, *features))
+
+    def interpret(self, leaf_rules: Callable[[Op], Rule | None], functions: Mapping[str, Rule]) -> None:
+        """Give every tensor of the tape its meaning; collects refusals in `problems`."""
+        for op in self.tape.ops:
+            try:
+                result = self._interpret_op(op, leaf_rules(op) if op.module is not None else functions.get(op.name))
+            except Refusal as refusal:
+                self.refuse(op, str(refusal))
+                result = None
+            meant = [v for v in leaves_in(result) if isinstance(v, (Value, Const))]
+            numbers = refs_in(op.result)
+            if len(meant) != len(numbers):
+                self.values.update(dict.fromkeys(numbers, Opaque()))
+            else:
+                self.values.update(zip(numbers, meant, strict=True))
+
+    def _interpret_op(self, op: Op, rule: Rule | None) -> Any:
+        constants, numbers = self.tape.constants, refs_in(op.result)
+        if op.problem is not None:
+            raise Refusal(op.problem)
+        if op.module is None and numbers and all(n in constants for n in numbers):
+            return [Const(constants[n]) for n in numbers]
+        if rule is None:
+            raise Refusal(ADVICE.get(op.name, UNKNOWN))
+        args, kwargs = map_refs(op.args, self.value_of), map_refs(op.kwargs, self.value_of)
+        if any(isinstance(v, Opaque) for v in leaves_in((args, kwargs))):
+            return None
+        try:
+            inspect.signature(rule).bind(self, op, *args, **kwargs)
+        except TypeError:
+            raise Refusal("is called with arguments that are not supported here") from None
+        return rule(self, op, *args, **kwargs)
+
+    def value_of(self, index: int) -> Value | Const | Opaque:
+        """Return what a tensor of the tape means."""
+        if index not in self.values and index in self.tape.constants:
+            self.values[index] = Const(self.tape.constants[index], self.tape.names.get(index, ""))
+        return self.values[index]
+
+    def refuse(self, op: Op, text: str) -> None:
+        """Add a problem with the user's layer path, the operation and the source line."""
+        where = f"{op.path} ({op.owner})" if op.path else op.owner
+        line = f" at {op.source}" if op.source else ""
+        message = f"{where}: {op.title}{line}: {text}"
+        if message not in self.problems:
+            self.problems.append(message)
+
+    # -- sizes and steps -------------------------------------------------------------------------------------
+
+    def note_steps(self, steps: int) -> None:
+        """Fix the number of steps T; Refusal if it was another before."""
+        if self.steps not in (None, steps):
+            raise Refusal(f"runs {steps} steps, but {self.steps} steps were seen before; all layers share one T")
+        self.steps = steps
+
+    def size(self, value: Value) -> Callable[[Atom], int]:
+        """Return the size of each atom of a value."""
+        shape = self.shapes[value.node]
+
+        def size(atom: Atom) -> int:
+            if isinstance(atom, int):
+                return shape[atom]
+            return self.batch if atom == "B" else (self.steps or 1)
+
+        return size
+
+    def real_shape(self, value: Value) -> tuple[int, ...]:
+        """Return the shape of the tensor a value stands for."""
+        size = self.size(value)
+        return tuple(math.prod(map(size, axis)) for axis in value.axes)
+
+    # -- layers ----------------------------------------------------------------------------------------------
+
+    def add_layer(self, op: Op, key: Hashable, sources: Sequence[str], make: Callable[..., Layer]) -> str:
+        """Return the name of the layer `make(name=, path=, source=)` on `sources`, the same one for the same key."""
+        full = (key, tuple(sources))
+        if full not in self._keys:
+            draft = make(name="", path=op.path, source=op.source)
+            prefix = PREFIX.get(draft.kind, draft.kind)
+            self._counts[prefix] = self._counts.get(prefix, 0) + 1
+            name = f"{prefix}{self._counts[prefix]}"
+            self._add_layer(name, attrs.evolve(draft, name=name), sources)
+            self._keys[full] = name
+        return self._keys[full]
+
+    def _add_layer(self, name: str, layer: Layer, sources: Sequence[str]) -> None:
+        shape, bad = layer.out_shape([self.shapes[src] for src in sources])
+        if bad:
+            raise Refusal("; ".join(bad))
+        self.layers[name], self.inputs[name], self.shapes[name] = layer, tuple(sources), shape
+
+    def on_features(
+        self,
+        op: Op,
+        key: Hashable,
+        value: Value,
+        make: Callable[..., Layer],
+        *,
+        lead: int | None = 1,
+        after_total: bool = True,
+    ) -> Value:
+        """Return the value of a stateless layer that reads `value` as `[lead axes, features]`.
+
+        `lead`: how many axes of steps and batch it allows (None: any). `after_total`: whether it may follow a mean
+        over all steps, which it may if it is affine.
+        """
+        axes, value = self.split(op, value)
+        if lead is not None and len(axes) != lead:
+            raise Refusal(
+                f"gets {len(axes)} leading axes of steps and batch, expected {lead}; "
+                "fold the steps into the batch with x.flatten(0, 1) first"
+            )
+        self.check_total(value.time, affine=after_total)
+        node = self.add_layer(op, key, [value.node], make)
+        return Value(node, value.time, (*axes, *_feature_axes(self.shapes[node])))
+
+    def check_total(self, time: Time, *, affine: bool) -> None:
+        """Refuse what cannot follow a sum over steps: only affine layers after a mean over all steps can."""
+        if time.kind != "total":
+            return
+        if not affine or not self.is_complete(time) or abs(time.factor * (self.steps or 1) - 1.0) > 1e-6:
+            raise Refusal(
+                "comes after a sum over the steps; only linear layers after a mean over all steps can be moved "
+                "before it"
+            )
+
+    def is_complete(self, time: Time) -> bool:
+        """Return whether a total covers every step once."""
+        return time.steps is None or time.steps == frozenset(range(self.steps or 1))
+
+    def split(self, op: Op, value: Value) -> tuple[Axes, Value]:
+        """Return (axes of steps and batch, value with its features in order behind them), flattened if need be."""
+        axes = list(value.axes)
+        count = max((i + 1 for i, axis in enumerate(axes) if {"T", "B"} & set(axis)), default=0)
+        lead, rest = axes[:count], axes[count:]
+        if not any("B" in axis for axis in lead):
+            raise Refusal("lost the batch axis; record with a sample of at least two elements and keep the batch")
+        if any(isinstance(atom, int) for axis in lead for atom in axis):
+            raise Refusal("mixes features with steps or batch; keep the layout [T,B,...] or [T*B,...]")
+        shape, size = self.shapes[value.node], self.size(value)
+        order = [atom for axis in rest for atom in axis if size(atom) != 1]
+        if order != [i for i, n in enumerate(shape) if n != 1]:
+            raise Refusal("gets permuted features; keep the order [C,H,W]")
+        real = tuple(math.prod(map(size, axis)) for axis in rest)
+        node = value.node
+        if real != shape:
+            if real != (math.prod(shape),):
+                raise Refusal(f"gets features {list(shape)} in the shape {list(real)}; flatten all of them or none")
+            node = self.add_layer(op, "flatten", [node], FlattenLayer)
+        return tuple(lead), Value(node, value.time, (*lead, *_feature_axes(self.shapes[node])))
+
+
+def _feature_axes(shape: Shape) -> Axes:
+    return tuple((i,) for i in range(len(shape)))

@@ -1,0 +1,116 @@
+"""The end of building: what the returned tensor is, which layers it needs, and the finished graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from snn2chip.frontends.torch_build import Builder
+from snn2chip.frontends.torch_refusals import Refusal
+from snn2chip.frontends.torch_tape import Op, map_refs
+from snn2chip.frontends.torch_values import Atom, Axes, Axis, Time, Value
+from snn2chip.ir.channel_layers import ScaleLayer
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import OutputLayer
+
+_BATCH: Axis = ("B",)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Built:
+    """A graph and what the tape's tensors mean in it; `one_step`: forward runs one step, the user loops over it."""
+
+    graph: LayerGraph
+    values: Mapping[int, Value]
+    sizes: Mapping[Atom, int]
+    one_step: bool
+
+
+def finish(builder: Builder, *, owner: str) -> Built | None:
+    """Return the graph of an interpreted tape, or None with the reasons in `builder.problems`."""
+    op = Op(
+        target=finish,
+        name="output",
+        title="the returned value",
+        module=None,
+        args=(),
+        kwargs={},
+        result=None,
+        path="",
+        owner=owner,
+        source="",
+    )
+    if builder.problems:
+        return None
+    try:
+        return _finish(builder, op)
+    except Refusal as refusal:
+        builder.refuse(op, str(refusal))
+        return None
+
+
+def _finish(builder: Builder, op: Op) -> Built:
+    result = map_refs(builder.tape.output, builder.value_of)
+    if not isinstance(result, Value):
+        raise Refusal("must be one tensor that depends on the input; return the logits alone")
+    if builder.steps is None:
+        timed = [v.time.steps for v in builder.values.values() if isinstance(v, Value) and v.time.steps]
+        builder.steps = max([1, *(1 + max(steps) for steps in timed)])
+    steps = builder.steps
+    axes, value = builder.split(op, result)
+    reduce, one_step = _reduce(builder, axes, value.time)
+    node, factor = value.node, 1.0
+    if value.time.kind == "total":
+        factor = value.time.factor * (steps if reduce == "mean" else 1)
+    if abs(factor - 1.0) > 1e-6:
+        node = builder.add_layer(op, ("scale", factor), [node], lambda **at: ScaleLayer(factor=factor, **at))
+    output = OutputLayer(name="output", reduce=reduce)
+    layers = {**builder.layers, "output": output}
+    inputs = {**builder.inputs, "output": (node,)}
+    kept = _reachable(inputs)
+    calls = {name: n for name, n in builder.calls.items() if name in kept and n != (1 if one_step else steps)}
+    if calls:
+        shown = ", ".join(f"{builder.layers[name].label} {n} times" for name, n in calls.items())
+        raise Refusal(f"needs every single-step neuron called once in each of {steps} steps, got {shown}")
+    graph = LayerGraph(
+        layers=tuple(layer for name, layer in layers.items() if name in kept),
+        inputs={name: sources for name, sources in inputs.items() if name in kept},
+        steps=steps,
+    )
+    values = {i: v for i, v in builder.values.items() if isinstance(v, Value) and v.node in kept}
+    return Built(graph=graph, values=values, sizes={"T": steps, "B": builder.batch}, one_step=one_step)
+
+
+def _reduce(builder: Builder, axes: Axes, time: Time) -> tuple[str, bool]:
+    steps = builder.steps or 1
+    if time.kind == "axis" or axes == ((), _BATCH):
+        if axes != (("T",), _BATCH) and not (axes == ((), _BATCH) and steps == 1):
+            raise Refusal("has its steps and batch in another layout; return [T,B,...] or [B,...]")
+        return "steps", False
+    if axes != (_BATCH,):
+        raise Refusal("has its batch in another layout; return [T,B,...] or [B,...]")
+    if time.kind == "total":
+        if not builder.is_complete(time):
+            raise Refusal(f"sums only the steps {sorted(time.steps or ())} of {steps}; sum all of them")
+        return ("mean" if steps == 1 or abs(time.factor * steps - 1.0) <= 1e-6 else "sum"), False
+    if time.kind == "static" or steps == 1:
+        return "mean", False
+    if time.step == steps - 1:
+        return "last", False
+    if time.step == 0:
+        return "steps", True
+    raise Refusal(f"is step {time.step} of {steps}; return all steps, their mean, their sum or the last one")
+
+
+def _reachable(inputs: Mapping[str, tuple[str, ...]]) -> set[str]:
+    kept: set[str] = set()
+    todo = ["output"]
+    while todo:
+        name = todo.pop()
+        if name not in kept:
+            kept.add(name)
+            todo += inputs[name]
+    if "input" not in kept:
+        raise Refusal("does not depend on the input")
+    return kept

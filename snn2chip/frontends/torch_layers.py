@@ -1,0 +1,179 @@
+"""Rules that make layers: each turns a value and plain fields into a layer's value, or refuses.
+
+Leaf modules and torch functions share them, so `nn.Conv2d` and `F.conv2d` mean the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from snn2chip.frontends.torch_build import Builder
+from snn2chip.frontends.torch_refusals import Refusal
+from snn2chip.frontends.torch_tape import Op
+from snn2chip.frontends.torch_values import AXIS, STATIC, Value, at_step
+from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, SumPoolLayer
+from snn2chip.ir.layers import FloatSoma, ReluLayer
+from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer, WeightParts, pair
+from snn2chip.ir.neuron_layer import NeuronLayer
+
+
+def conv2d_layer(
+    b: Builder,
+    op: Op,
+    x: Value,
+    *,
+    key: Any,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    parts: WeightParts | None = None,
+) -> Value:
+    """Return the value of a convolution; `padding` may be "same" or "valid"."""
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":
+        total = [d * (k - 1) for d, k in zip(pair(dilation), weight.shape[2:], strict=True)]
+        if any(n % 2 for n in total):
+            raise Refusal("pads an even kernel unevenly with padding='same'; use an odd kernel or a number")
+        padding = tuple(n // 2 for n in total)
+
+    def make(**at: Any) -> Conv2dLayer:
+        return Conv2dLayer(
+            weight=weight.clone(),
+            bias=None if bias is None else bias.clone(),
+            parts=parts,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            **at,
+        )
+
+    return b.on_features(op, key, x, make)
+
+
+def linear_layer(
+    b: Builder,
+    op: Op,
+    x: Value,
+    *,
+    key: Any,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    parts: WeightParts | None = None,
+) -> Value:
+    """Return the value of a linear layer on the last axis, which must hold all features."""
+
+    def make(**at: Any) -> LinearLayer:
+        return LinearLayer(weight=weight.clone(), bias=None if bias is None else bias.clone(), parts=parts, **at)
+
+    axes, flat = b.split(op, x)
+    if len(b.shapes[flat.node]) != 1:
+        raise Refusal(f"acts on the last axis of {list(b.shapes[flat.node])} only; flatten the features, x.flatten(-3)")
+    return b.on_features(op, key, flat, make, lead=len(axes))
+
+
+def batchnorm_layer(b: Builder, op: Op, x: Value, *, key: Any, mean: Any, var: Any, **fields: Any) -> Value:
+    """Return the value of a batch norm at inference; Refusal without running statistics."""
+    if mean is None or var is None:
+        raise Refusal("has no running statistics, so it would normalise with those of the batch")
+    fields = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}
+    return b.on_features(op, key, x, lambda **at: BatchNormLayer(mean=mean.clone(), var=var.clone(), **fields, **at))
+
+
+def avgpool_layer(
+    b: Builder,
+    op: Op,
+    x: Value,
+    *,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
+    """Return the value of an average pooling, a sum with one factor everywhere; Refusal if it is not."""
+    kernel = pair(kernel_size)
+    step, pad = kernel if stride is None or stride in ((), []) else pair(stride), pair(padding)
+    if not count_include_pad and pad != (0, 0):
+        raise Refusal("does not count padding, so the border has another divisor; leave count_include_pad=True")
+    _, flat = b.split(op, x)
+    if ceil_mode and any(
+        (n + 2 * p - k) % s for n, k, s, p in zip(b.shapes[flat.node][1:], kernel, step, pad, strict=True)
+    ):
+        raise Refusal("rounds the size up (ceil_mode), so the border has another divisor; pad or crop the input")
+    factor = 1.0 / (divisor_override or kernel[0] * kernel[1])
+    kind = AvgPoolLayer if divisor_override is None else SumPoolLayer
+    key = (kind.kind, kernel, step, pad, factor, op.path)
+    return b.on_features(op, key, x, lambda **at: kind(kernel=kernel, stride=step, padding=pad, factor=factor, **at))
+
+
+def adaptive_layer(b: Builder, op: Op, x: Value, *, output_size: Any) -> Value:
+    """Return the value of an adaptive average pooling whose output size divides its input."""
+    _, flat = b.split(op, x)
+    size = b.shapes[flat.node][1:]
+    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    out = tuple(n if w is None else w for n, w in zip(size, wanted, strict=True))
+    if any(n % w for n, w in zip(size, out, strict=True)):
+        raise Refusal(f"pools {list(size)} to {list(out)} with windows of different sizes; use sizes that divide")
+    kernel = tuple(n // w for n, w in zip(size, out, strict=True))
+    return avgpool_layer(b, op, x, kernel_size=kernel)
+
+
+def average_all(b: Builder, op: Op, x: Value, *, factor: float) -> Value:
+    """Return `factor` times the mean over [H,W], in the layout of x with both spatial axes of length 1."""
+    b.check_total(x.time, affine=True)
+    height, width = b.shapes[x.node][1:]
+    scale = factor / (height * width)
+    kind = AvgPoolLayer if factor == 1.0 else SumPoolLayer
+    node = b.add_layer(
+        op,
+        ("average_all", factor),
+        [x.node],
+        lambda **at: kind(kernel=(height, width), stride=(height, width), factor=scale, **at),
+    )
+    return Value(node, x.time, x.axes)
+
+
+def simple_layer(b: Builder, op: Op, x: Value, kind: Any) -> Value:
+    """Return the value of an elementwise layer without fields, in whatever layout x has."""
+    b.check_total(x.time, affine=kind is not ReluLayer)
+    node = b.add_layer(op, (kind.kind, op.path), [x.node], lambda **at: kind(**at))
+    return Value(node, x.time, x.axes)
+
+
+def neuron_layer(b: Builder, op: Op, x: Value) -> Value:
+    """Return the payloads of a neuron module: all steps at once, or its next step in single-step mode."""
+    module: Any = op.module
+    soma: FloatSoma = module.float_soma()
+    axes, x = b.split(op, x)
+    b.note_steps(soma.steps)
+    single = getattr(module, "step_mode", "m") == "s"
+    folded = not single and soma.steps == 1 and axes == ((), ("B",))
+    if axes != ((("B",),) if single else (("T",), ("B",))) and not folded:
+        shown = "[B,...] in single-step mode" if single else "[T,B,...]"
+        raise Refusal(f"expected {shown}, got another layout of steps and batch")
+    if x.time.kind == "total":
+        raise Refusal("comes after a sum over the steps; a neuron needs every step")
+    stateless = not single and soma.reset == "drop" and soma.window is None
+    known = None if stateless else b.neurons.get(id(module))
+    if known is not None and (not single or b.inputs[known] != (x.node,)):
+        raise Refusal(
+            f"is called on {b.layers[b.inputs[known][0]].label} and on {b.layers[x.node].label}; one neuron "
+            "layer keeps one state, and every step must run the same layers: make one neuron module per layer"
+        )
+    call = 0 if known is None else b.calls[known]
+    if single and x.time not in (STATIC, at_step(call)):
+        raise Refusal(f"gets {x.time} in its call number {call + 1}; step t of the input belongs to call t")
+    name = b.add_layer(op, ("neuron", id(module)), [x.node], lambda **at: NeuronLayer(soma=soma, **at))
+    b.neurons[id(module)] = name
+    if not single:
+        return Value(name, at_step(0) if folded else AXIS, x.axes)
+    b.calls[name] = call + 1
+    return Value(name, at_step(call), x.axes)
