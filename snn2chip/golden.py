@@ -159,9 +159,9 @@ def _unpack(program: Program, header: Mapping[str, Any], arrays: Mapping[str, An
         if f"potential/{s.name}" in arrays
     }
     outputs = {}
-    for node in program.outputs:
-        size = int(np.prod(program.shapes[node.name]))
-        outputs[node.name] = _shaped(node.name, arrays[f"output/{node.name}"], (n, size)).astype(np.int64)
+    for output in program.outputs:
+        size = int(np.prod(program.shapes[output.name]))
+        outputs[output.name] = _shaped(output.name, arrays[f"output/{output.name}"], (n, size)).astype(np.int64)
     first = outputs[program.outputs[0].name] if program.outputs else np.zeros((n, 0), np.int64)
     expected = Trace(
         backend=f"golden ({header['backend']})",

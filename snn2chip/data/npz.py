@@ -12,9 +12,11 @@ from typing import IO, Any
 
 import attrs
 import numpy as np
-from numpy.lib import format as npy
+from numpy.lib import format as numpy_format
 
 from snn2chip.errors import InputError, Snn2ChipError
+
+npy: Any = numpy_format
 
 
 @contextmanager
@@ -97,5 +99,5 @@ def _stream(path: str | os.PathLike[str], key: str) -> Iterator[IO[bytes]]:
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    return read(stream)
+    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
+    return shape, fortran, dtype

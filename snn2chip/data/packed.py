@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def mosaics(path: Path, split: str, steps: int | None) -> Samples:
     for part in files:
         with open_npz(part) as file:
             data, offsets = file["webp"].tobytes(), file["offsets"]
-            sheets += [data[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+            sheets += [data[a:b] for a, b in pairwise(offsets)]
             labels.append(file["y"])
             classes = [str(c) for c in file["classes"]]
     y = np.concatenate(labels)
