@@ -79,9 +79,7 @@ def _check_geometry(
     if len(input_shape) != 3:
         breaches.append(f"ConvNet: input_shape={list(input_shape)}, expected [C,H,W]")
     if not channels or len(channels) != len(strides):
-        breaches.append(
-            f"ConvNet: {len(channels)} channels and {len(strides)} strides; give one stride per stage"
-        )
+        breaches.append(f"ConvNet: {len(channels)} channels and {len(strides)} strides; give one stride per stage")
     if breaches:
         raise InputError(breaches)
     height, width = input_shape[1], input_shape[2]
@@ -112,7 +110,7 @@ def nmnist_cnn(**args: Any) -> ConvNet:
     """Return the net for N-MNIST frames, input `[T,B,2,34,34]`, T = 10."""
     preset: dict[str, Any] = {
         "input_shape": (2, 34, 34),
-        "channels": (16, 32, 32),
+        "channels": (16, 32, 64),
         "strides": (2, 2, 2),
         "pool": 1,
         "T": 10,

@@ -38,9 +38,7 @@ def build(name: str, **args: Any) -> nn.Module:
     module = importlib.import_module(f"snn2chip_models.{module_name}")
     known = list(inspect.signature(getattr(module, class_name)).parameters)
     breaches = [f"{name}: no argument {key!r}; known: {', '.join(known)}" for key in args if key not in known]
-    breaches += [
-        f"{name}: {key}={value!r} is not a JSON value" for key, value in args.items() if not _is_json(value)
-    ]
+    breaches += [f"{name}: {key}={value!r} is not a JSON value" for key, value in args.items() if not _is_json(value)]
     if breaches:
         raise InputError(breaches)
     factory = cast("Callable[..., nn.Module]", getattr(module, factory_name))

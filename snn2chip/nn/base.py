@@ -59,9 +59,7 @@ class Neuron(nn.Module, ABC):
 
     windowed: ClassVar[bool] = False
     method: ClassVar[str] = ""
-    variants: ClassVar[
-        tuple[dict[str, Any], ...]
-    ] = ()  # constructor arguments the tests try, besides `steps`
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ()  # constructor arguments the tests try, besides `steps`
 
     steps: int
     levels: int

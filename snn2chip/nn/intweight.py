@@ -28,9 +28,7 @@ GAUSSIAN_STEP: Mapping[int, float] = MappingProxyType(
 def check_bits(bits: int, *, owner: str) -> int:
     """Return `bits`; raise InputError unless it is an integer from 2 to 8."""
     if bits not in GAUSSIAN_STEP:
-        raise InputError(
-            f"{owner}: bits={bits!r}; integer weights have 2 to 8 bits, one bit is a binary layer"
-        )
+        raise InputError(f"{owner}: bits={bits!r}; integer weights have 2 to 8 bits, one bit is a binary layer")
     return bits
 
 
@@ -55,9 +53,7 @@ class _Integer(QuantizedWeight):
 class IntLinear(_Integer, QuantizedLinear):
     """Linear layer with `bits`-bit weights; other arguments as `nn.Linear`."""
 
-    def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, bits: int, **kwargs: Any
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, bits: int, **kwargs: Any) -> None:
         super().__init__(in_features, out_features, bias=bias, **kwargs)
         self.weight_bits = check_bits(bits, owner="IntLinear")
 
@@ -65,8 +61,6 @@ class IntLinear(_Integer, QuantizedLinear):
 class IntConv2d(_Integer, QuantizedConv2d):
     """Convolution with `bits`-bit weights; other arguments as `nn.Conv2d`."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, *, bits: int, **kwargs: Any
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, *, bits: int, **kwargs: Any) -> None:
         super().__init__(in_channels, out_channels, kernel_size, **kwargs)
         self.weight_bits = check_bits(bits, owner="IntConv2d")

@@ -79,8 +79,7 @@ class _MultiLevel(Neuron):
     def extra_repr(self) -> str:
         """Return the constants shown by `print`."""
         return (
-            f"steps={self.steps}, levels={self.levels}, theta={float(self.theta):g}, "
-            f"leak={float(self.leak_factor()):g}"
+            f"steps={self.steps}, levels={self.levels}, theta={float(self.theta):g}, leak={float(self.leak_factor()):g}"
         )
 
 
@@ -109,9 +108,7 @@ class MHT(_MultiLevel):
         step_mode: StepMode = "m",
     ) -> None:
         """`theta` is 2/levels unless given, so that the whole range is 2."""
-        super().__init__(
-            steps=steps, levels=levels, theta=theta, v_init=v_init, detach=detach, step_mode=step_mode
-        )
+        super().__init__(steps=steps, levels=levels, theta=theta, v_init=v_init, detach=detach, step_mode=step_mode)
         self.register_buffer("leak", torch.tensor(float(leak)))
 
     def leak_factor(self) -> Tensor:
@@ -156,9 +153,7 @@ class LMHT(_MultiLevel):
         step_mode: StepMode = "m",
     ) -> None:
         """`theta` is 2/levels unless given; the raw parameters start at 0: Omega = 1/T and leak = 1."""
-        super().__init__(
-            steps=steps, levels=levels, theta=theta, v_init=v_init, detach="state", step_mode=step_mode
-        )
+        super().__init__(steps=steps, levels=levels, theta=theta, v_init=v_init, detach="state", step_mode=step_mode)
         self.window_raw = nn.Parameter(torch.zeros(steps, steps), requires_grad=learn_window)
         self.leak_raw = nn.Parameter(torch.zeros(()), requires_grad=learn_leak)
 

@@ -68,9 +68,7 @@ class IntegerGrid:
             levels=soma.levels,
             leak=int(_half_up(soma.leak * LEAK_ONE)),
             bias=int(_half_up(soma.bias.double() / lsb)),
-            v_init=theta // 2
-            if soma.v_init_rule == "half-theta"
-            else int(_half_up(soma.v_init.double() / lsb)),
+            v_init=theta // 2 if soma.v_init_rule == "half-theta" else int(_half_up(soma.v_init.double() / lsb)),
             reset=soma.reset,
             window=None if soma.window is None else _half_up(soma.window * 2**fraction),
             lsb=lsb,
@@ -142,9 +140,7 @@ def _breaches(name: str, soma: FloatSoma) -> list[str]:
         if value.numel() != 1
     ]
     if soma.fire != "levels" or soma.reset not in _RESETS:
-        breaches.append(
-            f"{name}: fire = {soma.fire}, reset = {soma.reset} cannot be trained on the integer grid"
-        )
+        breaches.append(f"{name}: fire = {soma.fire}, reset = {soma.reset} cannot be trained on the integer grid")
     if soma.gain.numel() != 1 or float(soma.gain) != 1.0:
         breaches.append(f"{name}: a gain other than 1 cannot be trained on the integer grid")
     return breaches
@@ -175,10 +171,9 @@ def quantize_weights(model: _Model, *, bits: int, edge_bits: int | None = 8) -> 
     if edge_bits is not None:
         check_bits(edge_bits, owner="quantize_weights (edge_bits)")
     found = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if type(child) in (nn.Linear, nn.Conv2d)
+        (model.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2], child)
+        for path, child in model.named_modules(remove_duplicate=False)
+        if path and type(child) in (nn.Linear, nn.Conv2d)
     ]
     if not found:
         raise InputError("quantize_weights: the model has no float Linear or Conv2d below its root")
@@ -195,9 +190,7 @@ def quantize_weights(model: _Model, *, bits: int, edge_bits: int | None = 8) -> 
 def _integer_twin(layer: nn.Module, *, bits: int) -> nn.Module:
     twin: IntLinear | IntConv2d
     if isinstance(layer, nn.Linear):
-        twin = IntLinear(
-            layer.in_features, layer.out_features, layer.bias is not None, bits=bits, device="meta"
-        )
+        twin = IntLinear(layer.in_features, layer.out_features, layer.bias is not None, bits=bits, device="meta")
     else:
         assert isinstance(layer, nn.Conv2d)
         twin = IntConv2d(

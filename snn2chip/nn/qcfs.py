@@ -38,9 +38,7 @@ class QCFS(Neuron):
         {"levels": 3, "vth": 1.5},
     )
 
-    def __init__(
-        self, *, steps: int = 1, levels: int = 4, vth: float = 8.0, step_mode: StepMode = "m"
-    ) -> None:
+    def __init__(self, *, steps: int = 1, levels: int = 4, vth: float = 8.0, step_mode: StepMode = "m") -> None:
         super().__init__(steps=steps, levels=levels, step_mode=step_mode)
         if not vth > 0:
             raise InputError(f"{type(self).__name__}: vth={vth} must be positive")
@@ -72,9 +70,7 @@ class QCFS(Neuron):
         """Return the graded soma with L levels; raises QuantizeError when training made vth non-positive."""
         theta = self.threshold().detach()
         if not float(theta) > 0:
-            raise QuantizeError(
-                f"QCFS: vth = {float(self.vth)} is not positive; train with a smaller learning rate"
-            )
+            raise QuantizeError(f"QCFS: vth = {float(self.vth)} is not positive; train with a smaller learning rate")
         kept = self.steps == 1
         return FloatSoma(
             steps=self.steps,

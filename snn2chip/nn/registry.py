@@ -33,9 +33,6 @@ def make_neuron(name: str, *, steps: int, levels: int | None = None, **args: Any
         args["levels"] = levels
     if unknown := sorted(set(args) - known):
         raise InputError(
-            [
-                f"neuron {name!r} takes no {key!r}={args[key]!r}; it takes {', '.join(sorted(known))}"
-                for key in unknown
-            ]
+            [f"neuron {name!r} takes no {key!r}={args[key]!r}; it takes {', '.join(sorted(known))}" for key in unknown]
         )
     return kind(steps=steps, **args)
