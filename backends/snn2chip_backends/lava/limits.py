@@ -1,0 +1,68 @@
+"""What the Lava backend cannot do, with reasons."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from snn2chip.ir.program import Program
+from snn2chip_backends.lava.plan import NetPlan, make_plan
+
+FILES_PER_PROCESS = 12
+"""File descriptors that the parent of a Lava runtime needs for each process (measured: about ten)."""
+CHANNEL_SIZE = 2
+"""Messages that a Lava channel holds."""
+
+
+def process_count(program: Program, *, stock: bool | str = True) -> int:
+    """How many Lava processes `program` becomes, recording included."""
+    return len(make_plan(program, stock=stock).data["processes"])
+
+
+def lava_limits(program: Program, *, stock: bool | str = True) -> list[str]:
+    """Reasons why this machine cannot run `program` on Lava; empty if it can."""
+    plan = make_plan(program, stock=stock)
+    found = []
+    processes, allowed = len(plan.data["processes"]), open_files() // FILES_PER_PROCESS
+    if processes > allowed:
+        found.append(
+            f"it needs {processes} Lava processes, and with {open_files()} open files about {allowed} can run; "
+            "raise the limit (ulimit -n)"
+        )
+    need, room = channel_bytes(program, plan), shared_memory()
+    if room is not None and need > room:
+        found.append(
+            f"its channels need {need / 1e6:.0f} MB of shared memory, /dev/shm has {room / 1e6:.0f} MB free; "
+            "give it more (docker run --shm-size)"
+        )
+    return found
+
+
+def open_files() -> int:
+    """Open files that a process may have (the child raises its own soft limit to this)."""
+    if sys.platform == "win32":
+        return 512
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 1 << 20 if hard == resource.RLIM_INFINITY else int(hard)
+
+
+def shared_memory() -> int | None:
+    """Free bytes of /dev/shm, or None where that is not a folder."""
+    return shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None
+
+
+def channel_bytes(program: Program, plan: NetPlan) -> int:
+    """Shared memory of all channels: CHANNEL_SIZE messages of 4 or 8 bytes a value on each wire."""
+    values = 0
+    for source, port, target, _, _ in plan.data["wires"]:
+        node = plan.owner[source]
+        shape = program.shapes.get(node, (1,))
+        size = 1
+        for n in shape:
+            size *= n
+        wide = 2 if port in ("a_out", "x_out") else 1
+        values += size * wide if plan.owner.get(target) or port else 0
+    return values * 4 * CHANNEL_SIZE
