@@ -54,7 +54,7 @@ def soma_start(soma: Soma, batch: int) -> SomaState:
     return SomaState(
         v=np.array(np.broadcast_to(soma.at("v_init"), full)),
         u=np.zeros(full, np.int64) if soma.syn_leak is not None else None,
-        s_prev=np.zeros(full, np.int64) if soma.reset == "subtract-delayed" else None,
+        s_prev=np.zeros(full, np.int64) if soma.reset == "subtract-delayed" and soma.fire != "none" else None,
     )
 
 
