@@ -57,8 +57,11 @@ def trace(model: nn.Module, sample: Tensor, *, steps: int | None = None, replay:
 
 
 def _build(tape: Tape, sample: Tensor, *, owner: str) -> tuple[Built, dict[int, str]]:
-    """Interpret the tape for every layout the sample may have; the first one without problems is meant."""
-    attempts: list[list[str]] = []
+    """Interpret the tape for every layout the sample may have; the first one without problems is meant.
+
+    Without any such, the layout with the fewest problems, and of those the one understood longest, is reported.
+    """
+    attempts: list[tuple[int, int, list[str]]] = []
     for layout, lead in LAYOUTS.items():
         if sample.dim() <= len(lead):
             continue
@@ -67,8 +70,9 @@ def _build(tape: Tape, sample: Tensor, *, owner: str) -> tuple[Built, dict[int, 
         built = finish(builder, owner=owner)
         if built is not None:
             return built, builder.neurons
-        attempts.append(builder.problems)
-    raise TraceError(min(attempts, key=len))
+        understood = len(tape.ops) if builder.understood is None else builder.understood
+        attempts.append((len(builder.problems), -understood, builder.problems))
+    raise TraceError(min(attempts, key=lambda attempt: attempt[:2])[2])
 
 
 def _rounding(model: nn.Module, names: dict[int, str], *, steps: int) -> dict[str, float]:

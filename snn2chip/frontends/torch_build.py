@@ -30,6 +30,7 @@ class Builder:
     def __init__(self, tape: Tape, *, layout: Layout, shape: Sequence[int]) -> None:
         self.tape = tape
         self.problems: list[str] = []
+        self.understood: int | None = None  # operations before the first problem
         self.values: dict[int, Value | Const | Opaque] = {}
         self.layers: dict[str, Layer] = {}
         self.inputs: dict[str, tuple[str, ...]] = {}
@@ -50,12 +51,13 @@ class Builder:
 
     def interpret(self, leaf_rules: Callable[[Op], Rule | None], functions: Mapping[str, Rule]) -> None:
         """Give every tensor of the tape its meaning; collects refusals in `problems`."""
-        for op in self.tape.ops:
+        for done, op in enumerate(self.tape.ops):
             try:
                 result = self._interpret_op(op, leaf_rules(op) if op.module is not None else functions.get(op.name))
             except Refusal as refusal:
                 self.refuse(op, str(refusal))
                 result = None
+                self.understood = done if self.understood is None else self.understood
             meant = [v for v in leaves_in(result) if isinstance(v, (Value, Const))]
             numbers = refs_in(op.result)
             if len(meant) != len(numbers):

@@ -103,10 +103,8 @@ def avgpool_layer(
     step, pad = kernel if stride is None or stride in ((), []) else pair(stride), pair(padding)
     if not count_include_pad and pad != (0, 0):
         raise Refusal("does not count padding, so the border has another divisor; leave count_include_pad=True")
-    _, flat = b.split(op, x)
-    if ceil_mode and any(
-        (n + 2 * p - k) % s for n, k, s, p in zip(b.shapes[flat.node][1:], kernel, step, pad, strict=True)
-    ):
+    size = _plane(b, op, x)
+    if ceil_mode and any((n + 2 * p - k) % s for n, k, s, p in zip(size, kernel, step, pad, strict=True)):
         raise Refusal("rounds the size up (ceil_mode), so the border has another divisor; pad or crop the input")
     factor = 1.0 / (divisor_override or kernel[0] * kernel[1])
     kind = AvgPoolLayer if divisor_override is None else SumPoolLayer
@@ -116,14 +114,20 @@ def avgpool_layer(
 
 def adaptive_layer(b: Builder, op: Op, x: Value, *, output_size: Any) -> Value:
     """Return the value of an adaptive average pooling whose output size divides its input."""
-    _, flat = b.split(op, x)
-    size = b.shapes[flat.node][1:]
+    size = _plane(b, op, x)
     wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     out = tuple(n if w is None else w for n, w in zip(size, wanted, strict=True))
     if any(n % w for n, w in zip(size, out, strict=True)):
         raise Refusal(f"pools {list(size)} to {list(out)} with windows of different sizes; use sizes that divide")
     kernel = tuple(n // w for n, w in zip(size, out, strict=True))
     return avgpool_layer(b, op, x, kernel_size=kernel)
+
+
+def _plane(b: Builder, op: Op, x: Value) -> tuple[int, ...]:
+    shape = b.shapes[b.split(op, x)[1].node]
+    if len(shape) != 3:
+        raise Refusal(f"pools features of shape {list(shape)}; expected [C,H,W]")
+    return shape[1:]
 
 
 def average_all(b: Builder, op: Op, x: Value, *, factor: float) -> Value:

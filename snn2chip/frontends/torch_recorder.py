@@ -60,7 +60,7 @@ class Recorder(TorchFunctionMode):
     def run(self, x: Tensor) -> Tape:
         """Return the tape of model(x); the model must be in eval mode and its neurons reset."""
         self._add(x)
-        with torch.no_grad(), self._wrapped(), self._getitem_seen(), self:
+        with torch.no_grad(), self._wrapped(), self._indexing_seen(), self:
             self._paused = False
             try:
                 output = self._model(x)
@@ -206,24 +206,28 @@ class Recorder(TorchFunctionMode):
         return entered
 
     @contextmanager
-    def _getitem_seen(self) -> Iterator[None]:
-        """Record `x[i]` on torch versions whose function modes do not see it."""
-        if _mode_sees_getitem():
+    def _indexing_seen(self) -> Iterator[None]:
+        """Record `x[i]` and `x[i] = y` on torch versions whose function modes do not see them."""
+        if _mode_sees_indexing():
             yield
             return
-        plain = torch.Tensor.__getitem__
+        read, write = torch.Tensor.__getitem__, torch.Tensor.__setitem__
 
         def getitem(tensor: Tensor, index: Any) -> Any:
-            return self._call(plain, (tensor, index), {})
+            return self._call(read, (tensor, index), {})
+
+        def setitem(tensor: Tensor, index: Any, value: Any) -> Any:
+            return self._call(write, (tensor, index, value), {})
 
         torch.Tensor.__getitem__ = getitem  # type: ignore[method-assign, assignment]
+        torch.Tensor.__setitem__ = setitem  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
-            del torch.Tensor.__getitem__
+            del torch.Tensor.__getitem__, torch.Tensor.__setitem__
 
 
-def _mode_sees_getitem() -> bool:
+def _mode_sees_indexing() -> bool:
     seen: list[object] = []
 
     class Probe(TorchFunctionMode):
@@ -231,10 +235,11 @@ def _mode_sees_getitem() -> bool:
             seen.append(func)
             return func(*args, **(kwargs or {}))
 
-    x = torch.zeros(1)
+    x, y = torch.zeros(1), torch.ones(())
     with Probe():
         _ = x[0]
-    return bool(seen)
+        x[0] = y
+    return {"__getitem__", "__setitem__"} <= {getattr(func, "__name__", "") for func in seen}
 
 
 def _name(func: Callable[..., Any]) -> tuple[str, str, bool]:

@@ -115,13 +115,14 @@ class InputLayer(Layer):
 
         x = (raw*scale - mean) / std        or, once folded,        x = raw - offset
 
-    `mean`, `std` are None, scalars or `[C]`; `offset` is `[C]` integers in raw units. By default x = raw.
+    `scale` None means that raw values are x itself, of no declared integer unit; a number declares that raw values
+    are integers (`mean`, `std`: None, scalars or `[C]`). `offset` is `[C]` integers in raw units.
     """
 
     kind: ClassVar[str] = "input"
     arity: ClassVar[int | None] = 0
     shape: Shape
-    scale: float = 1.0
+    scale: float | None = None
     mean: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     std: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     offset: Tensor | None = attrs.field(default=None, converter=optional_tensor)
@@ -137,6 +138,8 @@ class InputLayer(Layer):
         ]
         if self.std is not None and not bool((self.std > 0).all()):
             bad.append("std must be positive")
+        if self.scale is None and (self.mean is not None or self.std is not None):
+            bad.append("mean and std need a declared scale, the float value of one raw unit")
         if self.offset is not None and (self.normalises or bool((self.offset != self.offset.round()).any())):
             bad.append("offset is integer and replaces scale, mean and std")
         return self.shape, bad
@@ -144,11 +147,11 @@ class InputLayer(Layer):
     @property
     def normalises(self) -> bool:
         """Whether scale, mean or std still change the raw values."""
-        return self.scale != 1.0 or self.mean is not None or self.std is not None
+        return self.scale not in (None, 1.0) or self.mean is not None or self.std is not None
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return x of the raw values `[T or 1, B, *shape]`."""
-        x = inputs[0] if self.scale == 1.0 else inputs[0] * self.scale
+        x = inputs[0] if self.scale in (None, 1.0) else inputs[0] * self.scale
         for shift in (self.offset, self.mean):
             if shift is not None:
                 x = x - per_channel(shift, x, lead=2)
@@ -157,7 +160,7 @@ class InputLayer(Layer):
     def details(self) -> list[str]:
         """Return the normalisation."""
         shown = [("mean", self.mean), ("std", self.std), ("offset", self.offset)]
-        scale = [] if self.scale == 1.0 else [f"scale={self.scale:.6g}"]
+        scale = [] if self.scale is None else [f"scale={self.scale:.6g}"]
         return scale + [f"{key}={brief(v)}" for key, v in shown if v is not None]
 
 
