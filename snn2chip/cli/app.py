@@ -1,0 +1,99 @@
+"""The command `snn2chip`: its verbs, its version, and how errors leave it.
+
+Exit codes: 0 done, 1 a comparison found a difference, 2 bad input or usage, 3 the machine (a package, a device, a
+disk, a backend that died, or a defect of snn2chip), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from snn2chip.cli import check, compile, demo, doctor, emit, inspect, run
+from snn2chip.errors import Snn2ChipError
+
+ENVIRONMENT = 3
+INTERRUPTED = 130
+DEBUG = "--debug"
+
+
+class Guarded(TyperGroup):
+    """Turns errors into one message on stderr and an exit code; `--debug` anywhere shows the traceback instead."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Accept `--debug` behind a verb too."""
+        end = args.index("--") if "--" in args else len(args)
+        if DEBUG in args[:end]:
+            args = [DEBUG, *(a for a in args[:end] if a != DEBUG), *args[end:]]
+        return list(super().parse_args(ctx, args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except Snn2ChipError as error:
+            if ctx.params.get("debug"):
+                raise
+            stop(str(error), error.exit_code)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            stop("the reader of the output went away", ENVIRONMENT)
+        except KeyboardInterrupt:
+            stop("interrupted", INTERRUPTED)
+        except (OSError, MemoryError) as error:
+            if ctx.params.get("debug"):
+                raise
+            stop(f"{type(error).__name__}: {error}", ENVIRONMENT)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Print one message on stderr and leave with `code`."""
+    typer.secho(f"error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=Guarded,
+    help="Compile trained PyTorch spiking networks to bit-accurate integer programs; run, check and export them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from snn2chip import __version__
+
+        typer.echo(f"snn2chip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options of every verb."""
+
+
+for verb in (demo, compile, run, check, inspect, emit, doctor):
+    verb.register(app)
+
+
+def main() -> None:
+    """Entry point of the command `snn2chip`; a defect of snn2chip itself leaves with 3, never with 1."""
+    try:
+        app()
+    except Exception as error:
+        if DEBUG in sys.argv:
+            raise
+        text = f"error: defect in snn2chip, please report it ({type(error).__name__}: {error}); see it with {DEBUG}"
+        typer.echo(text, err=True)
+        sys.exit(ENVIRONMENT)

@@ -1,0 +1,149 @@
+"""`snn2chip check`: backends against each other, against golden vectors, or against a trace from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from snn2chip.cli.feed import DataName, Device, Feed, InputFile, StepsInInput, make_feed
+from snn2chip.errors import EnvironmentFault, InputError
+
+if TYPE_CHECKING:
+    from snn2chip.checks.compare import CheckResult
+    from snn2chip.ir.program import Program
+
+DEFAULT_SAMPLES = 32
+BLOCK = 512
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("check", help="Compare every payload between backends; exit 0 equal, 1 differs.")(check)
+
+
+def check(
+    program: Annotated[Path, typer.Argument(metavar="FILE.s2c", help="A compiled program.")],
+    backends: Annotated[
+        str | None,
+        typer.Option("--backends", metavar="A,B", help="The first is the expected side (default: all that run here)."),
+    ] = None,
+    data: DataName = None,
+    input: InputFile = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            metavar="N",
+            min=1,
+            help=f"First N samples (default: all of X.npz, {DEFAULT_SAMPLES} of a data set).",
+        ),
+    ] = None,
+    golden: Annotated[bool, typer.Option("--golden", help="Against the golden vectors stored in FILE.s2c.")] = False,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="T.npz", help="Against a trace recorded elsewhere.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the result as JSON.")] = None,
+    device: Device = None,
+    steps_in_input: StepsInInput = False,
+) -> None:
+    """Compare and name the first divergence."""
+    from snn2chip.api import load
+    from snn2chip.checks.outside import check_golden, check_trace
+    from snn2chip.cli.screen import write_json
+
+    loaded = load(program)
+    if golden and (trace is not None or data is not None or input is not None or samples is not None):
+        raise InputError(
+            "--golden brings its own samples and results; leave --data, --input, --samples and --trace out"
+        )
+    own = trace is not None and data is None and input is None and _has_inputs(loaded, trace)
+    if golden:
+        result = check_golden(program, backends=_chosen(loaded, backends, ()), device=device)
+    elif trace is not None and own:
+        result = check_trace(loaded, trace, backends=_chosen(loaded, backends, ("reference",)), device=device)
+    elif trace is not None:
+        feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
+        inputs, _ = next(iter(feed.blocks(feed.samples.total)))
+        names = _chosen(loaded, backends, ("reference",))
+        result = check_trace(loaded, trace, inputs=inputs, backends=names, time_axis=feed.time_axis, device=device)
+    else:
+        feed = make_feed(
+            loaded,
+            data=data,
+            path=input,
+            samples=samples,
+            default_samples=DEFAULT_SAMPLES,
+            steps_in_input=steps_in_input,
+        )
+        result = check_blocks(feed, _pair(_chosen(loaded, backends, ())), device=device)
+    if json is not None:
+        write_json(json, result.as_dict())
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    if not result.equal:
+        typer.echo(f"DIFFERENT {' / '.join(result.backends)}")
+        result.raise_if_different()
+    typer.echo(f"EQUAL {' == '.join(result.backends)}: {result.compared:,} integers compared")
+
+
+def _has_inputs(program: Program, trace: Path) -> bool:
+    from snn2chip.data import open_npz
+
+    with open_npz(trace) as file:
+        return {f"input/{node.name}" for node in program.inputs} <= set(file.files)
+
+
+def _chosen(program: Program, given: str | None, default: Sequence[str]) -> list[str]:
+    """Backends the user named, else `default`, else all that can run the program here (the others are named)."""
+    from snn2chip.checks.usable import usable_backends
+    from snn2chip.cli.screen import say
+
+    if given is not None:
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        if not names:
+            raise InputError("--backends names no backend; for example --backends torch,lava")
+        return names
+    if default:
+        return list(default)
+    usable, reasons = usable_backends(program)
+    for name, reason in reasons.items():
+        say(f"{name} left out: {reason}")
+    return usable
+
+
+def _pair(names: list[str]) -> list[str]:
+    """At least two backends: a single one is held against the reference."""
+    if len(names) == 1 and names != ["reference"]:
+        return ["reference", *names]
+    if len(names) < 2:
+        raise EnvironmentFault(
+            "only the reference backend can run this program here; there is nothing to compare it with"
+        )
+    return names
+
+
+def check_blocks(feed: Feed, names: Sequence[str], *, device: str | None) -> CheckResult:
+    """Compare in blocks (on Lava in one piece) and stop at the first block that differs."""
+    import attrs
+
+    from snn2chip.checks.compare import check as check_program
+    from snn2chip.cli.screen import progress
+
+    total = feed.samples.total
+    size = total if "lava" in names else BLOCK
+    done = compared = 0
+    result: CheckResult | None = None
+    with progress(f"check {', '.join(names)}", total) as advance:
+        for inputs, _ in feed.blocks(size):
+            result = check_program(feed.program, inputs, backends=names, time_axis=feed.time_axis, device=device)
+            compared += result.compared
+            if result.first is not None:
+                result = attrs.evolve(result, first=attrs.evolve(result.first, sample=result.first.sample + done))
+                break
+            done += min(size, total - done)
+            advance(min(size, total))
+    assert result is not None
+    return attrs.evolve(result, compared=compared, traces={})

@@ -1,0 +1,32 @@
+"""`snn2chip emit`: a program as a self-contained package of another framework."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snn2chip.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("emit", help="Write a program as a package that runs with Lava alone.")(emit)
+
+
+def emit(
+    program: Annotated[Path, typer.Argument(metavar="FILE.s2c", help="A compiled program.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the package.")],
+    to: Annotated[str, typer.Option("--to", help="Framework: lava.")] = "lava",
+) -> None:
+    """Write the package."""
+    from snn2chip.api import load
+
+    if to != "lava":
+        raise InputError(f"--to {to!r} is unknown; known: lava")
+    loaded = load(program)
+    from snn2chip_backends.lava.emit import emit as emit_lava
+
+    emit_lava(loaded, out)
+    typer.echo(f"wrote {out}")

@@ -1,0 +1,110 @@
+"""From `--data` or `--input` to blocks that fit a program's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+import typer
+
+from snn2chip.errors import InputError
+
+if TYPE_CHECKING:
+    from snn2chip.data import Samples
+    from snn2chip.ir.program import Program
+
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Data set by name (its test split): digits, mnist, cifar10, nmnist, ...", metavar="NAME"
+    ),
+]
+InputFile = Annotated[
+    Path | None,
+    typer.Option("--input", help="Raw samples: x [N, ...], optionally labels y [N].", metavar="X.npz"),
+]
+Count = Annotated[int | None, typer.Option("--samples", help="Only the first N samples.", metavar="N", min=1)]
+StepsInInput = Annotated[bool, typer.Option("--steps-in-input", help="x in X.npz holds every step: [N, T, ...].")]
+Device = Annotated[str | None, typer.Option("--device", help="Device of the torch backend: cpu or cuda.")]
+
+
+@attrs.frozen(kw_only=True)
+class Feed:
+    """Samples that fit a program: `blocks(size)` yields what `snn2chip.run` takes, and labels."""
+
+    samples: Samples
+    program: Program
+
+    @property
+    def time_axis(self) -> bool:
+        """Whether the arrays hold every step, `[T, B, ...]`."""
+        return self.samples.time_axis
+
+    def blocks(self, size: int) -> Iterator[tuple[dict[str, Any], Any]]:
+        """Inputs by name, `[n, ...]` or `[T, n, ...]`, and labels `[n]` or None."""
+        import numpy as np
+
+        for arrays, labels in self.samples.blocks(size):
+            found = {}
+            for node in self.program.inputs:
+                x = arrays[node.name]
+                found[node.name] = np.moveaxis(x, 1, 0) if self.time_axis else x
+            yield found, labels
+
+
+def make_feed(
+    program: Program,
+    *,
+    data: str | None,
+    path: Path | None,
+    samples: int | None = None,
+    default_samples: int | None = None,
+    steps_in_input: bool = False,
+) -> Feed:
+    """Open the samples asked for: a file, a named data set, else the program's own data set, else digits.
+
+    `default_samples` limits a named data set when `samples` is None. Raises InputError when they do not fit.
+    """
+    from snn2chip.data import open_data, read_samples
+
+    if data is not None and path is not None:
+        raise InputError("give either --data or --input, not both")
+    if path is not None:
+        names = [node.name for node in program.inputs]
+        by_step = steps_in_input or all(node.coding == "steps" for node in program.inputs)
+        return Feed(samples=read_samples(path, inputs=names, steps_in_input=by_step).take(samples), program=program)
+    if steps_in_input:
+        raise InputError("--steps-in-input speaks about the file given with --input X.npz")
+    found = open_data(data or str(program.meta.get("data", "digits")), steps=program.steps)
+    if samples is None and default_samples is not None:
+        samples = min(default_samples, found.total)
+    return Feed(samples=_fitted(program, found).take(samples), program=program)
+
+
+def _fitted(program: Program, found: Samples) -> Samples:
+    """A named data set for a program with one input; flattened when only the layout of the sample differs."""
+    from snn2chip.ir.nodes import Host
+
+    if len(program.inputs) != 1:
+        names = ", ".join(node.name for node in program.inputs)
+        raise InputError(f"the program has several inputs ({names}); give them as x/<name> with --input X.npz")
+    (node,) = program.inputs
+    raw = node.raw_shape if isinstance(node, Host) else node.shape
+    shape = found.shapes["x"]
+    frame = shape[1:] if found.time_axis else shape
+    if node.coding == "steps" and not found.time_axis:
+        raise InputError(f"{node.name} takes a frame per step, but {found.name} has one frame per sample")
+    if raw not in (frame, (prod(frame),)):
+        raise InputError(
+            f"{node.name} takes samples {list(raw)}, but {found.name} has {list(frame)}; "
+            "name the program's own data set with --data, or give --input X.npz"
+        )
+    want = (*shape[: len(shape) - len(frame)], *raw)
+
+    def read(size: int, limit: int) -> Iterator[Mapping[str, Any]]:
+        return ({node.name: arrays["x"].reshape(-1, *want)} for arrays in found.read(size, limit))
+
+    return attrs.evolve(found, shapes={node.name: want}, read=read)

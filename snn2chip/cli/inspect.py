@@ -1,0 +1,37 @@
+"""`snn2chip inspect`: what is in a program, a checkpoint or a weight file, without running anything of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("inspect", help="Show what is in a program (.s2c) or in weights (.pt, .safetensors).")(inspect)
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt or .safetensors file.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the content of a file."""
+    from snn2chip.cli.screen import as_json, table
+    from snn2chip.inspection import inspect_file
+
+    found = inspect_file(file)
+    if json:
+        typer.echo(as_json(found))
+    elif found["kind"] == "program":
+        typer.echo(found["text"].rstrip())
+        for key in ("name", "digest", "neurons", "synapses", "latency"):
+            typer.echo(f"{key}: {found[key]}")
+        golden = found["golden"]
+        typer.echo("golden: " + (f"{golden['samples']} samples of {golden['backend']}" if golden else "none"))
+    else:
+        if found["header"]:
+            typer.echo(as_json(found["header"]))
+        rows = [[t["name"], str(t["shape"]), t["dtype"]] for t in found["tensors"]]
+        table(f"{len(rows)} tensors, {found['parameters']:,} numbers", ("tensor", "shape", "type"), rows)

@@ -1,0 +1,90 @@
+"""`snn2chip run`: a program on samples, block by block, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from snn2chip.cli.feed import Count, DataName, Device, Feed, InputFile, StepsInInput, make_feed
+from snn2chip.errors import InputError
+
+if TYPE_CHECKING:
+    from snn2chip.trace import Trace
+
+RECORDS = ("outputs", "all")
+SHOW_STEPS = 16
+"""Blocks that the progress bar is cut into at least, when a backend would take everything at once."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("run", help="Run a program on samples: outputs, accuracy, counts.")(run)
+
+
+def run(
+    program: Annotated[Path, typer.Argument(metavar="FILE.s2c", help="A compiled program.")],
+    data: DataName = None,
+    input: InputFile = None,
+    samples: Count = None,
+    backend: Annotated[str, typer.Option("--backend", help="reference, torch or lava.")] = "torch",
+    device: Device = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="TRACE.npz", help="Write outputs and pred (with --record all everything)."
+        ),
+    ] = None,
+    record: Annotated[
+        str, typer.Option("--record", help="outputs, or all: every payload and potential (memory grows with N).")
+    ] = "outputs",
+    steps_in_input: StepsInInput = False,
+) -> None:
+    """Run a program and print accuracy (with labels), samples per second and counts."""
+    from snn2chip.api import load, ready_backend
+    from snn2chip.checks.outside import write_trace
+    from snn2chip.cli.screen import counts_table
+
+    if record not in RECORDS:
+        raise InputError(f"--record must be outputs or all, got {record!r}")
+    loaded = load(program)
+    feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
+    engine = ready_backend(backend, loaded, device=device)
+    start = time.perf_counter()
+    trace = run_blocks(feed, engine, record=record)
+    seconds = time.perf_counter() - start
+    if out is not None:
+        write_trace(out, trace)
+    rate = trace.samples / seconds
+    typer.echo(
+        f"{loaded.name} on {trace.backend}: {trace.samples} samples of {trace.steps} steps, {rate:,.0f} samples/s"
+    )
+    labels = feed.samples.labels
+    if labels is not None and trace.outputs.shape[1]:
+        right = int((trace.pred == labels).sum())
+        typer.echo(f"accuracy {right / trace.samples:.4f} ({right} of {trace.samples}, {feed.samples.name})")
+    if trace.counts is not None:
+        counts_table("per sample", trace.counts)
+    for note in trace.notes:
+        typer.echo(f"note: {note}")
+    if out is not None:
+        typer.echo(f"wrote {out}")
+
+
+def run_blocks(feed: Feed, engine: Any, *, record: str) -> Trace:
+    """Run all samples of `feed` in blocks that the backend likes, with a progress bar on a terminal."""
+    from snn2chip.api import run as run_program
+    from snn2chip.cli.screen import progress
+    from snn2chip.trace import join_traces
+
+    total = feed.samples.total
+    size = min(engine.block(feed.program), max(1, -(-total // SHOW_STEPS))) if engine.name != "lava" else total
+    parts = []
+    with progress(f"run on {engine.name}", total) as advance:
+        for inputs, _ in feed.blocks(size):
+            part = run_program(feed.program, inputs, backend=engine, record=record, time_axis=feed.time_axis)
+            parts.append(part)
+            advance(part.samples)
+    return parts[0] if len(parts) == 1 else join_traces(parts)

@@ -1,0 +1,1 @@
+"""From trained float networks to integer programs by rule."""

@@ -1,0 +1,95 @@
+"""What this machine offers: versions, backends, devices, data sets. Nothing heavy is imported to find out."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import snn2chip
+from snn2chip.checks.usable import why_missing
+from snn2chip.data.catalog import DATA_NAMES, find_data, where_to_put
+from snn2chip.registry import backend_names
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "safetensors",
+    "scikit-learn",
+    "lava-nc",
+    "lava-dl",
+    "lightning",
+    "torchvision",
+    "typer",
+)
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """What was found: version or None per package, reason or None per backend, devices, place per data set."""
+
+    versions: Mapping[str, str | None]
+    backends: Mapping[str, str | None]
+    devices: tuple[Mapping[str, str], ...]
+    data: Mapping[str, Mapping[str, str | None]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "versions": dict(self.versions),
+            "backends": {k: {"available": why is None, "reason": why} for k, why in self.backends.items()},
+            "devices": [dict(device) for device in self.devices],
+            "data": {k: dict(v) for k, v in self.data.items()},
+        }
+
+
+def examine() -> Health:
+    """Look at this machine."""
+    return Health(
+        versions={"snn2chip": snn2chip.__version__, "python": platform.python_version(), **_packages()},
+        backends={name: why_missing(name) for name in backend_names()},
+        devices=(_cpu(), *_gpus()),
+        data={name: _data(name) for name in DATA_NAMES},
+    )
+
+
+def _packages() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _cpu() -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"name": "cpu", "what": f"{platform.machine()}, {cores} cores, {platform.system()}"}
+
+
+def _gpus() -> list[dict[str, str]]:
+    """CUDA devices by name; torch (seconds to import) is asked only where an NVIDIA driver is loaded."""
+    if platform.system() == "Linux" and not NVIDIA.exists() and not Path("/dev/dxg").exists():
+        return []
+    import torch
+
+    found = []
+    for i in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(i)
+        found.append({"name": f"cuda:{i}", "what": f"{about.name}, {about.total_memory / 2**30:.0f} GiB"})
+    return found
+
+
+def _data(name: str) -> dict[str, str | None]:
+    if name == "digits":
+        return {"path": "with scikit-learn", "hint": None}
+    path = find_data(name)
+    return {"path": None if path is None else str(path), "hint": where_to_put(name) if path is None else None}
