@@ -1,0 +1,76 @@
+"""The torch backend: the exact engine on CPU and CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from snn2chip.errors import BackendFailure
+from snn2chip.ir.program import Program
+from snn2chip.ir.types import IntArray
+from snn2chip.trace import Trace
+from snn2chip_backends.torch.device import parse_device, why_missing
+from snn2chip_backends.torch.engine import evaluate, put_inputs
+from snn2chip_backends.torch.exact import exact_arithmetic
+from snn2chip_backends.torch.kernel import TorchKernel
+from snn2chip_backends.torch.plan import Plan, plan_for
+from snn2chip_backends.torch.records import Records
+
+BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 2 << 30}
+"""Working set of one block: on the CPU small enough for the caches and for the allocator to reuse its memory."""
+MOST_SAMPLES = 4096
+
+
+class TorchBackend:
+    """Batched, exact integers on PyTorch: every payload equals the reference, on `cpu`, `cuda` or `cuda:N`.
+
+    Nodes outside feedback loops are evaluated for all steps at once, loops step by step. Exactness is proven per
+    synapse from weights and payload ranges (see `snn2chip_backends.torch.exact`). Raises InputError for any
+    other device name.
+    """
+
+    name = "torch"
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self.device = parse_device(device)
+
+    def missing(self) -> str | None:
+        """Why the device cannot be used here, or None."""
+        return why_missing(self.device)
+
+    def limits(self, program: Program) -> list[str]:
+        """Nothing that a valid program can say is out of reach."""
+        return []
+
+    def plan(self, program: Program) -> Plan:
+        """The program made ready for this device."""
+        with exact_arithmetic(self.device):
+            return plan_for(program, self.device)
+
+    def kernel(self, program: Program) -> TorchKernel:
+        """Step-by-step access for sessions."""
+        return TorchKernel(self.plan(program), self.device)
+
+    def block(self, program: Program) -> int:
+        """Samples per block that keep the working set within a fixed number of bytes."""
+        budget = BLOCK_BYTES[self.device.type]
+        return min(max(1, budget // self.plan(program).sample_bytes), MOST_SAMPLES)
+
+    def run(self, program: Program, inputs: Mapping[str, IntArray], *, record: str = "all") -> Trace:
+        """Run one block of samples; see `snn2chip.registry.Backend`.
+
+        Raises InputError for payloads out of range and BackendFailure when the device has no memory left.
+        """
+        plan = self.plan(program)
+        try:
+            with exact_arithmetic(self.device):
+                payloads = put_inputs(program, plan, inputs, self.device)
+                batch = next(iter(payloads.values())).shape[1]
+                records = Records(program, batch, everything=record == "all")
+                evaluate(program, plan, payloads, records)
+                return records.trace(self.name)
+        except torch.cuda.OutOfMemoryError as error:
+            raise BackendFailure(
+                f"{self.device} ran out of memory with {batch} samples at a time; use a smaller block"
+            ) from error

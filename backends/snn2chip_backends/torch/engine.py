@@ -1,0 +1,166 @@
+"""Evaluation of one block of samples: whole samples at a time without feedback, step by step inside loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn2chip.errors import InputError
+from snn2chip.ir.nodes import Product, Synapse, describe
+from snn2chip.ir.program import Edge, Program
+from snn2chip.ir.soma import Soma
+from snn2chip.ir.types import IntArray
+from snn2chip_backends.torch.constants import on_device
+from snn2chip_backends.torch.plan import Plan
+from snn2chip_backends.torch.records import Records
+from snn2chip_backends.torch.sample import SomaRun, run_soma
+
+
+def put_inputs(program: Program, plan: Plan, inputs: Mapping[str, IntArray], device: torch.device) -> dict[str, Tensor]:
+    """Coded payloads on the device, `[T or 1, B, *shape]`; 1 where NumPy broadcasts one frame over the steps.
+
+    Raises InputError for values outside a declared range: every exactness proof rests on it.
+    """
+    placed, bad = {}, []
+    for node in program.inputs:
+        values = np.asarray(inputs[node.name])
+        frames = values[:1] if values.strides[0] == 0 else values
+        if frames.size and not node.lo <= int(frames.min()) <= int(frames.max()) <= node.hi:
+            reach = f"{int(frames.min())}..{int(frames.max())}"
+            bad.append(f"{describe(node)}: payloads {reach} are outside the declared range [{node.lo}, {node.hi}]")
+        placed[node.name] = on_device(frames, plan.payload_types[node.name], device)
+    if bad:
+        raise InputError(bad)
+    return placed
+
+
+def evaluate(program: Program, plan: Plan, payloads: dict[str, Tensor], records: Records) -> None:
+    """Evaluate every node; `records` takes what is wanted of each source, everything else is freed early."""
+    block = _Block(program, plan, payloads, records)
+    for names, feedback in plan.components:
+        if feedback:
+            block.loop(names)
+        else:
+            block.node(names[0])
+        block.free(names)
+
+
+class _Block:
+    """Values that are still needed, by node name: payloads and currents `[T or 1, B, *shape]`."""
+
+    def __init__(self, program: Program, plan: Plan, payloads: dict[str, Tensor], records: Records) -> None:
+        self.program, self.plan, self.records = program, plan, records
+        self.values = payloads
+        self.left = plan.uses.copy()
+        self.batch = next(iter(payloads.values())).shape[1]
+        for node in program.inputs:
+            records.source(node.name, payloads[node.name])
+
+    def node(self, name: str) -> None:
+        """All steps of one node outside any loop."""
+        node = self.program[name]
+        edges = self.program.into[name]
+        if isinstance(node, (Synapse, Product)):
+            self.values[name] = self.plan.currents[name](*(self.shifted(e) for e in edges))
+        elif isinstance(node, Soma):
+            wants = self.records.wants(name)
+            arriving = [self.values[e.src] for e in edges]
+            run = run_soma(self.plan.somas[name], arriving, self.program.steps, potentials=wants.all, last=wants.last)
+            self.finish(name, run)
+
+    def shifted(self, edge: Edge) -> Tensor:
+        """What an edge delivers over the sample: its source, later by the edge's delay, nothing before."""
+        payload, steps = self.values[edge.src], self.program.steps
+        if edge.delay == 0:
+            return payload
+        kept = max(steps - edge.delay, 0)
+        out = torch.zeros((steps, *payload.shape[1:]), dtype=payload.dtype, device=payload.device)
+        out[steps - kept :] = payload[:kept] if len(payload) > 1 else payload
+        return out
+
+    def loop(self, names: list[str]) -> None:
+        """All steps of a feedback component, one after the other."""
+        loop = _Loop(self, names)
+        for t in range(self.program.steps):
+            for name in names:
+                loop.step(name, t)
+        for name in names:
+            if isinstance(self.program[name], Soma):
+                self.finish(name, loop.result(name))
+
+    def finish(self, name: str, run: SomaRun) -> None:
+        """Record a soma and keep its payloads for those who read them."""
+        self.records.soma(name, run)
+        self.values[name] = run.payload
+
+    def free(self, names: list[str]) -> None:
+        """Drop what nobody reads any more."""
+        for name in names:
+            for edge in self.program.into[name]:
+                self.left[edge.src] -= 1
+        done = {edge.src for name in names for edge in self.program.into[name]} | set(names)
+        for name in done:
+            if self.left[name] <= 0:
+                self.values.pop(name, None)
+
+
+class _Loop:
+    """A feedback component while it runs: payloads of its own somas step by step."""
+
+    def __init__(self, block: _Block, names: list[str]) -> None:
+        self.block, self.program, self.plan = block, block.program, block.plan
+        members = [block.program[name] for name in names]
+        somas = [n.name for n in members if isinstance(n, Soma)]
+        self.payloads: dict[str, list[Tensor]] = {name: [] for name in somas}
+        self.potentials: dict[str, list[Tensor]] = {name: [] for name in somas}
+        self.states = {name: self.plan.somas[name].start(block.batch) for name in somas}
+        self.currents: dict[str, Tensor] = {}
+
+    def step(self, name: str, t: int) -> None:
+        """One node at one step."""
+        node = self.program[name]
+        edges = self.program.into[name]
+        if isinstance(node, (Synapse, Product)):
+            self.currents[name] = self.plan.currents[name](*(self.arriving(e, t) for e in edges))
+            return
+        kernel, state = self.plan.somas[name], self.states[name]
+        a = kernel.arriving([self.current(e, t) for e in edges])[0]
+        payload = kernel.step(state, kernel.scaled(a, t), t)
+        self.payloads[name].append(payload.to(kernel.payload_type, copy=True))
+        if self.block.records.wants(name).all:
+            self.potentials[name].append(state.v.to(torch.int32, copy=True))
+
+    def arriving(self, edge: Edge, t: int) -> Tensor:
+        """Payload `[1, B, *shape]` that an edge delivers at step t."""
+        at = t - edge.delay
+        if edge.src in self.payloads:
+            own = self.payloads[edge.src]
+            shape = (1, self.block.batch, *self.program.shapes[edge.src])
+            kernel = self.plan.somas[edge.src]
+            empty = partial(torch.zeros, shape, dtype=kernel.payload_type, device=kernel.device)
+            return own[at][None] if at >= 0 else empty()
+        outside = self.block.values[edge.src]
+        if at < 0:
+            return torch.zeros_like(outside[:1])
+        return outside[at : at + 1] if len(outside) > 1 else outside
+
+    def current(self, edge: Edge, t: int) -> Tensor:
+        """Current `[1, B, *shape]` of an edge into a soma at step t."""
+        if edge.src in self.currents:
+            return self.currents[edge.src]
+        outside = self.block.values[edge.src]
+        return outside[t : t + 1] if len(outside) > 1 else outside
+
+    def result(self, name: str) -> SomaRun:
+        """Everything of one soma, as if it had run at once."""
+        state, seen = self.states[name], self.potentials[name]
+        return SomaRun(
+            payload=torch.stack(self.payloads[name]),
+            potentials=torch.stack(seen) if seen else None,
+            last=state.v.to(torch.int32) if self.block.records.wants(name).last else None,
+            saturated=state.saturated,
+        )

@@ -1,0 +1,101 @@
+"""Exact integers on floating-point units.
+
+A float type with p significand bits adds and multiplies integers without rounding, in any order and with
+fused multiply-add, as long as every partial result stays within 2^p. So a linear map is exact when
+sum |w| * max |payload| <= 2^p, *if* the library computes it directly. What could round in spite of that is
+switched off while the engine runs, and put back afterwards:
+
+- NNPACK's convolution (Winograd and FFT transforms; PyTorch takes it silently for batches of 16 and more
+  once oneDNN is off),
+- PyTorch's deterministic mode (not needed: integers are the same in any order; on CUDA it refuses products),
+- TF32 and bfloat16 products (`float32_matmul_precision`, `fp32_precision`, autocast, oneDNN's own variable).
+
+oneDNN convolution stays on: PyTorch always asks it for its direct algorithm, Winograd must be asked for.
+cuDNN is not used at all (its heuristics may choose Winograd or FFT): on CUDA a convolution is a copy into
+columns and one product.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.backends import cuda, mkldnn, nnpack
+
+FLOAT32_EXACT = 1 << 24
+FLOAT64_EXACT = 1 << 53
+FPMATH = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")
+
+
+def float_type(bound: int) -> torch.dtype:
+    """Smallest float type that holds every integer up to `bound` in magnitude, and all sums below it."""
+    if bound <= FLOAT32_EXACT:
+        return torch.float32
+    assert bound <= FLOAT64_EXACT, "the contract keeps currents below 2^46"
+    return torch.float64
+
+
+def int_type(bound: int) -> torch.dtype:
+    """int32 when `bound` (the largest magnitude on the way) fits it, else int64."""
+    return torch.int32 if bound < 1 << 31 else torch.int64
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """No gradients, no autocast, no rounding algorithms; every flag is as before afterwards."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(nnpack.flags(enabled=False))
+        if not onednn_strict():
+            stack.enter_context(mkldnn.flags(enabled=False))
+        stack.enter_context(_ieee_float32())
+        stack.enter_context(_any_order())
+        yield
+
+
+@contextmanager
+def _any_order() -> Iterator[None]:
+    """Leave PyTorch's deterministic mode for a while."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if enabled:
+        torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        if enabled:
+            torch.use_deterministic_algorithms(True, warn_only=warn_only)
+
+
+def onednn_strict() -> bool:
+    """Whether oneDNN's own environment leaves float32 products alone."""
+    return all(os.environ.get(name, "STRICT").upper() == "STRICT" for name in FPMATH)
+
+
+@contextmanager
+def _ieee_float32() -> Iterator[None]:
+    """Full float32 products in matmul and convolution, through whichever switches this PyTorch has."""
+    if hasattr(mkldnn, "conv"):  # one switch per library and operation, since PyTorch 2.9
+        libraries: list[Any] = [cuda, mkldnn]
+        switches = [getattr(lib, op) for lib in libraries for op in ("matmul", "conv") if hasattr(lib, op)]
+        reduced = [(s, s.fp32_precision) for s in switches if s.fp32_precision != "ieee"]
+        for switch, _ in reduced:
+            switch.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            for switch, before in reduced:
+                switch.fp32_precision = before
+        return
+    precision = torch.get_float32_matmul_precision()
+    if precision != "highest":
+        torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        if precision != "highest":
+            torch.set_float32_matmul_precision(precision)

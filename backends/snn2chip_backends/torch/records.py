@@ -1,0 +1,110 @@
+"""What is kept of a run: outputs and counts always, payloads and potentials on request; reduced on the device."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn2chip.ir.program import Program
+from snn2chip.ir.types import IntArray
+from snn2chip.reports.counts import count
+from snn2chip.trace import IntTensor, Trace
+from snn2chip_backends.torch.exact import int_type
+from snn2chip_backends.torch.sample import SomaRun
+
+
+class Wants(NamedTuple):
+    """Which potentials of a soma are wanted: of all steps, of the last one."""
+
+    all: bool
+    last: bool
+
+
+class Records:
+    """Collects one block; nothing here waits for the device before `trace`, unless everything is recorded."""
+
+    def __init__(self, program: Program, batch: int, *, everything: bool) -> None:
+        self.program, self.batch, self.everything = program, batch, everything
+        self._outputs: dict[str, Tensor] = {}
+        self._sums: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
+        self._saturated: dict[str, Tensor] = {}
+        self._payloads: dict[str, IntTensor] = {}
+        self._potentials: dict[str, IntTensor] = {}
+        self._live = {(n.name, program.steps) for n in (*program.inputs, *program.somas)}
+        for synapse in program.synapses:
+            (edge,) = program.into[synapse.name]
+            self._live.add((edge.src, max(program.steps - edge.delay, 0)))
+        self._reads = {output.name: (program.into[output.name][0].src, output.read) for output in program.outputs}
+
+    def wants(self, name: str) -> Wants:
+        """Which potentials of soma `name` are wanted."""
+        return Wants(self.everything, (name, "potential") in self._reads.values())
+
+    def source(self, name: str, payload: Tensor) -> None:
+        """Take the payloads `[T or 1, B, *shape]` of an input or soma."""
+        for source, steps in self._live:
+            if source == name:
+                self._sums[name, steps] = _sums(payload, steps, self.program.steps)
+        if self.everything:
+            full = payload.to("cpu", torch.int32).expand(self.program.steps, *payload.shape[1:])
+            self._payloads[name] = full.contiguous().numpy()
+
+    def soma(self, name: str, run: SomaRun) -> None:
+        """Take everything wanted of a soma."""
+        self.source(name, run.payload)
+        self._saturated[name] = run.saturated
+        if run.potentials is not None:
+            self._potentials[name] = run.potentials.cpu().numpy()
+        for output, (source, read) in self._reads.items():
+            if source != name:
+                continue
+            if read == "potential":
+                assert run.last is not None
+                self._outputs[output] = run.last
+            else:
+                repeat = self.program.steps // len(run.payload)
+                value = (run.payload != 0) if read == "count" else run.payload
+                self._outputs[output] = value.sum(0, dtype=torch.int64) * repeat
+
+    def trace(self, backend: str) -> Trace:
+        """Everything collected, as a Trace."""
+        program = self.program
+        outputs = {
+            o.name: self._outputs[o.name].cpu().numpy().astype(np.int64).reshape(self.batch, -1)
+            for o in program.outputs
+        }
+        sums = {key: (a.cpu().numpy(), b.cpu().numpy()) for key, (a, b) in self._sums.items()}
+        saturated = {name: int(n) for name, n in self._saturated.items()}
+
+        def reduce(name: str, steps: int) -> tuple[IntArray, IntArray]:
+            return sums[name, steps]
+
+        sources = {n.name for n in program.inputs}
+        first = outputs[program.outputs[0].name] if program.outputs else np.zeros((self.batch, 0), np.int64)
+        return Trace(
+            backend=backend,
+            steps=program.steps,
+            samples=self.batch,
+            outputs=first,
+            all_outputs=outputs,
+            payloads={k: v for k, v in self._payloads.items() if k not in sources},
+            potentials=self._potentials,
+            inputs={k: v for k, v in self._payloads.items() if k in sources},
+            counts=count(program, reduce, samples=self.batch, saturations=saturated),
+        )
+
+
+def _sums(payload: Tensor, steps: int, total: int) -> tuple[Tensor, Tensor]:
+    """Per neuron over the first `steps` of `total` steps and all samples: payloads other than 0, sum of magnitudes."""
+    repeat = steps if len(payload) < total else 1
+    rows = payload[: 1 if repeat > 1 else steps].flatten(0, 1)
+    if steps == 0:
+        rows = rows[:0]
+    highest = torch.iinfo(payload.dtype).max
+    dtype = int_type(len(rows) * highest)
+    spikes = rows.to(torch.bool).view(torch.uint8).sum(0, dtype=dtype)
+    magnitude = rows.abs().sum(0, dtype=dtype)
+    return spikes.to(torch.int64) * repeat, magnitude.to(torch.int64) * repeat
