@@ -128,6 +128,7 @@ class _Lowering:
             bias=bias,
             potential=self.ranges.potential[layer.name],
             current=self.ranges.current[layer.name],
+            static=self.static(branches, layer, delta),
             spare_bits=self.spec.spare_bits + self.spare.get(name, 0),
         )
         self.soma(layer, lowered, branches)
@@ -153,6 +154,18 @@ class _Lowering:
             if shift is not None:
                 bias = bias + array(shift)
         return list(zip(maps, weights, strict=True)), np.broadcast_to(weights[0].delta, (channels,)), bias
+
+    def static(self, branches: list[tuple[Layer, IntWeights]], layer: NeuronLayer, delta: FloatArray) -> FloatArray:
+        """Largest integer current per channel that weights and payload ranges allow (mixed by the window)."""
+        total = np.zeros(delta.shape)
+        for linear, weights in branches:
+            source = next(n for n in self.nodes if n.name == self.names[self.graph.inputs[linear.name][0]])
+            assert isinstance(source, (Input, Soma))
+            taps = linear.kernel[0] * linear.kernel[1] if isinstance(linear, SumPoolLayer) else 1
+            per_output = np.abs(weights.values).reshape(len(weights.values), -1).sum(1) * taps
+            total = total + per_output * 2.0**weights.exponent * source.payload_type().magnitude
+        window = layer.soma.window
+        return total if window is None else total * float(np.abs(array(window)).sum(1).max())
 
     def integers(self, layer: Layer) -> IntWeights:
         """Integer weights of one linear map on its source's payload units."""

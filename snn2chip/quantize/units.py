@@ -57,11 +57,13 @@ def lower_soma(
     bias: FloatArray,
     potential: FloatArray,
     current: FloatArray,
+    static: FloatArray,
     spare_bits: int,
 ) -> LoweredSoma:
     """Lower one float neuron whose current has the unit `delta [C]` and the linear maps' bias `bias [C]`.
 
-    `potential` and `current` (mixed) are the largest magnitudes per channel, in float. Raises UnsupportedError
+    `potential` and `current` (mixed) are the largest magnitudes per channel, in float; `static` bounds the integer
+    current from weights and payload ranges alone. Raises UnsupportedError
     for a rule that has no lowering yet and QuantizeError where no legal integer exists.
     """
     f = layer.soma
@@ -80,10 +82,12 @@ def lower_soma(
     if f.fire == "relay":
         return _relay(layer, name, shape, delta, bias, current)
     limit = float(V_MAX) / 2**spare_bits
-    window, wbits = _window(layer, delta, current, limit)
+    window, wbits = _window(layer, np.minimum(current / delta, static), limit)
     theta = np.broadcast_to(array(f.theta).ravel(), delta.shape) if f.fire == "levels" else np.zeros_like(delta)
     extra = np.abs(array(f.bias)).max(0) if f.bias.dim() == 2 else np.abs(array(f.bias))
     reach = np.maximum.reduce([potential, current, f.levels * np.abs(theta), np.broadcast_to(extra, delta.shape)])
+    # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
+    delta = np.maximum(delta, reach / (limit * 2.0**14))
     fine = np.clip(_bits(limit, reach / (delta / 2.0**wbits)), -15, max(0, MAX_FRACTION - wbits))
     mu = delta / 2.0 ** (wbits + fine)
     sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / 2.0**wbits
@@ -158,11 +162,11 @@ def _fits(layer: NeuronLayer, ints: dict[str, Any], levels: int) -> None:
         raise QuantizeError([f"{layer.label}: {text} does not fit its register" for text in bad])
 
 
-def _window(layer: NeuronLayer, delta: FloatArray, current: FloatArray, limit: float) -> tuple[Any, int]:
+def _window(layer: NeuronLayer, reach: FloatArray, limit: float) -> tuple[Any, int]:
     if layer.soma.window is None:
         return None, 0
     omega = array(layer.soma.window)
-    bits = int(min(_bits(limit, current / delta).min(), _bits(32767.0, np.abs(omega).max()), MAX_FRACTION - 2))
+    bits = int(min(_bits(limit, reach).min(), _bits(32767.0, np.abs(omega).max()), MAX_FRACTION - 2))
     if bits < MIN_WINDOW_BITS:
         raise QuantizeError(
             f"{layer.label}: only {bits} fraction bits are left for the temporal window inside 24 bits; "

@@ -149,8 +149,16 @@ def test_what_cannot_be_lowered_is_said_with_the_users_layer():
 def test_a_window_with_too_little_room_is_refused():
     window = torch.full((2, 2), 0.5)
     graph = nets.chain(2, window=window)
-    ranges = calibrate(graph, X)
-    for name in ranges.current:
-        ranges.current[name] = ranges.current[name] * 2.0**14
-    with pytest.raises(QuantizeError, match="fraction bits"):
-        lower(graph, ranges)
+    with pytest.raises(QuantizeError, match=r"net|n1.*fraction bits"):
+        lower(graph, calibrate(graph, X * 4096))  # 16-bit pixels
+
+
+@pytest.mark.parametrize("window", [None, torch.tensor([[0.5, 0.25], [0.25, 0.75]])], ids=["plain", "window"])
+def test_a_channel_of_zero_weights_is_lowered_without_overflow(window):
+    graph = nets.chain(2, window=window)
+    parts = graph.layer("c2").parts
+    parts.scale[1] = torch.finfo(torch.float32).tiny
+    graph.layer("c2").weight[:] = parts.weight()
+    program, trace, floats = both(graph, X)
+    assert int(program["n2"].theta.max()) <= 2**22
+    assert (trace.payloads["n2"] == np.rint(floats.values["n2"].numpy() / 0.5)).all()
