@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from snn2chip.trace import Trace
 
 RECORDS = ("outputs", "all")
-SHOW_STEPS = 16
-"""Blocks that the progress bar is cut into at least, when a backend would take everything at once."""
+SHOW_STEPS, SMALL = 16, 32
+"""The progress bar moves about this often, unless its blocks would be smaller than this many samples."""
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +80,9 @@ def run_blocks(feed: Feed, engine: Any, *, record: str) -> Trace:
     from snn2chip.trace import join_traces
 
     total = feed.samples.total
-    size = min(engine.block(feed.program), max(1, -(-total // SHOW_STEPS))) if engine.name != "lava" else total
+    size = engine.block(feed.program)
+    if engine.name != "lava":  # a Lava run costs seconds to start, so it is not cut for the bar
+        size = min(size, max(SMALL, -(-total // SHOW_STEPS)))
     parts = []
     with progress(f"run on {engine.name}", total) as advance:
         for inputs, _ in feed.blocks(size):

@@ -68,7 +68,9 @@ def counts_table(title: str, counts: Counts) -> None:
         [name, "", "", "", f"{row['synaptic_events'] / n:,.1f}", f"{row['payload_weighted_events'] / n:,.1f}"]
         for name, row in counts.synapses.items()
     ]
-    table(title, ("node", "neurons", "spikes", "payload sum", "synaptic events", "events x payload"), rows, numbers=True)
+    table(
+        title, ("node", "neurons", "spikes", "payload sum", "synaptic events", "events x payload"), rows, numbers=True
+    )
 
 
 def as_json(value: Mapping[str, Any]) -> str:

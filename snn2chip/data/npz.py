@@ -28,9 +28,10 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: not an .npz file (save it with numpy.savez)")
+        file = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InputError(f"{path}: a single array; save it as .npz with numpy.savez(path, x=..)")
+        with file:
             yield file
     except Snn2ChipError:
         raise
