@@ -93,9 +93,11 @@ def assemble(
         if item["kind"] in TIMED or item.get("timed"):
             args["samples"] = samples
         if item["kind"] in ("Dense", "Sparse"):
-            held = args["weights"]
-            prove_weights(item["name"], held)
-        made[item["name"]] = process_class(item["kind"])(name=prefix + item["name"], **args)
+            prove_weights(item["name"], args["weights"])
+        if item["kind"] != "GradedVec":  # it takes no name
+            args["name"] = prefix + item["name"]
+        made[item["name"]] = process_class(item["kind"])(**args)
+        made[item["name"]].name = prefix + item["name"]
     for source, out_name, target, in_name, operations in plan["wires"]:
         port = getattr(made[source], out_name)
         for operation, value in operations:

@@ -88,16 +88,29 @@ class WatchedRuntime(Runtime):  # type: ignore[misc]
 
     def raise_if_dead(self) -> None:
         """Raise NetworkFailure if an actor raised or is gone."""
+        self.raise_exceptions()
+        gone = {i: actor.exitcode for i, actor in enumerate(self.actors) if actor.exitcode is not None}
+        if not gone:
+            return
+        # an exception may still be on the way; after one, Lava stops the other processes, which exit with 0
+        end = time.monotonic() + (POLL_S if any(gone.values()) else 25 * POLL_S)
+        while time.monotonic() < end:
+            time.sleep(POLL_S / 4)
+            self.raise_exceptions()
+        number = max(gone, key=lambda i: gone[i] != 0)
+        raise NetworkFailure(
+            self.name_of(number), f"is gone: its operating-system process died ({describe_exit(gone[number])})"
+        )
+
+    def raise_exceptions(self) -> None:
+        """Raise NetworkFailure with the traceback of the first actor that raised."""
         for i, actor in enumerate(self.actors):
-            name = self.names[i] if i < len(self.names) else "runtime service"
             if actor.exception is not None:
-                raise NetworkFailure(name, f"raised:\n{actor.exception[1]}")
-            code = actor.exitcode
-            if code is not None:
-                time.sleep(POLL_S)  # its exception may still be on the way
-                if actor.exception is not None:
-                    raise NetworkFailure(name, f"raised:\n{actor.exception[1]}")
-                raise NetworkFailure(name, f"its operating-system process died ({describe_exit(code)})")
+                raise NetworkFailure(self.name_of(i), f"raised:\n{actor.exception[1]}")
+
+    def name_of(self, number: int) -> str:
+        """Name of an actor's Lava process."""
+        return self.names[number] if number < len(self.names) else "runtime service"
 
     def kill(self) -> None:
         """End all actors and free the shared memory, whatever state they are in."""
@@ -139,7 +152,7 @@ def run_network(
     """
     config = AsyncSimCfg() if mode == "async" else Loihi2SimCfg(select_tag="fixed_pt")
     deadline = time.monotonic() + limit_s
-    with tempfile.TemporaryFile("w+") as stacks:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stacks:
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=False)  # inherited by every actor
         marks = [time.monotonic()]
         executable = first.compile(config, {"pypy_channel_size": channel_size})
@@ -183,8 +196,10 @@ def wait(runtime: WatchedRuntime, standstill: Standstill, stacks: Any) -> None:
             answer = port.recv()
             pending.remove(port)
             if not enum_equal(answer, MGMT_RESPONSE.DONE):
-                time.sleep(5 * POLL_S)  # the exception behind it may still be on the way
-                runtime.raise_if_dead()
+                end = time.monotonic() + 1.0
+                while time.monotonic() < end:
+                    runtime.raise_if_dead()
+                    time.sleep(POLL_S)
                 raise NetworkFailure("", f"the runtime service answered {answer}")
         if not ready:
             runtime.check()
@@ -233,20 +248,28 @@ def activity(pids: list[int]) -> tuple[Any, ...] | None:
 
 
 def waiting(runtime: WatchedRuntime, stacks: Any) -> str:
-    """Which process stands where: the innermost frame of its model, for every Lava process."""
+    """Which process stands where: the innermost frame of its model, for every Lava process inside one."""
     found = []
     for name, actor in zip(runtime.names, runtime.actors):
         if actor.exitcode is not None:
             continue
-        stacks.seek(0, os.SEEK_END)
-        start = stacks.tell()
-        os.kill(actor.pid, signal.SIGUSR1)
-        time.sleep(0.005)
-        stacks.seek(start)
-        frames = [line.strip() for line in stacks.read().splitlines() if " in " in line]
-        model = next((f for f in frames if " in run_spk" in f or " in __init__" in f), "")
+        frames = [line.strip() for line in stack_of(actor.pid, stacks) if "multiprocessing" not in line]
+        model = next((f for f in frames if f.endswith((" in run_spk", " in __init__"))), "")
         if model:
-            parts = model.split('"')
-            found.append(f"  {name}: {os.path.join(*parts[1].split(os.sep)[-3:])}{parts[2].replace(', ', ':', 1)}")
+            path, where = model.split('"')[1:3]
+            found.append(f"  {name}: {os.path.join(*path.split(os.sep)[-3:])}{where.replace(',', '')}")
     text = "\n".join(found[:40])
     return f"processes inside their models:\n{text}" if found else "no process is inside its model"
+
+
+def stack_of(pid: int, stacks: Any) -> list[str]:
+    """Python stack of the main thread of `pid`, innermost frame first, through its faulthandler."""
+    start = stacks.seek(0, os.SEEK_END)
+    os.kill(pid, signal.SIGUSR1)
+    for _ in range(20):
+        time.sleep(0.005)
+        stacks.seek(start)
+        lines = stacks.read().splitlines()
+        if lines and lines[-1].endswith(" in <module>"):
+            break
+    return list(lines)
