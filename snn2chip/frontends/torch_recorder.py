@@ -31,9 +31,10 @@ RANDOM = frozenset(
     "rand randn randint randperm rand_like randn_like randint_like normal bernoulli multinomial poisson "  # noqa: SIM905
     "uniform_ normal_ bernoulli_ random_ exponential_ geometric_ cauchy_ log_normal_ rrelu alpha_dropout".split()
 )
+_HERE = os.path.dirname(os.path.abspath(__file__))
 _SKIPPED = tuple(
-    os.path.dirname(os.path.abspath(file)) + os.sep
-    for file in (torch.__file__, os.path.dirname(os.path.abspath(__file__)))
+    folder + os.sep
+    for folder in (os.path.dirname(os.path.abspath(torch.__file__)), _HERE, os.path.join(os.path.dirname(_HERE), "nn"))
 )
 BAKED = (
     "uses a tensor that is not made by recorded operations; it would be baked in as a constant. Register it with "

@@ -135,8 +135,11 @@ class LayerGraph:
         new = {layer.name: layer for layer in changed}
         return attrs.evolve(self, layers=tuple(new.get(layer.name, layer) for layer in self.layers))
 
-    def with_normalisation(self, *, scale: float = 1.0, mean: Any | None = None, std: Any | None = None) -> LayerGraph:
-        """Return the graph of raw values, x = (raw*scale - mean)/std; mean and std are numbers or `[C]`."""
+    def with_normalisation(self, *, scale: float, mean: Any | None = None, std: Any | None = None) -> LayerGraph:
+        """Return the graph of integer raw values, x = (raw*scale - mean)/std; mean and std are numbers or `[C]`.
+
+        For 8-bit pixels and a model trained on [0, 1] with a mean and std: scale = 1/255.
+        """
         cast = [None if v is None else torch.as_tensor(v, dtype=torch.float64) for v in (mean, std)]
         return self.with_layers(attrs.evolve(self.input, scale=float(scale), mean=cast[0], std=cast[1]))
 
@@ -207,7 +210,7 @@ class LayerGraph:
 
     def normal_form_breaches(self) -> list[str]:
         """Return what keeps the graph from the normal form described above; empty if nothing does."""
-        breaches = ["input: scale, mean or std is left; run fold-input-norm"] if self.input.normalises else []
+        breaches = ["input: scale, mean or std is left; run the default passes"] if self.input.normalises else []
         currents = (*LINEAR_MAPS, "add")
         allowed = {**dict.fromkeys(LINEAR_MAPS, PAYLOADS), "add": LINEAR_MAPS, "neuron": currents}
         allowed |= {"input": (), "output": (*PAYLOADS, *currents)}

@@ -1,0 +1,50 @@
+"""Passes from LayerGraph to LayerGraph, and the default pipeline to the normal form of `snn2chip.ir.graph`.
+
+remove-identities   dropout, identity and flatten go
+fold-batchnorm      norms go into weights (signs flipped where negative) or somas
+compose-linear      linear maps in a row become one
+fold-input-norm     mean and std of the input go into the first layer
+insert-relays       one synapse on every edge into a soma, none behind another
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.passes.base import Pass, apply_passes
+from snn2chip.passes.compose_linear import ComposeLinear
+from snn2chip.passes.fold_batchnorm import FoldBatchNorm
+from snn2chip.passes.fold_input_norm import FoldInputNorm
+from snn2chip.passes.insert_relays import InsertRelays
+from snn2chip.passes.remove_identities import RemoveIdentities
+
+DEFAULT: tuple[Pass, ...] = (
+    RemoveIdentities(),
+    FoldBatchNorm(),
+    ComposeLinear(),
+    FoldInputNorm(),
+    InsertRelays(),
+)
+PASSES: dict[str, type[Pass]] = {type(step).name: type(step) for step in DEFAULT}
+
+
+def run_passes(graph: LayerGraph, *, passes: Iterable[Pass] = DEFAULT, normal_form: bool = True) -> LayerGraph:
+    """Return the graph after the passes, verified after each; by default in normal form.
+
+    Raises UnsupportedError that lists every layer that keeps it from the normal form.
+    """
+    return apply_passes(graph, passes, normal_form=normal_form)
+
+
+__all__ = [
+    "DEFAULT",
+    "PASSES",
+    "ComposeLinear",
+    "FoldBatchNorm",
+    "FoldInputNorm",
+    "InsertRelays",
+    "Pass",
+    "RemoveIdentities",
+    "run_passes",
+]

@@ -1,0 +1,88 @@
+"""The last step to the normal form: one synapse on every edge into a soma, and none behind another.
+
+    add -> add (read by nothing else)      one add of all
+    payload -> neuron, add                 an identity synapse (a scale layer of factor 1, n for an edge taken n times)
+    current -> linear map, add -> add      a relay neuron between, one per source; behind it an identity if need be
+
+A current is what a linear map or an add gives, a payload what the input or a neuron sends. A relay passes its
+current on as a graded payload; its float unit is 1, the quantizer chooses the integer one.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+import torch
+
+from snn2chip.ir.channel_layers import ScaleLayer
+from snn2chip.ir.graph import LINEAR_MAPS, PAYLOADS, LayerGraph
+from snn2chip.ir.layers import FloatSoma, Layer
+from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.passes.base import Pass
+from snn2chip.passes.edit import GraphEdit
+
+CURRENTS = (*LINEAR_MAPS, "add")
+
+
+@attrs.frozen(kw_only=True)
+class InsertRelays(Pass):
+    """Make every synapse explicit and part synapses that follow each other by relays."""
+
+    name: ClassVar[str] = "insert-relays"
+
+    def run(self, graph: LayerGraph) -> LayerGraph:
+        """Return the graph in normal form, if only linear maps, additions and neurons are left."""
+        edit = GraphEdit(graph, by=self.name)
+        for add in edit.of_kind("add"):
+            _merge_adds(edit, add)
+        for layer in edit.of_kind(*CURRENTS):
+            _part(edit, layer, steps=graph.steps)
+        for layer in edit.of_kind("neuron", "add"):
+            _explicit(edit, layer)
+        for add in edit.of_kind("add"):
+            if len(edit.inputs[add.name]) == 1:
+                edit.bypass(add.name)
+        return edit.finish()
+
+
+def _merge_adds(edit: GraphEdit, add: Layer) -> None:
+    """Let `add` sum the inputs of every add that only it reads."""
+    merged: list[str] = []
+    for src in edit.inputs[add.name]:
+        inner = edit.layers[src].kind == "add" and len(edit.users(src)) == 1
+        merged += edit.inputs[src] if inner else [src]
+    edit.inputs[add.name] = merged
+    read = {src for sources in edit.inputs.values() for src in sources}
+    for src in [layer.name for layer in edit.of_kind("add") if layer.name not in read]:
+        del edit.layers[src], edit.inputs[src]
+
+
+def _part(edit: GraphEdit, source: Layer, *, steps: int) -> None:
+    """Put one relay between a current source and the synapses (and sums) that read it."""
+    users = dict.fromkeys(user.name for user in edit.users(source.name))
+    parted = [
+        name
+        for name in users
+        if edit.layers[name].kind in LINEAR_MAPS
+        or (edit.layers[name].kind == "add" and (source.kind == "add" or edit.inputs[name].count(source.name) > 1))
+    ]
+    if not parted:
+        return
+    soma = FloatSoma(steps=steps, theta=1.0, unit=1.0, fire="relay", reset="drop", method="relay")
+    relay = NeuronLayer(name=edit.fresh("relay"), path=source.path, source=source.source, soma=soma)
+    edit.insert(relay, source=source.name, users=parted)
+    edit.note(relay.name, f"passes the current of {source.label} on to {', '.join(parted)}")
+
+
+def _explicit(edit: GraphEdit, layer: Layer) -> None:
+    """Put an identity synapse on every edge from a payload source into a soma or a sum."""
+    for src in list(dict.fromkeys(edit.inputs[layer.name])):
+        if edit.layers[src].kind not in PAYLOADS:
+            continue
+        count = edit.inputs[layer.name].count(src)
+        factor = torch.tensor(float(count), dtype=torch.float64)
+        scale = ScaleLayer(name=edit.fresh("identity"), path=layer.path, source=layer.source, factor=factor)
+        edit.insert(scale, source=src, users=[layer.name])
+        sources = edit.inputs[layer.name]
+        edit.inputs[layer.name] = [s for i, s in enumerate(sources) if s != scale.name or i == sources.index(s)]
