@@ -9,7 +9,7 @@ import numpy as np
 
 from snn2chip.frontends.netx_file import LayerSpec, NetFile
 from snn2chip.frontends.netx_issues import Issues
-from snn2chip.frontends.netx_soma import never_fires, peak_current, soma_of
+from snn2chip.frontends.netx_soma import is_read_out, peak_current, soma_of
 from snn2chip.frontends.netx_synapse import Delayed, conv_synapses, dense_synapses
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
@@ -125,7 +125,7 @@ class Build:
         self.source = f"layer{layer.index}"
 
     def program(self, name: str, net: NetFile) -> Program:
-        """The program; a last layer that provably never fires is read by its potential, others by spike count."""
+        """The program; a last layer whose threshold is out of reach is read by its potential, others by spike count."""
         last = self.somas[-1]
         draft = self._assemble(last, "count", {})
         ranges = current_ranges(draft)
@@ -136,7 +136,7 @@ class Build:
                 self.issues.note(
                     layer, f"|u| may reach {peak} and wrap at 24 bits; Lava wraps only once and keeps 2^23 itself"
                 )
-        silent = never_fires(last, *ranges[last.name], self.steps)
+        silent = is_read_out(last, *ranges[last.name], self.steps)
         meta = {
             "name": name,
             "source": "netx",

@@ -207,10 +207,9 @@ class _Reader:
             self.problems.append(f"{where}/{key}: declares {data.shape}; a file may hold {MAX_ELEMENTS} numbers in all")
             return None
         self.left -= int(data.size)
-        if data.size > SMALL and data.id.get_storage_size() * MAX_RATIO < data.nbytes:
-            self.problems.append(
-                f"{where}/{key}: declares {data.shape}, but the file stores only {data.id.get_storage_size()} bytes of it"
-            )
+        stored = data.id.get_storage_size()
+        if data.size > SMALL and stored * MAX_RATIO < data.nbytes:
+            self.problems.append(f"{where}/{key}: declares {data.shape}, but the file stores only {stored} bytes of it")
             return None
         try:
             return data[()]

@@ -23,6 +23,8 @@ ALIGN = 64
 CUBA = ("LOIHI", "CUBA")
 READ_OUT = {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
 """The neuron of a dense layer that has none."""
+TOP_MANTISSA = (1 << 17) - 1
+"""The largest threshold the register holds."""
 IGNORED = (("refDelay", 1), ("wgtExp", 0), ("gradedSpike", 0))
 """Fields that NetX reads past, and the largest value that means nothing."""
 
@@ -116,15 +118,18 @@ def bias_of(layer: LayerSpec, shape: tuple[int, ...], *, exact: bool, issues: Is
     return None
 
 
-def never_fires(soma: Soma, lo: int, hi: int, steps: int) -> bool:
-    """Whether no input of `steps` steps with currents in `lo..hi` can lift `v` to the threshold.
+def is_read_out(soma: Soma, lo: int, hi: int, steps: int) -> bool:
+    """Whether the threshold is meant never to be reached, and no input of `steps` steps with currents `lo..hi` does.
 
-    Bound: |u| <= 64 max|a| min(T, 1/(1-syn_leak)), |v| <= (|u| + |bias|) min(T, 1/(1-leak)), if u cannot wrap.
+    Exporters write the largest mantissa, 2^17 - 1, or more. The former is still a potential (64 below the largest),
+    so it is shown: |u| <= 64 max|a| min(T, 1/(1-syn_leak)) and |v| <= (|u| + |bias|) min(T, 1/(1-leak)) < theta.
     """
     assert soma.theta is not None
     theta = int(soma.theta.min())
     if theta >= NEVER:
         return True
+    if theta < ALIGN * TOP_MANTISSA:
+        return False
     u = peak_current(soma, lo, hi, steps)
     v = (u + int(np.abs(soma.bias).max())) * _span(soma.leak, steps)
     return u <= V_MAX and v < theta

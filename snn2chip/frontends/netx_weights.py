@@ -50,7 +50,7 @@ def netx_dense_weights(weight: IntArray) -> EffectiveWeights:
             weight=given,
             refusal=f"weights {lo}..{hi} are beyond 8 bits and a sign; NetX shifts them by {s}, which gives 0",
         )
-    n = _common_twos(w)
+    n = _common_twos(w, 8)
     low_bits = s + n - mixed + (w.min() < 0 < w.max())
     used = _clip_and_truncate(w << s, int(low_bits))
     if (used & ((1 << s) - 1)).any():
@@ -75,9 +75,9 @@ def _scale_bits(lo: int, hi: int, mixed: bool) -> int:
     return math.floor(math.log2(min(*scales, -128 / lo) if scales else -128 / lo)) + 1
 
 
-def _common_twos(w: IntArray) -> int:
+def _common_twos(w: IntArray, most: int) -> int:
     joined = int(np.bitwise_or.reduce(np.abs(w).ravel()))
-    return min(8, (joined & -joined).bit_length() - 1)
+    return min(most, (joined & -joined).bit_length() - 1)
 
 
 def _clip_and_truncate(w: IntArray, low_bits: int) -> IntArray:
@@ -118,11 +118,11 @@ def store(weight: IntArray, *, sparse_only: bool = False) -> list[StoredWeights]
     """
     if not weight.any():
         return [_stored("", weight, 0, "mixed", sparse_only)]
-    for exponent in sorted({0, min(_common_twos(weight), MAX_EXPONENT)}):
+    e = _common_twos(weight, MAX_EXPONENT)
+    for exponent in sorted({0, e}):
         sign = _fits(weight >> exponent)
         if sign:
             return [_stored("", weight >> exponent, exponent, sign, sparse_only)]
-    e = min(_common_twos(weight), MAX_EXPONENT)
     units = weight >> e
     lowest = units == -256
     parts = [
