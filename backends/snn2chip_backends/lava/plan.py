@@ -355,8 +355,8 @@ def may_saturate(program: Program, soma: Soma) -> bool:
     x = ((reach * gain) >> int(soma.gain_shift.min())) + 1
     if soma.syn_leak is not None:
         x = min(x * program.steps, 1 << 23) if int(soma.syn_leak.max()) else min(x, 1 << 23)
-    if soma.reset == "subtract-delayed":
-        x += int(abs(soma.theta).max()) * int(soma.levels.max()) if soma.theta is not None else 0
+    if soma.reset == "subtract-delayed" and soma.theta is not None:
+        x += int(abs(soma.theta).max()) * int(soma.levels.max())
     push = x + int(abs(soma.bias).max())
     v = int(abs(soma.v_init).max())
     extra = max((int(abs(p).max()) for p in (soma.v_min, soma.v_reset) if p is not None), default=0)

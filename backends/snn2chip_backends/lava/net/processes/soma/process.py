@@ -133,7 +133,7 @@ class PySomaModel(PyLoihiProcessModel):  # type: ignore[misc]
             x = wrap24(trunc4096(self.u, self.at("syn_leak", t)) + x)
             self.u = x
         total = trunc4096(self.v, self.at("leak", t)) + x + self.at("bias", t)
-        if self.par["reset"] == "subtract-delayed":
+        if self.par["reset"] == "subtract-delayed" and self.par["fire"] != "none":
             total = total - self.at("theta", t) * self.s_prev
         v = np.clip(total, -V_MAX, V_MAX)
         saturated = int(np.count_nonzero(v != total))
