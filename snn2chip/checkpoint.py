@@ -1,0 +1,133 @@
+"""Model checkpoints: one safetensors file with the weights and a JSON header that says how to rebuild the model.
+
+    save_checkpoint(path, model, header)             written beside the target, then renamed
+    load_checkpoint(path)              -> (module in eval mode, CheckpointHeader)      zoo models, by name
+    load_checkpoint(path, model="pkg.mod:function")    the user's own module and its strict state_dict
+
+Nothing in a checkpoint can execute code: user code enters only through `module:function`, which the caller
+names. Weights are never loaded in part: every missing, unexpected and mis-shaped tensor is reported at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
+from snn2chip.checkpoint_tensors import read_tensors, strict_load
+from snn2chip.errors import FileFormatError, InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["CheckpointHeader", "InputSpec", "build_model", "load_checkpoint", "load_model", "save_checkpoint"]
+
+
+def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, header: CheckpointHeader) -> Path:
+    """Write the model's state_dict and the header as one safetensors file; equal contents give equal bytes.
+
+    Raises InputError when the header is not plain JSON or the state_dict holds something else than tensors.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from snn2chip.ir.files import replacing
+
+    text = header.to_json()
+    state = model.state_dict()
+    other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if other:
+        raise InputError([f"{name}: extra state that is no tensor cannot be stored" for name in other])
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    target = Path(path)
+    with replacing(target) as part:
+        save_file(tensors, str(part), metadata={"snn2chip": text})
+    return target
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, CheckpointHeader]:
+    """Rebuild a zoo model from its checkpoint, in eval mode.
+
+    Raises FileFormatError for anything but a whole, sound checkpoint of a zoo model.
+    """
+    model, header = load_model(path)
+    assert header is not None
+    return model, header
+
+
+def load_model(path: str | os.PathLike[str], *, model: str | None = None) -> tuple[nn.Module, CheckpointHeader | None]:
+    """Load weights into a zoo model (by the header or by name) or into the user's `module:function`.
+
+    The header is None when the file is a plain state_dict, which only a named `model` can take.
+    Raises FileFormatError for a damaged file or tensors that do not fit, InputError for an unusable `model`.
+    """
+    state, text = read_tensors(path)
+    header = None if text is None else CheckpointHeader.from_json(text, path=path)
+    if model is None and header is None:
+        raise FileFormatError(
+            f"{path}: a plain state_dict without a header; name its model with --model NAME or --model module:function"
+        )
+    if model is None:
+        assert header is not None
+        if ":" in header.model:
+            raise FileFormatError(
+                f"{path}: holds weights of your own model; say --model {header.model} to load that code"
+            )
+        module = _from_header(header, path)
+    else:
+        same = header is not None and header.model == model
+        module = build_model(model, args=dict(header.args) if header is not None and same else {})
+    strict_load(module, state, path=path)
+    return module.eval(), header
+
+
+def build_model(name: str, *, args: dict[str, Any] | None = None) -> nn.Module:
+    """Build a zoo model, or call the user's `module:function` without arguments.
+
+    Raises InputError for an unknown name, a module that cannot be imported, or a function that returns no module.
+    """
+    if ":" not in name:
+        from snn2chip_models import build
+
+        return build(name, **(args or {}))
+    from torch import nn
+
+    module = user_function(name)()
+    if not isinstance(module, nn.Module):
+        raise InputError(f"--model {name}: the function must return an nn.Module, it returned {type(module).__name__}")
+    return module
+
+
+def user_function(name: str) -> Callable[[], Any]:
+    """Import `module:function`, also from the current directory; raises InputError saying what is missing."""
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name.isidentifier():
+        raise InputError(f"--model {name!r}: expected a zoo name or module:function")
+    here = os.getcwd()
+    added = here not in sys.path and "" not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(
+            f"--model {name}: cannot import {module_name} ({error}); run from its folder or install it"
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise InputError(f"--model {name}: {module_name} has no function {function_name!r}")
+    return function
+
+
+def _from_header(header: CheckpointHeader, path: str | os.PathLike[str]) -> nn.Module:
+    try:
+        return build_model(header.model, args=dict(header.args))
+    except (InputError, TypeError, ValueError, RuntimeError) as error:
+        raise FileFormatError(f"{path}: cannot rebuild the model of this checkpoint: {error}") from error

@@ -1,0 +1,123 @@
+"""Tensors out of a file and into a module: safetensors or `.pt` (weights_only), strict in names, shapes and types.
+
+A file is read only as data. What does not fit is listed completely: missing, unexpected, other shape, other
+type (a cast that could lose digits). Nothing is loaded unless everything fits.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn2chip.errors import FileFormatError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors of a file and the text of its snn2chip header (None if it has none).
+
+    Raises FileFormatError for a missing, damaged, truncated or foreign file.
+    """
+    if not Path(path).is_file():
+        raise FileFormatError(f"{path}: no such file")
+    return _read_pt(path) if Path(path).suffix in PT_SUFFIXES else _read_safetensors(path)
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get("snn2chip")
+            return {name: file.get_tensor(name) for name in file.keys()}, text  # noqa: SIM118
+    except (SafetensorError, *_DAMAGE) as error:
+        raise FileFormatError(
+            f"{path}: damaged, truncated or not a safetensors checkpoint ({_short(error)}); a state_dict saved by "
+            "torch.save ends in .pt"
+        ) from error
+
+
+def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
+    import torch
+
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        raise FileFormatError(
+            f"{path}: damaged, or holds more than tensors, which is never unpickled ({_short(error)}); "
+            "save it with torch.save(model.state_dict(), path)"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise FileFormatError(f"{path}: holds a {type(loaded).__name__}; save model.state_dict() alone")
+    if "pytorch-lightning_version" in loaded:
+        raise FileFormatError(
+            f"{path}: Lightning's file for resuming a training run, not a model checkpoint; "
+            "use the .safetensors file that `snn2chip train -o` wrote"
+        )
+    other = [str(k) for k, v in loaded.items() if not (isinstance(k, str) and isinstance(v, torch.Tensor))]
+    if other:
+        raise FileFormatError(
+            f"{path}: no plain state_dict, other things under {_short(', '.join(other))}; save model.state_dict() alone"
+        )
+    return loaded, None
+
+
+def strict_load(module: nn.Module, state: dict[str, Tensor], *, path: str | os.PathLike[str]) -> None:
+    """Copy `state` into `module` if it fits completely, else raise FileFormatError that lists all misfits."""
+    import torch
+
+    own = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    bad = [f"missing {name} {list(own[name].shape)}" for name in own if name not in state]
+    bad += [f"unexpected {name} {list(state[name].shape)}" for name in state if name not in own]
+    for name in own:
+        if name not in state:
+            continue
+        mine, given = own[name], state[name]
+        if mine.shape != given.shape:
+            bad.append(f"shape of {name}: the model has {list(mine.shape)}, the file {list(given.shape)}")
+        elif torch.promote_types(mine.dtype, given.dtype) != mine.dtype:
+            bad.append(f"type of {name}: the model has {_type(mine)}, the file {_type(given)}, which would lose digits")
+        elif given.layout != torch.strided:
+            bad.append(f"layout of {name}: {given.layout}; store dense tensors")
+    if bad:
+        raise FileFormatError(
+            f"{path}: {len(bad)} tensors do not fit {type(module).__name__}:\n"
+            + "\n".join(f"  - {text}" for text in bad)
+        )
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise FileFormatError(f"{path}: {type(module).__name__} refuses these weights ({_short(error)})") from error
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _short(error: Any) -> str:
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:200]

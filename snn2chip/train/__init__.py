@@ -1,0 +1,33 @@
+"""Training from recipes; Lightning and torch are imported only when training starts."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snn2chip.train.evaluate import evaluate, predict
+    from snn2chip.train.recipe import Recipe, load_recipe, recipe_names
+    from snn2chip.train.run import Trained, train_recipe
+
+_HOME = {
+    "Recipe": "recipe",
+    "Trained": "run",
+    "evaluate": "evaluate",
+    "load_recipe": "recipe",
+    "predict": "evaluate",
+    "recipe_names": "recipe",
+    "train_recipe": "run",
+}
+
+__all__ = ["Recipe", "Trained", "evaluate", "load_recipe", "predict", "recipe_names", "train_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,172 @@
+"""Recipes: what to train and how, as one TOML file.
+
+    title, method, seed, epochs, batch
+    [data] name                          [input] scale, mean, std      x = (raw*scale - mean)/std
+    [model] name, args                   args hold T, L, weights (binary | ternary | intN), qat, ...
+    [optimiser] name, lr, weight_decay, momentum          [schedule] name, warmup
+    [loss] label_smoothing               [augment] shift, flip, thin
+
+Only `method`, `epochs`, `[data]`, `[model]` and `[optimiser]` must be there. Adding a recipe is one file in
+the zoo's `recipes` folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from snn2chip.errors import InputError
+from snn2chip.train.augment import AUGMENTATIONS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+METHODS = ("stbp",)
+OPTIMISERS = ("sgd", "adamw")
+SCHEDULES = ("constant", "cosine")
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """One training run; `lr` and `weight_decay` belong to the optimiser, `warmup` counts epochs."""
+
+    name: str
+    method: str
+    data: str
+    model: str
+    epochs: int
+    lr: float
+    title: str = ""
+    seed: int = 0
+    batch: int = 64
+    args: Mapping[str, Any] = attrs.field(factory=dict)
+    scale: float = 1.0
+    mean: float | list[float] = 0.0
+    std: float | list[float] = 1.0
+    optimiser: str = "adamw"
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    augment: Mapping[str, float] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if breaches := list(self._breaches()):
+            raise InputError([f"recipe {self.name!r}: {text}" for text in breaches])
+
+    def _breaches(self) -> Iterator[str]:
+        for key, known in (("method", METHODS), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+            if getattr(self, key) not in known:
+                yield f"{key} {getattr(self, key)!r} is unknown; known: {', '.join(known)}"
+        for key in ("epochs", "batch"):
+            if not _whole(getattr(self, key)) or getattr(self, key) < 1:
+                yield f"{key}={getattr(self, key)!r}, expected a whole number of at least 1"
+        if not _whole(self.seed) or self.seed < 0:
+            yield f"seed={self.seed!r}, expected a whole number of at least 0"
+        for key, low, high in _RANGES:
+            value = getattr(self, key)
+            if not _real(value) or not low <= value <= high:
+                yield f"{key}={value!r}, expected a number from {low:g} to {high:g}"
+        if self.lr == 0:
+            yield "lr=0 trains nothing"
+        for key, value in self.augment.items():
+            if key not in AUGMENTATIONS:
+                yield f"augmentation {key!r} is unknown; known: {', '.join(AUGMENTATIONS)}"
+            elif not _real(value) or value < 0:
+                yield f"augment.{key}={value!r}, expected a number of at least 0"
+
+    @property
+    def steps(self) -> int | None:
+        """T of the model's arguments, if the recipe says it."""
+        return self.args.get("T")
+
+
+_RANGES = (
+    ("lr", 0.0, 1e3),
+    ("weight_decay", 0.0, 1e3),
+    ("momentum", 0.0, 1.0),
+    ("warmup", 0.0, 1e6),
+    ("label_smoothing", 0.0, 1.0),
+)
+_TABLES: dict[str, dict[str, str]] = {
+    "data": {"name": "data"},
+    "model": {"name": "model", "args": "args"},
+    "input": {"scale": "scale", "mean": "mean", "std": "std"},
+    "optimiser": {"name": "optimiser", "lr": "lr", "weight_decay": "weight_decay", "momentum": "momentum"},
+    "schedule": {"name": "schedule", "warmup": "warmup"},
+    "loss": {"label_smoothing": "label_smoothing"},
+}
+_TOP = ("title", "method", "seed", "epochs", "batch")
+_NEEDED = ("method", "epochs", "data.name", "model.name", "optimiser.name", "optimiser.lr")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with the zoo."""
+    folder = resources.files("snn2chip_models") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a recipe of the zoo by name, or a TOML file by its path.
+
+    Raises InputError that lists the known names, or everything that is wrong in the file.
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml"):
+        if not Path(text).is_file():
+            raise InputError(f"recipe {text}: no such file")
+        content = Path(text).read_bytes()
+    elif text in recipe_names():
+        content = (resources.files("snn2chip_models") / "recipes" / f"{text}.toml").read_bytes()
+    else:
+        raise InputError(f"recipe {text!r} is unknown; known: {', '.join(recipe_names())}, or the path of a .toml file")
+    try:
+        tables = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {text}: not a TOML file ({error})") from error
+    return recipe_from(tables, name=Path(text).name.removesuffix(".toml"))
+
+
+def recipe_from(tables: Mapping[str, Any], *, name: str) -> Recipe:
+    """Return the recipe of parsed TOML tables; raises InputError that lists every unknown and missing key."""
+    fields: dict[str, Any] = {"name": name}
+    breaches: list[str] = []
+    for key, value in tables.items():
+        if key in _TOP:
+            fields[key] = value
+        elif key == "augment" and isinstance(value, Mapping):
+            fields["augment"] = dict(value)
+        elif key in _TABLES and isinstance(value, Mapping):
+            known = _TABLES[key]
+            breaches += [f"unknown key {key}.{k}; known: {', '.join(known)}" for k in value if k not in known]
+            fields |= {known[k]: v for k, v in value.items() if k in known}
+        else:
+            breaches.append(f"unknown key {key!r}; known: {', '.join([*_TOP, *_TABLES, 'augment'])}")
+    breaches += [f"{key} is missing" for key in _NEEDED if not _has(tables, key)]
+    if breaches:
+        raise InputError([f"recipe {name!r}: {text}" for text in breaches])
+    return Recipe(**fields)
+
+
+def _has(tables: Any, dotted: str) -> bool:
+    for key in dotted.split("."):
+        if not isinstance(tables, Mapping) or key not in tables:
+            return False
+        tables = tables[key]
+    return True

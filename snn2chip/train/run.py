@@ -1,0 +1,170 @@
+"""From a recipe to a checkpoint: data, model, training, accuracy, one file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+
+from snn2chip.errors import InputError
+from snn2chip.train.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
+    from snn2chip.data import Samples
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Trained:
+    """What training gave: the file, its header, the model in eval mode, test accuracy 0..1 and seconds."""
+
+    path: Path
+    header: CheckpointHeader
+    model: nn.Module
+    accuracy: float
+    seconds: float
+
+
+def train_recipe(
+    name_or_path: str | os.PathLike[str] | Recipe,
+    *,
+    out: str | os.PathLike[str],
+    data: str | None = None,
+    epochs: int | None = None,
+    device: str = "cpu",
+    seed: int | None = None,
+    progress: bool | None = None,
+    logs: str | os.PathLike[str] | None = None,
+) -> Trained:
+    """Train a recipe and write its checkpoint to `out`; equal seeds give equal bytes on one machine.
+
+    `data`, `epochs`, `seed` replace the recipe's own. `progress` None shows a bar on a terminal only; `logs`
+    is a folder for CSV logs. Raises InputError for a bad recipe or data, EnvironmentFault without Lightning.
+    """
+    import torch
+
+    from snn2chip.checkpoint import save_checkpoint
+    from snn2chip.train.batches import Batches
+    from snn2chip.train.evaluate import evaluate
+    from snn2chip.train.lightning_run import check_device, fit
+
+    recipe = name_or_path if isinstance(name_or_path, Recipe) else load_recipe(os.fspath(name_or_path))
+    changes: dict[str, Any] = {"data": data, "epochs": epochs, "seed": seed}
+    recipe = attrs.evolve(recipe, **{key: value for key, value in changes.items() if value is not None})
+    check_device(device)
+    started = time.monotonic()
+    model, header, train, test = prepare(recipe)
+    raw, labels = train.arrays()
+    batches = Batches(
+        torch.from_numpy(_compact(raw["x"])),
+        torch.from_numpy(np.asarray(labels)),
+        spec=header.input,
+        batch=recipe.batch,
+        seed=recipe.seed,
+        augment=recipe.augment,
+    )
+    fit(model, batches, recipe, device=device, progress=progress, logs=None if logs is None else Path(logs))
+    accuracy = evaluate(model.eval(), test, spec=header.input)
+    metrics = {"test_accuracy": accuracy, "test_samples": test.total, "train_samples": train.total}
+    header = attrs.evolve(header, metrics=metrics)
+    path = save_checkpoint(out, model, header)
+    return Trained(path=path, header=header, model=model, accuracy=accuracy, seconds=time.monotonic() - started)
+
+
+def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Samples]:
+    """Return the untrained model (a function of the seed), its header, and the training and test samples.
+
+    Raises InputError when model and data do not fit together.
+    """
+    import torch
+
+    from snn2chip.checkpoint import CheckpointHeader, InputSpec, build_model
+    from snn2chip.data import open_data
+    from snn2chip.nn.base import Neuron
+
+    own_code = ":" in recipe.model
+    if own_code and recipe.args:
+        raise InputError(f"recipe {recipe.name!r}: {recipe.model} is called without arguments; remove model.args")
+    args = dict(recipe.args)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        model = build_model(recipe.model) if own_code else None
+        steps = recipe.steps if model is None else _steps(model)
+        train, test = (open_data(recipe.data, split=split, steps=steps) for split in ("train", "test"))
+        shape = train.shapes["x"][1:] if train.time_axis else train.shapes["x"]
+        assert train.labels is not None
+        classes = tuple(train.classes) or tuple(map(str, range(int(train.labels.max()) + 1)))
+        if model is None:
+            args = {"input_shape": list(shape), "classes": len(classes), **args}
+            model = build_model(recipe.model, args=args)
+    neurons = [module for module in model.modules() if isinstance(module, Neuron)]
+    if not neurons:
+        raise InputError(f"recipe {recipe.name!r}: {recipe.model} has no spiking neurons")
+    spec = InputSpec(shape=shape, scale=recipe.scale, mean=recipe.mean, std=recipe.std, time=train.time_axis)
+    header = CheckpointHeader(
+        model=recipe.model,
+        args=args,
+        method="+".join(sorted({neuron.method for neuron in neurons})),
+        T=neurons[0].steps,
+        L=max(neuron.levels for neuron in neurons),
+        input=spec,
+        classes=classes,
+        provenance={"recipe": attrs.asdict(recipe), "data": recipe.data, "seed": recipe.seed, "versions": versions()},
+    )
+    check_fit(model, spec, train, classes=len(classes), name=recipe.model)
+    return model, header, train, test
+
+
+def check_fit(model: nn.Module, spec: InputSpec, samples: Samples, *, classes: int, name: str) -> None:
+    """Raise InputError unless one sample goes through the model and comes out as `[1, classes]`."""
+    from snn2chip.train.evaluate import predict
+
+    arrays, _ = next(samples.blocks(1))
+    try:
+        logits = predict(model, arrays["x"], spec=spec)
+    except RuntimeError as error:
+        raise InputError(
+            f"{name} does not take samples {list(arrays['x'].shape[1:])} of {samples.name}: {error}"
+        ) from error
+    if logits.shape != (1, classes):
+        raise InputError(
+            f"{name} returned {list(logits.shape)} for one sample of {samples.name}; expected averaged logits "
+            f"[1, {classes}]"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a trained result depends on."""
+    import torch
+
+    from snn2chip import __version__
+
+    return {
+        "snn2chip": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _steps(model: Any) -> int | None:
+    from snn2chip.nn.base import Neuron
+
+    return next((module.steps for module in model.modules() if isinstance(module, Neuron)), None)
+
+
+def _compact(x: Any) -> Any:
+    """The same raw values in the smallest type torch knows: pixels and event counts take one byte."""
+    if x.dtype.kind not in "iu" or not x.size:
+        return np.ascontiguousarray(x, dtype=np.float32) if x.dtype.kind == "f" else np.ascontiguousarray(x)
+    low, high = int(x.min()), int(x.max())
+    kinds = (np.uint8, np.int16, np.int32, np.int64)
+    kind = next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
+    return np.ascontiguousarray(x, dtype=kind)
