@@ -87,7 +87,7 @@ def lower_soma(
     extra = np.abs(array(f.bias)).max(0) if f.bias.dim() == 2 else np.abs(array(f.bias))
     reach = np.maximum.reduce([potential, current, f.levels * np.abs(theta), np.broadcast_to(extra, delta.shape)])
     # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
-    delta = np.maximum(delta, reach / (limit * 2.0**14))
+    delta = np.maximum(delta, reach / (limit * 2.0 ** (14 - wbits)))
     fine = np.clip(_bits(limit, reach / (delta / 2.0**wbits)), -15, max(0, MAX_FRACTION - wbits))
     mu = delta / 2.0 ** (wbits + fine)
     sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / 2.0**wbits
