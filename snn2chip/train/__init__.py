@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snn2chip.train.evaluate import evaluate, predict
+    from snn2chip.train.accuracy import evaluate, predict
     from snn2chip.train.recipe import Recipe, load_recipe, recipe_names
     from snn2chip.train.run import Trained, train_recipe
 
 _HOME = {
     "Recipe": "recipe",
     "Trained": "run",
-    "evaluate": "evaluate",
+    "evaluate": "accuracy",
     "load_recipe": "recipe",
-    "predict": "evaluate",
+    "predict": "accuracy",
     "recipe_names": "recipe",
     "train_recipe": "run",
 }

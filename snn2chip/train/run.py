@@ -52,7 +52,7 @@ def train_recipe(
 
     from snn2chip.checkpoint import save_checkpoint
     from snn2chip.train.batches import Batches
-    from snn2chip.train.evaluate import evaluate
+    from snn2chip.train.accuracy import evaluate
     from snn2chip.train.lightning_run import check_device, fit
 
     recipe = name_or_path if isinstance(name_or_path, Recipe) else load_recipe(os.fspath(name_or_path))
@@ -124,7 +124,7 @@ def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Sampl
 
 def check_fit(model: nn.Module, spec: InputSpec, samples: Samples, *, classes: int, name: str) -> None:
     """Raise InputError unless one sample goes through the model and comes out as `[1, classes]`."""
-    from snn2chip.train.evaluate import predict
+    from snn2chip.train.accuracy import predict
 
     arrays, _ = next(samples.blocks(1))
     try:
