@@ -1,17 +1,17 @@
 """LayerGraph: a traced network as a frozen directed acyclic graph of float layers.
 
-Only this file imports networkx. Values are `[T,B,*shape]`; shapes here leave out steps and batch.
+Values are `[T,B,*shape]`; shapes here leave out steps and batch. networkx (order, cycles) stays inside.
 
 Normal form, what the quantizer takes (`normal_form_breaches` lists what is missing):
 
     payload sources   input, neuron
     current sources   linear, conv2d, sumpool, scale (the identity synapse)     from one payload source each
-                      add                                                      from current sources
-    a neuron reads one current source, or an add of them; an output reads a current or a payload source
+                      add                                                      from linear maps
+    a neuron reads one current source; an output reads a current or a payload source
 
 So a synapse never feeds a synapse, and every edge into a soma is one synapse. A current source may feed
-several neurons. The input has no normalisation left but an integer `offset`. A relay is a neuron with
-`fire="relay"`: it passes a current on as a payload.
+several neurons, but a linear map that an add reads is read by nothing else. The input has no normalisation
+left but an integer `offset`. A relay is a neuron with `fire="relay"`: it passes a current on as a payload.
 """
 
 from __future__ import annotations
@@ -220,10 +220,13 @@ class LayerGraph:
                 breaches.append(f"{layer.label}: {layer.kind} has no integer form; {advice}")
                 continue
             breaches += [
-                f"{layer.label}: a {layer.kind} cannot read the {src.kind} {src.label}"
+                f"{layer.label}: this {layer.kind} cannot read {src.label}, a {src.kind}; run the default passes"
                 for src in self.sources(layer.name)
                 if src.kind not in allowed[layer.kind] and src.kind in allowed
             ]
+            if layer.kind == "add":
+                shared = [src for src in self.sources(layer.name) if len(self._users[src.name]) > 1]
+                breaches += [f"{layer.label}: {src.label} feeds other layers than this sum" for src in shared]
         return breaches
 
 
@@ -237,7 +240,7 @@ def _edge_breaches(layers: tuple[Layer, ...], inputs: Mapping[str, tuple[str, ..
     for layer in layers:
         count = len(inputs.get(layer.name, ()))
         if (layer.arity is None and count < 1) or (layer.arity is not None and count != layer.arity):
-            breaches.append(f"{layer.label}: a {layer.kind} has {layer.arity or 'some'} inputs, got {count}")
+            breaches.append(f"{layer.label}: expected {layer.arity or 'some'} inputs of this {layer.kind}, got {count}")
     breaches += [
         f"a graph has one {kind.kind}, got {count}"
         for kind in (InputLayer, OutputLayer)

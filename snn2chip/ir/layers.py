@@ -65,7 +65,7 @@ def brief(value: Tensor) -> str:
     if value.numel() == 1:
         return f"{value.item():.6g}"
     if value.numel() <= 8:
-        rows = ", ".join(f"{v:.6g}" for v in value.flatten().tolist())
+        rows = ", ".join(f"{v + 0.0:.6g}" for v in value.flatten().tolist())
         return f"[{rows}]" if value.dim() == 1 else f"{list(value.shape)}[{rows}]"
     return f"{list(value.shape)} {value.min().item():.4g}..{value.max().item():.4g}"
 

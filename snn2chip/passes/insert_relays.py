@@ -2,7 +2,8 @@
 
     add -> add (read by nothing else)      one add of all
     payload -> neuron, add                 an identity synapse (a scale layer of factor 1, n for an edge taken n times)
-    current -> linear map, add -> add      a relay neuron between, one per source; behind it an identity if need be
+    current -> linear map                  a relay neuron between, one per source
+    add -> add, current -> add and others  the same, and an identity synapse behind it: a sum has its synapses alone
 
 A current is what a linear map or an add gives, a payload what the input or a neuron sends. A relay passes its
 current on as a graded payload; its float unit is 1, the quantizer chooses the integer one.
@@ -60,13 +61,10 @@ def _merge_adds(edit: GraphEdit, add: Layer) -> None:
 
 def _part(edit: GraphEdit, source: Layer, *, steps: int) -> None:
     """Put one relay between a current source and the synapses (and sums) that read it."""
-    users = dict.fromkeys(user.name for user in edit.users(source.name))
-    parted = [
-        name
-        for name in users
-        if edit.layers[name].kind in LINEAR_MAPS
-        or (edit.layers[name].kind == "add" and (source.kind == "add" or edit.inputs[name].count(source.name) > 1))
-    ]
+    users = [user.name for user in edit.users(source.name)]
+    sums = source.kind == "add" or len(users) > 1  # a sum has its synapses for itself
+    split = (*LINEAR_MAPS, "add") if sums else LINEAR_MAPS
+    parted = [name for name in dict.fromkeys(users) if edit.layers[name].kind in split]
     if not parted:
         return
     soma = FloatSoma(steps=steps, theta=1.0, unit=1.0, fire="relay", reset="drop", method="relay")

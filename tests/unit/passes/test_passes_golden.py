@@ -1,0 +1,111 @@
+"""Text of a small graph before and after each pass, kept under tests/golden/passes.
+
+Set SNN2CHIP_UPDATE_GOLDEN=1 to write the files anew, then read the difference before committing it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn2chip.frontends.torch import trace
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.nn import LMHT, MHT, QCFS, BinaryConv2d, TimeFold
+from snn2chip.passes import PASSES, run_passes
+from snn2chip.testing.nets import dyadic, sample
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "passes"
+
+
+def identities() -> LayerGraph:
+    layers = [
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Identity(),
+        QCFS(levels=2, vth=2.0, step_mode="s"),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    ]
+    return trace(dyadic(nn.Sequential(*layers), seed=1), sample(3, 2, 2, 2))
+
+
+class Norms(nn.Module):
+    """One norm behind binary weights, one behind a sum, one on payloads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm1, self.act1 = BinaryConv2d(2, 2, 1), nn.BatchNorm2d(2), LMHT(steps=2, levels=4)
+        self.norm2, self.act2 = TimeFold(nn.BatchNorm2d(2)), LMHT(steps=2, levels=2)
+        self.norm3 = TimeFold(nn.BatchNorm2d(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act1(self.norm1(self.conv(x.flatten(0, 1))).view(x.shape))
+        return self.norm3(self.act2(self.norm2(y + x))).mean(0)
+
+
+class Pools(nn.Module):
+    """Pools in front of and behind convolutions, a scaled head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.act = BinaryConv2d(1, 2, 1), MHT(steps=1, levels=4, step_mode="s")
+        self.conv2, self.act2 = BinaryConv2d(2, 1, 1), MHT(steps=1, levels=4, step_mode="s")
+        self.head = nn.Linear(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(F.avg_pool2d(self.conv1(x), 2))
+        x = self.act2(self.conv2(F.avg_pool2d(x, 2)))
+        return 2 * self.head(x.mean((2, 3)))
+
+
+def normalised() -> LayerGraph:
+    graph = trace(dyadic(nn.Sequential(nn.Conv2d(1, 2, 2, padding=1)), seed=1), sample(2, 1, 2, 2))
+    return graph.with_normalisation(scale=0.125, mean=0.53125, std=0.5)
+
+
+class Residual(nn.Module):
+    """A sum of payloads that a convolution and another sum read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act1, self.act2 = MHT(steps=2, levels=2), MHT(steps=2, levels=2)
+        self.conv = TimeFold(nn.Conv2d(1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.act1(x)
+        return x + self.act2(self.conv(x))
+
+
+CASES: dict[str, Callable[[], LayerGraph]] = {
+    "remove-identities": identities,
+    "fold-batchnorm": lambda: trace(dyadic(Norms(), seed=1), sample(2, 3, 2, 2, 2)),
+    "compose-linear": lambda: trace(dyadic(Pools(), seed=1), sample(3, 1, 4, 4)),
+    "fold-input-norm": normalised,
+    "insert-relays": lambda: trace(dyadic(Residual(), seed=1), sample(2, 3, 1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_text_before_and_after(name: str) -> None:
+    torch.manual_seed(0)
+    before = CASES[name]()
+    after = run_passes(before, passes=[PASSES[name]()], normal_form=False)
+    notes = [
+        f"  {n.layer}: {n.text}" + ("" if n.value is None else f" = {n.value:.6g}") for n in after.notes if n.by == name
+    ]
+    text = "\n".join(["before", before.text(), "after", after.text(), "notes", *notes, ""])
+    file = GOLDEN / f"{name}.txt"
+    if os.environ.get("SNN2CHIP_UPDATE_GOLDEN"):
+        file.write_text(text, encoding="utf-8")
+    assert before.text() != after.text()
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_every_golden_file_has_its_pass() -> None:
+    assert sorted(CASES) == sorted(PASSES) == sorted(file.stem for file in GOLDEN.glob("*.txt"))
