@@ -53,6 +53,15 @@ class AffineLayer(Layer):
     weight: Tensor = attrs.field(converter=as_tensor)
     bias: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     parts: WeightParts | None = None
+    parts_fit: bool = attrs.field(init=False, repr=False)  # compared once: shapes are asked for often
+
+    @parts_fit.default
+    def _compare_parts(self) -> bool:
+        if self.parts is None:
+            return True
+        if self.parts.integers.shape != self.weight.shape or self.parts.scale.shape != self.weight.shape[:1]:
+            return False
+        return torch.allclose(self.parts.weight().double(), self.weight.double(), rtol=1e-5, atol=0.0)
 
     def weight_breaches(self, dims: int) -> list[str]:
         """Return what is wrong with weight, bias and parts."""
@@ -61,11 +70,8 @@ class AffineLayer(Layer):
         bad = [] if len(shape) == dims else [f"weight {shape} is not {dims}-dimensional"]
         if self.bias is not None and tuple(self.bias.shape) != (outputs,):
             bad.append(f"bias has shape {list(self.bias.shape)}, expected [{outputs}]")
-        if self.parts is not None:
-            if self.parts.integers.shape != self.weight.shape or tuple(self.parts.scale.shape) != (outputs,):
-                bad.append("weight parts and weight differ in shape")
-            elif not torch.allclose(self.parts.weight().double(), self.weight.double(), rtol=1e-5, atol=0.0):
-                bad.append("weight parts and weight differ in value")
+        if not self.parts_fit:
+            bad.append("weight parts (scale, integers) and weight differ in shape or value")
         return bad
 
     def affine_details(self) -> list[str]:

@@ -105,7 +105,7 @@ def test_all_shape_breaches_at_once() -> None:
     text = str(error.value)
     for piece in (
         "bias has shape [4], expected [2]",
-        "differ in value",
+        "differ in shape or value",
         "bias has shape [5]",
         "runs 3 steps, the graph 2",
     ):

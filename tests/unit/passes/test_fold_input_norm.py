@@ -25,7 +25,7 @@ def truth(raw: Tensor, weight: Tensor, bias: Tensor, *, mean: list[float], paddi
     """Normalise in float64, then convolve with zero padding of the normalised image."""
     m, s = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (mean, STD))
     x = (raw.double() * SCALE - m) / s
-    return F.conv2d(x, weight.double(), bias.double(), padding=padding)
+    return F.conv2d(x, weight.detach().double(), bias.detach().double(), padding=padding)
 
 
 def conv_graph(*, padding: int, mean: list[float]) -> tuple[LayerGraph, nn.Conv2d]:
