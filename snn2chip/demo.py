@@ -27,8 +27,6 @@ from snn2chip.ir.program import Program
 from snn2chip.reports.counts import Counts
 
 Say = Callable[[str], None]
-LAVA_SAMPLES = 32
-"""Samples that are compared on Lava; the other backends compare the whole test split."""
 GOLDEN_SAMPLES = 8
 
 
@@ -59,23 +57,9 @@ class Run:
     program: Program | None = None
     integer_accuracy: float = 0.0
     agreement: float = 0.0
-    results: list[CheckResult] = attrs.field(factory=list)
+    result: CheckResult | None = None
     counts: Counts | None = None
     files: list[Path] = attrs.field(factory=list)
-
-    @property
-    def equal(self) -> bool:
-        """Whether all backends agree on everything that was compared."""
-        return all(result.equal for result in self.results)
-
-    @property
-    def compared(self) -> int:
-        """Integers compared, over all checks."""
-        return sum(result.compared for result in self.results)
-
-    def backends(self) -> list[str]:
-        """Backends that took part."""
-        return list(dict.fromkeys(name for result in self.results for name in result.backends))
 
 
 @attrs.define(kw_only=True)
@@ -89,7 +73,7 @@ class Demo:
     @property
     def equal(self) -> bool:
         """Whether all backends agree on all networks."""
-        return all(run.equal for run in self.runs)
+        return all(_result(run).equal for run in self.runs)
 
 
 @attrs.define
@@ -108,7 +92,7 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def run_demo(out: Path, *, seed: int = 0, say: Say = lambda text: None, epochs: int = 60) -> Demo:
+def run_demo(out: Path, *, seed: int = 0, say: Say = lambda text: None, epochs: int = 40) -> Demo:
     """Run all stages and write programs, traces and checkpoints into `out`.
 
     Raises EnvironmentFault when `out` cannot be written; a difference between backends is in the result.
@@ -166,15 +150,12 @@ def lower(run: Run) -> None:
 
 
 def compare(run: Run, data: Mapping[str, Any], backends: Sequence[str]) -> None:
-    """Compare the backends on the test split (Lava on its first samples); take accuracy and counts from it."""
+    """Compare the backends on the whole test split; take accuracy and counts from it."""
     import torch
 
     program, x, y = _program(run), data["x_test"], data["y_test"]
-    quick = [name for name in backends if name != "lava"]
-    run.results = [check(program, x, backends=quick)]
-    if "lava" in backends:
-        run.results.append(check(program, x[:LAVA_SAMPLES], backends=(quick[0], "lava")))
-    trace = run.results[0].traces[quick[-1]]
+    run.result = check(program, x, backends=backends)
+    trace = run.result.traces[backends[0]]
     with torch.no_grad():
         float_pred = run.model(torch.as_tensor(np.asarray(x, np.float32))).argmax(1).numpy()
     run.integer_accuracy = float((trace.pred == y).mean())
@@ -187,7 +168,7 @@ def save(run: Run, data: Mapping[str, Any], out: Path, *, golden_by: str) -> Non
     from snn2chip.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
 
     stem = out / run.recipe.name
-    program, trace = _program(run), next(iter(run.results[0].traces.values()))
+    program, trace = _program(run), next(iter(_result(run).traces.values()))
     run.files = [stem.with_suffix(ending) for ending in (".s2c", ".npz", ".safetensors")]
     program.save(run.files[0], golden=GOLDEN_SAMPLES, inputs=data["x_test"], backend=golden_by)
     write_trace(run.files[1], trace)
@@ -207,3 +188,8 @@ def save(run: Run, data: Mapping[str, Any], out: Path, *, golden_by: str) -> Non
 def _program(run: Run) -> Program:
     assert run.program is not None
     return run.program
+
+
+def _result(run: Run) -> CheckResult:
+    assert run.result is not None
+    return run.result

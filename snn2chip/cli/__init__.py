@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from snn2chip.cli.app import app, main
+from snn2chip.cli.command import app, main
 
 __all__ = ["app", "main"]

@@ -12,6 +12,8 @@ from snn2chip.errors import InputError
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
 
+NET_STEPS = 32
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -19,16 +21,35 @@ def register(app: typer.Typer) -> None:
 
 
 def compile(
-    source: Annotated[Path, typer.Argument(metavar="X.net", help="A lava-dl network file.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A model checkpoint, a state_dict, or a lava-dl X.net file.")
+    ],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.s2c", help="Where the program goes.")],
-    steps: Annotated[int, typer.Option("--steps", metavar="T", min=1, help="Steps of one sample.")] = 32,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME|module:function", help="The model whose weights the file holds."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME", help="Calibrate on this data set's training split.")
+    ] = None,
+    weights: Annotated[str, typer.Option("--weights", help="keep, binary, ternary, int2 .. int8.")] = "keep",
+    target: Annotated[str, typer.Option("--target", help="loihi2, loihi1 or ideal.")] = "loihi2",
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="T", min=1, help=f"Steps of one sample of X.net ({NET_STEPS}).")
+    ] = None,
 ) -> None:
     """Compile and save."""
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    if source.suffix != ".net":
-        raise InputError(f"{source}: expected a lava-dl network file (.net), got {source.suffix or 'no ending'!r}")
-    program = from_netx(source, steps=steps)
+    if source.suffix == ".net":
+        given = {"--model": model, "--data": data, "--weights": None if weights == "keep" else weights}
+        if unfit := [name for name, value in given.items() if value is not None]:
+            raise InputError(f"{source}: a .net file holds integers already; leave out {', '.join(unfit)}")
+        program = from_netx(source, steps=steps or NET_STEPS)
+    else:
+        if steps is not None:
+            raise InputError("--steps is for X.net files; a model says its own T")
+        program = from_checkpoint(source, model=model, data=data, weights=weights, target=target)
     program.save(out)
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
@@ -40,3 +61,10 @@ def from_netx(path: Path, *, steps: int) -> Program:
     from snn2chip.frontends.netx import import_netx
 
     return import_netx(path, steps=steps)
+
+
+def from_checkpoint(path: Path, *, model: str | None, data: str | None, weights: str, target: str) -> Program:
+    """A model checkpoint, or the state_dict of a named model, as a program."""
+    from snn2chip.checkpoint_compile import compile_checkpoint
+
+    return compile_checkpoint(path, model=model, data=data, weights=weights, target=target)

@@ -31,8 +31,8 @@ def demo(
     result = run_demo(out, seed=seed, say=lambda text: say(f"- {text}"))
     show(result)
     if not result.equal:
-        first = next(r.first for run in result.runs for r in run.results if r.first is not None)
-        raise MismatchError(str(first))
+        firsts = [run.result.first for run in result.runs if run.result is not None and not run.result.equal]
+        raise MismatchError("\n".join(map(str, firsts)))
 
 
 def show(result: Demo) -> None:
@@ -41,12 +41,13 @@ def show(result: Demo) -> None:
 
     for run in result.runs:
         assert run.counts is not None
-        recipe = run.recipe
+        assert run.result is not None
+        recipe, proof = run.recipe, run.result
         typer.echo(f"\n{recipe.name}: {recipe.steps} step(s) of {recipe.levels} levels per sample")
         typer.echo(f"  float accuracy    {run.float_accuracy:.4f}")
         typer.echo(f"  integer accuracy  {run.integer_accuracy:.4f}   same prediction {run.agreement:.4f}")
-        verdict = "EQUAL" if run.equal else "DIFFERENT"
-        typer.echo(f"  {verdict} {' == '.join(run.backends())}: {run.compared:,} payloads and potentials compared")
+        verdict = "EQUAL" if proof.equal else "DIFFERENT"
+        typer.echo(f"  {verdict} {' == '.join(proof.backends)}: {proof.compared:,} payloads and potentials compared")
         counts_table("per sample", run.counts)
     for name, reason in result.skipped.items():
         typer.echo(f"{name} skipped: {reason}")

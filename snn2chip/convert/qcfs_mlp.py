@@ -86,7 +86,7 @@ def int8() -> QCFSMLP:
     return QCFSMLP(weights="int8")
 
 
-def train(model: nn.Module, x: Any, y: Any, *, epochs: int = 60, seed: int = 0, batch: int = 64) -> None:
+def train(model: nn.Module, x: Any, y: Any, *, epochs: int = 40, seed: int = 0, batch: int = 64) -> None:
     """Fit `model` to raw pixels `x` `[N, ...]` and labels `y` `[N]` with Adam and a cosine schedule."""
     torch.manual_seed(seed)
     samples, labels = torch.as_tensor(np.asarray(x, np.float32)), torch.as_tensor(np.asarray(y, np.int64))
