@@ -26,7 +26,7 @@ def emit(
     if to != "lava":
         raise InputError(f"--to {to!r} is unknown; known: lava")
     loaded = load(program)
-    from snn2chip_backends.lava.emit import emit as emit_lava
+    from snn2chip_backends.lava import emit as emit_lava
 
     emit_lava(loaded, out)
     typer.echo(f"wrote {out}")

@@ -118,7 +118,7 @@ def test_a_sound_substitute_runs_and_its_results_are_read():
 
 def test_an_unknown_substitute_says_which_file():
     backend = get_backend("lava", substitutes={"mid": "/nowhere/process.py:Soma"})
-    with pytest.raises(BackendFailure, match="no process module /nowhere/process.py"):
+    with pytest.raises(BackendFailure, match=r"no process module /nowhere/process\.py"):
         backend.run(program(), {"x": np.ones((2, 1, 3), np.int64)})
 
 
@@ -136,7 +136,7 @@ def test_a_child_that_is_killed_from_outside_is_reported():
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(BackendFailure, match="died.*signal 9"):
+    with pytest.raises(BackendFailure, match=r"died.*signal 9"):
         backend.run(program(), {"x": np.ones((2, 4, 3), np.int64)})
     killer.join()
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn2chip_backends.lava.backend import LavaBackend
-    from snn2chip_backends.lava.emit import emit
+    from snn2chip_backends.lava.emission import emit
     from snn2chip_backends.lava.live import LavaNetwork, to_lava
 
 __all__ = ["LavaBackend", "LavaNetwork", "emit", "to_lava"]
 
-_HOME = {"LavaBackend": "backend", "LavaNetwork": "live", "emit": "emit", "to_lava": "live"}
+_HOME = {"LavaBackend": "backend", "LavaNetwork": "live", "emit": "emission", "to_lava": "live"}
 
 
 def __getattr__(name: str) -> Any:

@@ -85,9 +85,7 @@ class LavaBackend:
         """Run one block of samples; see `snn2chip.registry.Backend`. Raises BackendFailure."""
         return self.run_many([(program, inputs)], record=record)[0]
 
-    def run_many(
-        self, pairs: Sequence[tuple[Program, Mapping[str, IntArray]]], *, record: str = "all"
-    ) -> list[Trace]:
+    def run_many(self, pairs: Sequence[tuple[Program, Mapping[str, IntArray]]], *, record: str = "all") -> list[Trace]:
         """Run several programs, side by side in one Lava runtime as far as that is faster.
 
         Most of a small run is Lava's start. Raises BackendUnavailable, BackendFailure.

@@ -44,7 +44,7 @@ def leave_with_parent() -> None:
 
 def run_job(folder: Path) -> dict[str, Any]:
     """Assemble all networks of the job, tie them together and run them in one Lava runtime."""
-    from snn2chip_backends.lava.net.assemble import assemble, read_plan
+    from snn2chip_backends.lava.net.assemble import assemble, read_plan, tie
     from snn2chip_backends.lava.net.watch import run_network
 
     job = json.loads((folder / "job.json").read_text())
@@ -60,9 +60,8 @@ def run_job(folder: Path) -> dict[str, Any]:
         made = assemble(plan, arrays, samples=net["samples"], extra=extra, prefix=net["prefix"])
         sinks += [made[name] for name in net["channels"]]
         steps = max(steps, net["machine_steps"])
-    for before, after in zip(sinks, sinks[1:]):
-        before.link_out.connect(after.link_in)
-    mark = np.lib.format.open_memmap(str(folder / "progress.npy"), mode="r")
+    tie(sinks)
+    mark = np.load(folder / "progress.npy", mmap_mode="r")
     return run_network(
         sinks[0],
         steps,

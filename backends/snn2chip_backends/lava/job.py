@@ -19,7 +19,7 @@ from snn2chip.reports.counts import count
 from snn2chip.trace import Trace
 from snn2chip_backends.lava.guard import run_child
 from snn2chip_backends.lava.limits import CHANNEL_SIZE
-from snn2chip_backends.lava.net.assemble import write_plan
+from snn2chip_backends.lava.net.assemble import empty_file, write_plan
 from snn2chip_backends.lava.plan import NetPlan
 
 ASYNC_CHANNEL_SIZE = 16
@@ -58,7 +58,7 @@ class Net:
         for i, channel in enumerate(self.plan.channels):
             entry = {k: channel[k] for k in ("label", "what", "shape", "skew")}
             full = (1,) if channel["what"] == "count" else (self.program.steps, self.samples, *channel["shape"])
-            np.lib.format.open_memmap(str(home / f"kept{i}.npy"), mode="w+", dtype=channel["dtype"], shape=full)
+            empty_file(home / f"kept{i}.npy", channel["dtype"], full)
             channels[channel["sink"]].append(entry | {"file": f"kept{i}.npy"})
         return {
             "folder": home.name,
@@ -75,9 +75,9 @@ class Net:
         kept: dict[str, dict[str, Any]] = {"payload": {}, "potential": {}, "count": {}}
         for i, channel in enumerate(self.plan.channels):
             kept[channel["what"]][channel["node"]] = np.load(home / f"kept{i}.npy", allow_pickle=False)
-        payloads = {n: kept["payload"].get(n) for n in (s.name for s in program.somas)}
+        payloads = kept["payload"]
         for soma in program.somas:
-            if payloads[soma.name] is None:  # fire="none", or a range of 0 only: nothing is ever sent
+            if soma.name not in payloads:  # fire="none", or a range of 0 only: nothing is ever sent
                 payloads[soma.name] = np.zeros((*shape, *soma.shape), np.int8)
         values = {**payloads, **self.inputs}
 
@@ -94,7 +94,7 @@ class Net:
             samples=self.samples,
             outputs=outputs[program.outputs[0].name] if outputs else np.zeros((self.samples, 0), np.int64),
             all_outputs=outputs,
-            payloads={n: p.astype(np.int32) for n, p in payloads.items()} if keep else {},
+            payloads={s.name: payloads[s.name].astype(np.int32) for s in program.somas} if keep else {},
             potentials={s.name: kept["potential"][s.name] for s in program.somas if s.name in kept["potential"]}
             if keep
             else {},

@@ -107,9 +107,9 @@ class _Planner:
         )
 
     def _add(self, name: str, kind: str, args: dict[str, Any], node: str) -> None:
-        item = {"name": name, "kind": kind, "args": args}
+        item: dict[str, Any] = {"name": name, "kind": kind, "args": args}
         if name in self.substitutes:
-            item |= {"kind": self.substitutes[name], "timed": kind in TIMED}
+            item.update(kind=self.substitutes[name], timed=kind in TIMED)
         self.processes.append(item)
         self.owner[name] = node
 
@@ -181,8 +181,8 @@ class _Planner:
 
     def _product(self, node: Product) -> None:
         p, q = (self.program.shapes[edge.src] for edge in self.program.into[node.name])
-        args = {"p_shape": p, "q_shape": q, "shape": self.program.shapes[node.name], "shift": node.shift}
-        self._add(node.name, self.layout[node.name].kind, {k: _plain(v) for k, v in args.items()}, node.name)
+        shapes = {"p_shape": list(p), "q_shape": list(q), "shape": list(self.program.shapes[node.name])}
+        self._add(node.name, self.layout[node.name].kind, {**shapes, "shift": node.shift}, node.name)
 
     def _soma(self, node: Soma) -> None:
         choice, timing = self.layout[node.name], self.timing
@@ -257,7 +257,14 @@ class _Planner:
         return line, "x_out"
 
     def _delay(
-        self, name: str, shape: tuple[int, ...], length: int, kind: str, node: str, skew: int = 0, keep: int | None = None
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        length: int,
+        kind: str,
+        node: str,
+        skew: int = 0,
+        keep: int | None = None,
     ) -> None:
         steps = self.timing.steps
         args = {
@@ -305,10 +312,6 @@ class _Planner:
                 "dtype": dtype,
             }
         )
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _into(choice: Choice, shape: tuple[int, ...]) -> list[list[Any]]:

@@ -106,6 +106,18 @@ def assemble(
     return made
 
 
+def tie(sinks: list[Any]) -> None:
+    """Connect sinks in a row (nothing is ever sent there), so that one runtime holds all their networks."""
+    for i, sink in enumerate(sinks[1:]):
+        sinks[i].link_out.connect(sink.link_in)
+
+
+def empty_file(path: str | Path, dtype: str, shape: tuple[int, ...]) -> None:
+    """A .npy file of zeros that takes no room until it is written."""
+    open_memmap: Any = np.lib.format.open_memmap
+    open_memmap(str(path), mode="w+", dtype=dtype, shape=shape)
+
+
 def prove_weights(name: str, weights: Any) -> None:
     """Raise unless Lava's own clipping and truncation leave `weights` as they are."""
     from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights

@@ -13,7 +13,8 @@ import queue
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lava.magma.core.model.py.model import PyLoihiModelToPyAsyncModel, PyLoihiProcessModel
@@ -65,8 +66,9 @@ class WatchedRuntime(Runtime):  # type: ignore[misc]
         self._build_message_infrastructure()
         self._build_channels()
         self._build_sync_channels()
-        self._build_processes()
-        self._build_runtime_services()
+        with interrupts_ignored():  # Ctrl-C is for the main process, which ends the others
+            self._build_processes()
+            self._build_runtime_services()
         self._start_ports()
         for i, pending in enumerate(self.exception_q):
             while True:
@@ -125,6 +127,16 @@ class WatchedRuntime(Runtime):  # type: ignore[misc]
         self._is_started = False
 
 
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Processes forked in here do not react to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def describe_exit(code: int) -> str:
     """`exit code 3` or `killed by SIGKILL`."""
     if code >= 0:
@@ -146,9 +158,9 @@ def run_network(
 ) -> dict[str, Any]:
     """Compile and run everything connected to process `first` for `steps` machine steps.
 
-    `progress()` is the last machine step known to be done; with it a network in which everybody waits for a
-    message is noticed long before the time limit. Returns seconds of compiling, starting and running, and the number of processes. Raises NetworkFailure;
-    afterwards no actor and no shared memory is left in either case. A runtime runs once.
+    `progress()` is the last machine step known to be done; with it a network in which everybody waits for a message
+    is noticed long before the time limit. Returns seconds of compiling, starting and running, and the number of
+    processes. Raises NetworkFailure; afterwards no actor and no shared memory is left in either case.
     """
     config = AsyncSimCfg() if mode == "async" else Loihi2SimCfg(select_tag="fixed_pt")
     deadline = time.monotonic() + limit_s
@@ -250,7 +262,7 @@ def activity(pids: list[int]) -> tuple[Any, ...] | None:
 def waiting(runtime: WatchedRuntime, stacks: Any) -> str:
     """Which process stands where: the innermost frame of its model, for every Lava process inside one."""
     found = []
-    for name, actor in zip(runtime.names, runtime.actors):
+    for name, actor in zip(runtime.names, runtime.actors, strict=False):
         if actor.exitcode is not None:
             continue
         frames = [line.strip() for line in stack_of(actor.pid, stacks) if "multiprocessing" not in line]

@@ -35,9 +35,7 @@ class Sink(AbstractProcess):  # type: ignore[misc]
         progress: str = "",
         name: str = "sink",
     ) -> None:
-        super().__init__(
-            channels=channels, steps=steps, samples=samples, stretch=stretch, progress=progress, name=name
-        )
+        super().__init__(channels=channels, steps=steps, samples=samples, stretch=stretch, progress=progress, name=name)
         for i in range(PORTS):
             shape = tuple(channels[i]["shape"]) if i < len(channels) else (1,)
             setattr(self, f"in_{i}", InPort(shape=shape))
@@ -53,10 +51,10 @@ class AbstractSinkModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.par = proc_params
         self.span = proc_params["samples"] * proc_params["steps"] * proc_params["stretch"]
         self.channels = proc_params["channels"]
-        self.files = [np.lib.format.open_memmap(c["file"], mode="r+") for c in self.channels]
-        self.progress = None
+        self.files = [np.load(c["file"], mmap_mode="r+") for c in self.channels]
+        self.progress: Any = None
         if proc_params["progress"]:
-            self.progress = np.lib.format.open_memmap(proc_params["progress"], mode="r+")
+            self.progress = np.load(proc_params["progress"], mmap_mode="r+")
 
     def run_spk(self) -> None:
         """Take one machine step's values."""

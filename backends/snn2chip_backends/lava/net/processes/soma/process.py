@@ -74,7 +74,7 @@ class PySomaModel(PyLoihiProcessModel):  # type: ignore[misc]
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     v_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
     sat_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-    v: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    v: Any = LavaPyType(np.ndarray, np.int64)
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)

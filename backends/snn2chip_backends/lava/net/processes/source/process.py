@@ -16,7 +16,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 
 class Source(AbstractProcess):  # type: ignore[misc]
-    """Sends `frames[t, n]` at machine step `(n*T + t)*stretch`, 0 otherwise; `frames` is a .npy file `[T, B, *shape]`."""
+    """Sends `frames[t, n]` of a .npy file `[T, B, *shape]` at machine step `(n*T + t)*stretch`, otherwise 0."""
 
     def __init__(self, *, shape: tuple[int, ...], frames: str, stretch: int = 1, name: str = "source") -> None:
         super().__init__(shape=shape, frames=frames, stretch=stretch, name=name)
