@@ -17,7 +17,7 @@ from snn2chip_backends.torch.kernel import TorchKernel
 from snn2chip_backends.torch.plan import Plan, plan_for
 from snn2chip_backends.torch.records import Records
 
-BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 2 << 30}
+BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 4 << 30}
 """Working set of one block: on the CPU small enough for the caches and for the allocator to reuse its memory."""
 MOST_SAMPLES = 4096
 

@@ -12,15 +12,42 @@ import attrs
 import numpy as np
 from scipy import sparse
 
-from snn2chip.ir.nodes import Synapse
+from snn2chip.ir.geometry import current_range
+from snn2chip.ir.nodes import Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
-from snn2chip.ir.types import V_MAX, IntArray
-from snn2chip.ir.validate import current_ranges, source_range
+from snn2chip.ir.types import V_MAX, IntArray, PayloadType
 
 WRAP = 1 << 23
 LONGEST = 4096
 """Steps over which the growth of a potential is followed; longer samples are clipped unless it has settled."""
+
+
+def program_bounds(program: Program) -> tuple[dict[str, PayloadType], dict[str, SomaBounds]]:
+    """Payload ranges of all sources and bounds of all somas, followed along the data flow.
+
+    A payload range is the declared one, tightened where the currents that arrive prove more (a relay whose
+    declared range is far wider than its input, say). On a loop the declared range stands for what comes back.
+    """
+    types = {n.name: n.payload_type() for n in (*program.inputs, *program.somas)}
+    somas: dict[str, SomaBounds] = {}
+    for soma in program.somas:
+        current = sum(_current_bound(program, e.src, types) for e in program.into[soma.name])
+        bounds = somas[soma.name] = soma_bounds(soma, current, program.steps)
+        most, declared = bounds.emitted >> int(soma.out_shift.min()), types[soma.name]
+        types[soma.name] = PayloadType(max(declared.lo, -most), min(declared.hi, most))
+    return types, somas
+
+
+def _current_bound(program: Program, name: str, types: dict[str, PayloadType]) -> int:
+    """Largest magnitude of the current of one synapse or product."""
+    node = program[name]
+    payloads = [types[e.src] for e in program.into[name]]
+    if isinstance(node, Synapse):
+        lo, hi = current_range(node, payloads[0])
+        return max(-lo, hi)
+    assert isinstance(node, Product)
+    return (payloads[0].magnitude * payloads[1].magnitude + ((1 << node.shift) >> 1)) >> node.shift
 
 
 def partial_bound(synapse: Synapse, magnitude: int) -> int:
@@ -56,19 +83,17 @@ class SomaBounds:
         return self.total > V_MAX
 
 
-def soma_bounds(program: Program, soma: Soma) -> SomaBounds:
-    """Bounds of `soma` inside `program`, over all steps of a sample."""
-    ranges = [source_range(program, e.src) for e in program.into[soma.name]]
-    current = sum(max(-lo, hi) for lo, hi in ranges)
+def soma_bounds(soma: Soma, current: int, steps: int) -> SomaBounds:
+    """Bounds of `soma` over `steps` steps when its summed current is at most `current` in magnitude."""
     arriving, mixing = current, 0
     if soma.window is not None:
         mixing = int(np.abs(soma.window).sum(1).max()) * current
         half = (1 << soma.window_shift) >> 1
-        arriving = (max(map(abs, current_ranges(program)[soma.name])) + half) >> soma.window_shift
+        arriving = (mixing + half) >> soma.window_shift
     gain, shift = _aligned(abs(soma.gain), soma.gain_shift)
     scaled = arriving * gain + ((np.int64(1) << shift) >> 1)
     x = scaled >> shift
-    totals = _totals(program.steps, soma, _per_row(x))
+    totals = _totals(steps, soma, _per_row(x))
     v = min(max(totals), V_MAX)
     spike = _spike_bound(soma, v)
     emitted = spike * int(soma.out_gain.max()) + ((1 << int(soma.out_shift.max())) >> 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
@@ -17,7 +18,8 @@ from snn2chip.ir.types import IntArray
 from snn2chip_backends.torch.constants import on_device
 from snn2chip_backends.torch.plan import Plan
 from snn2chip_backends.torch.records import Records
-from snn2chip_backends.torch.sample import SomaRun, run_soma
+from snn2chip_backends.torch.sample import SomaRun, Source, run_soma
+from snn2chip_backends.torch.somas import tensor_type
 
 
 def put_inputs(program: Program, plan: Plan, inputs: Mapping[str, IntArray], device: torch.device) -> dict[str, Tensor]:
@@ -32,7 +34,7 @@ def put_inputs(program: Program, plan: Plan, inputs: Mapping[str, IntArray], dev
         if frames.size and not node.lo <= int(frames.min()) <= int(frames.max()) <= node.hi:
             reach = f"{int(frames.min())}..{int(frames.max())}"
             bad.append(f"{describe(node)}: payloads {reach} are outside the declared range [{node.lo}, {node.hi}]")
-        placed[node.name] = on_device(frames, plan.payload_types[node.name], device)
+        placed[node.name] = on_device(frames, tensor_type(plan.payloads[node.name]), device)
     if bad:
         raise InputError(bad)
     return placed
@@ -55,7 +57,7 @@ class _Block:
     def __init__(self, program: Program, plan: Plan, payloads: dict[str, Tensor], records: Records) -> None:
         self.program, self.plan, self.records = program, plan, records
         self.values = payloads
-        self.left = plan.uses.copy()
+        self.left = Counter(name for names, _ in plan.components for name in plan.reads(program, names))
         self.batch = next(iter(payloads.values())).shape[1]
         for node in program.inputs:
             records.source(node.name, payloads[node.name])
@@ -64,13 +66,29 @@ class _Block:
         """All steps of one node outside any loop."""
         node = self.program[name]
         edges = self.program.into[name]
-        if isinstance(node, (Synapse, Product)):
+        if isinstance(node, (Synapse, Product)) and name not in self.plan.inlined:
             self.values[name] = self.plan.currents[name](*(self.shifted(e) for e in edges))
         elif isinstance(node, Soma):
             wants = self.records.wants(name)
-            arriving = [self.values[e.src] for e in edges]
-            run = run_soma(self.plan.somas[name], arriving, self.program.steps, potentials=wants.all, last=wants.last)
+            run = run_soma(
+                self.plan.somas[name],
+                [self.current(e) for e in edges],
+                self.batch,
+                self.program.steps,
+                size=self.plan.slices[name],
+                potentials=wants.all,
+                last=wants.last,
+            )
             self.finish(name, run)
+
+    def current(self, edge: Edge) -> Source:
+        """The current that an edge brings to a soma; that of a synapse with no other reader is made on demand."""
+        if edge.src not in self.plan.inlined:
+            value = self.values[edge.src]
+            return Source(len(value), lambda part: value[:, part])
+        make = self.plan.currents[edge.src]
+        arriving = [self.shifted(e) for e in self.program.into[edge.src]]
+        return Source(max(map(len, arriving)), lambda part: make(*(p[:, part] for p in arriving)))
 
     def shifted(self, edge: Edge) -> Tensor:
         """What an edge delivers over the sample: its source, later by the edge's delay, nothing before."""
@@ -99,12 +117,12 @@ class _Block:
 
     def free(self, names: list[str]) -> None:
         """Drop what nobody reads any more."""
+        for source in self.plan.reads(self.program, names):
+            self.left[source] -= 1
+            if self.left[source] == 0:
+                self.values.pop(source, None)
         for name in names:
-            for edge in self.program.into[name]:
-                self.left[edge.src] -= 1
-        done = {edge.src for name in names for edge in self.program.into[name]} | set(names)
-        for name in done:
-            if self.left[name] <= 0:
+            if self.left[name] == 0:
                 self.values.pop(name, None)
 
 

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 import attrs
+import numpy as np
 import torch
 
 from snn2chip.ir.nodes import Product, Synapse
 from snn2chip.ir.order import components
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
-from snn2chip_backends.torch.bounds import partial_bound, soma_bounds
+from snn2chip.ir.types import PayloadType
+from snn2chip_backends.torch.bounds import partial_bound, program_bounds
 from snn2chip_backends.torch.exact import float_type
-from snn2chip_backends.torch.somas import SomaKernel, payload_type
+from snn2chip_backends.torch.somas import SomaKernel, tensor_type
 from snn2chip_backends.torch.synapses import Current, product_kernel, synapse_kernel
+
+Types = dict[str, PayloadType]
+SLICE_BYTES = {"cpu": 8 << 20, "cuda": 1 << 30}
+"""Currents and converted payloads of one slice of the batch."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Plan:
-    """Kernels by node name, components in the order data flows, and bytes that one sample needs at the peak.
+    """Kernels by node name, components in the order data flows, and what memory needs.
 
-    `uses` counts, per payload or current source, the nodes that read it; its value is freed after the last one.
+    `inlined`: synapses and products that feed one soma outside any loop; their current is made slice by slice,
+    `slices[soma]` samples at a time. `sample_bytes`: what one sample keeps alive at the peak besides that.
     """
 
     currents: dict[str, Current]
     somas: dict[str, SomaKernel]
-    payload_types: dict[str, torch.dtype]
+    payloads: dict[str, PayloadType]
     components: list[tuple[list[str], bool]]
-    uses: Counter[str]
+    inlined: frozenset[str]
+    slices: dict[str, int]
     sample_bytes: int
+
+    def reads(self, program: Program, names: list[str]) -> Iterator[str]:
+        """Values that evaluating `names` reads, one entry per reader."""
+        for name in names:
+            if name in self.inlined:
+                continue
+            for edge in program.into[name]:
+                if edge.src in self.inlined:
+                    yield from (e.src for e in program.into[edge.src])
+                else:
+                    yield edge.src
 
 
 _PLANS: WeakKeyDictionary[Program, dict[torch.device, Plan]] = WeakKeyDictionary()
@@ -45,7 +65,7 @@ def plan_for(program: Program, device: torch.device) -> Plan:
 
 
 def _plan(program: Program, device: torch.device) -> Plan:
-    types = {n.name: n.payload_type() for n in (*program.inputs, *program.somas)}
+    types, bounds = program_bounds(program)
     currents: dict[str, Current] = {}
     for node in program.nodes:
         sources = [e.src for e in program.into[node.name]]
@@ -56,51 +76,60 @@ def _plan(program: Program, device: torch.device) -> Plan:
             shapes = [program.shapes[s] for s in sources]
             currents[node.name] = product_kernel(node, [types[s] for s in sources], shapes, device)
     parts = components(program)
-    return Plan(
-        currents=currents,
-        somas={s.name: SomaKernel(s, soma_bounds(program, s), device) for s in program.somas},
-        payload_types={name: payload_type(declared) for name, declared in types.items()},
-        components=parts,
-        uses=Counter(e.src for e in program.edges if isinstance(program[e.dst], (Synapse, Product, Soma))),
-        sample_bytes=_sample_bytes(program, parts),
+    looped = {name for names, feedback in parts if feedback for name in names}
+    inlined = frozenset(
+        name for name in currents if len(program.out_of[name]) == 1 and program.out_of[name][0].dst not in looped
     )
+    budget = SLICE_BYTES[device.type]
+    plan = Plan(
+        currents=currents,
+        somas={s.name: SomaKernel(s, bounds[s.name], types[s.name], device) for s in program.somas},
+        payloads=types,
+        components=parts,
+        inlined=inlined,
+        slices={s.name: max(1, budget // _slice_bytes(program, s, inlined, types)) for s in program.somas},
+        sample_bytes=0,
+    )
+    return attrs.evolve(plan, sample_bytes=_sample_bytes(program, plan))
 
 
-def _sample_bytes(program: Program, parts: list[tuple[list[str], bool]]) -> int:
-    """Bytes alive at the peak per sample: payloads in their types, currents and what a synapse converts."""
-    left = Counter(e.src for e in program.edges)
-    alive, peak, total = {n.name: 8 * _size(program, n.name) for n in program.inputs}, 0, 0
-    for names, _ in parts:
-        working = 0
+def _slice_bytes(program: Program, soma: Soma, inlined: frozenset[str], types: Types) -> int:
+    """Bytes per sample of the currents that `soma` receives and of the payloads converted for them."""
+    total = 1
+    for edge in program.into[soma.name]:
+        node = program[edge.src]
+        if edge.src in inlined and isinstance(node, (Synapse, Product)):
+            values = soma.size + sum(_size(program, e.src) for e in program.into[edge.src])
+            total += values * program.steps * _width(program, node, types)
+    return total
+
+
+def _sample_bytes(program: Program, plan: Plan) -> int:
+    """Bytes alive at the peak per sample: payloads in their own types, currents that several somas read."""
+    left = Counter(source for names, _ in plan.components for source in plan.reads(program, names))
+    alive, peak = {n.name: 8 * _size(program, n.name) for n in program.inputs}, 1
+    for names, _ in plan.components:
         for name in names:
-            node = program[name]
-            size = _size(program, name) * program.steps
+            node, size = program[name], _size(program, name) * program.steps
             if isinstance(node, Soma):
-                alive[name] = size * payload_type(node.payload_type()).itemsize + 4 * node.size
-            elif isinstance(node, (Synapse, Product)):
-                into = sum(_size(program, e.src) for e in program.into[name]) * program.steps
-                width = _width(program, node)
-                alive[name], working = size * width, working + into * width
-        total = sum(alive.values()) + working
-        peak = max(peak, total)
-        for name in names:
-            for edge in program.into[name]:
-                left[edge.src] -= 1
-                if left[edge.src] == 0:
-                    alive.pop(edge.src, None)
-    return max(peak, 1)
+                alive[name] = size * tensor_type(plan.payloads[name]).itemsize + 4 * node.size
+            elif isinstance(node, (Synapse, Product)) and name not in plan.inlined:
+                alive[name] = size * _width(program, node, plan.payloads) * 2
+        peak = max(peak, sum(alive.values()))
+        for source in plan.reads(program, names):
+            left[source] -= 1
+            if left[source] == 0:
+                alive.pop(source, None)
+    return peak
 
 
-def _width(program: Program, node: Synapse | Product) -> int:
+def _width(program: Program, node: Synapse | Product, types: Types) -> int:
+    """Bytes of one value in the arithmetic of a synapse or product."""
     if isinstance(node, Product):
         return 8
-    (source,) = program.sources(node.name)
-    declared = source.payload_type()  # type: ignore[union-attr]
-    return float_type(partial_bound(node, declared.magnitude)).itemsize
+    (edge,) = program.into[node.name]
+    return float_type(partial_bound(node, types[edge.src].magnitude)).itemsize
 
 
 def _size(program: Program, name: str) -> int:
-    size = 1
-    for n in program.shapes[name]:
-        size *= n
-    return size
+    return int(np.prod(program.shapes[name], dtype=np.int64))

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from snn2chip.ir.program import Program
-from snn2chip.ir.types import IntArray
+from snn2chip.ir.types import IntArray, PayloadType
 from snn2chip.reports.counts import count
 from snn2chip.trace import IntTensor, Trace
 from snn2chip_backends.torch.exact import int_type
-from snn2chip_backends.torch.sample import SomaRun
+from snn2chip_backends.torch.sample import CACHED, SomaRun
+
+BINARY = (PayloadType(0, 0), PayloadType(0, 1))
 
 
 class Wants(NamedTuple):
@@ -45,9 +47,10 @@ class Records:
 
     def source(self, name: str, payload: Tensor) -> None:
         """Take the payloads `[T or 1, B, *shape]` of an input or soma."""
+        binary = self.program[name].payload_type() in BINARY  # type: ignore[union-attr]
         for source, steps in self._live:
             if source == name:
-                self._sums[name, steps] = _sums(payload, steps, self.program.steps)
+                self._sums[name, steps] = _sums(payload, steps, self.program.steps, binary=binary)
         if self.everything:
             full = payload.to("cpu", torch.int32).expand(self.program.steps, *payload.shape[1:])
             self._payloads[name] = full.contiguous().numpy()
@@ -97,14 +100,18 @@ class Records:
         )
 
 
-def _sums(payload: Tensor, steps: int, total: int) -> tuple[Tensor, Tensor]:
+def _sums(payload: Tensor, steps: int, total: int, *, binary: bool) -> tuple[Tensor, Tensor]:
     """Per neuron over the first `steps` of `total` steps and all samples: payloads other than 0, sum of magnitudes."""
     repeat = steps if len(payload) < total else 1
     rows = payload[: 1 if repeat > 1 else steps].flatten(0, 1)
-    if steps == 0:
-        rows = rows[:0]
-    highest = torch.iinfo(payload.dtype).max
-    dtype = int_type(len(rows) * highest)
-    spikes = rows.to(torch.bool).view(torch.uint8).sum(0, dtype=dtype)
-    magnitude = rows.abs().sum(0, dtype=dtype)
-    return spikes.to(torch.int64) * repeat, magnitude.to(torch.int64) * repeat
+    rows = rows[:0] if steps == 0 else rows
+    spikes = torch.zeros(rows.shape[1:], dtype=torch.int64, device=rows.device)
+    magnitude = spikes if binary else torch.zeros_like(spikes)
+    part = max(1, CACHED // max(1, spikes.numel())) if rows.is_cpu else len(rows)
+    for start in range(0, len(rows), max(1, part)):
+        piece = rows[start : start + part]
+        dtype = int_type(len(piece) << 24)
+        spikes += piece.to(torch.bool).to(dtype).sum(0, dtype=dtype)
+        if not binary:
+            magnitude += piece.to(dtype).abs().sum(0, dtype=dtype)
+    return spikes.mul_(repeat), magnitude if binary else magnitude.mul_(repeat)

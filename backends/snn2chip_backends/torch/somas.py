@@ -23,9 +23,9 @@ from snn2chip_backends.torch.firing import emission
 PAYLOAD_TYPES = {np.int8: torch.int8, np.int16: torch.int16, np.int32: torch.int32, np.int64: torch.int64}
 
 
-def payload_type(declared: PayloadType) -> torch.dtype:
-    """Smallest tensor type that holds a declared payload range."""
-    return PAYLOAD_TYPES[declared.dtype()]
+def tensor_type(payload: PayloadType) -> torch.dtype:
+    """Smallest tensor type that holds a payload range."""
+    return PAYLOAD_TYPES[payload.dtype()]
 
 
 @attrs.define
@@ -41,12 +41,13 @@ class State:
 class SomaKernel:
     """One soma, ready to run on `device`."""
 
-    def __init__(self, soma: Soma, bounds: SomaBounds, device: torch.device) -> None:
+    def __init__(self, soma: Soma, bounds: SomaBounds, payload: PayloadType, device: torch.device) -> None:
         self.soma, self.bounds, self.device = soma, bounds, device
         self.current_type = int_type(bounds.scaled)
         self.state_type = int_type(bounds.total)
-        self.payload_type = payload_type(soma.payload_type())
+        self.payload_type = tensor_type(payload)
         self.stateless = soma.reset == "drop" and soma.fire != "none" and soma.syn_leak is None
+        self.silent = soma.fire == "none"
         self._fire = emission(soma, self.state_type, device)
         self._scaling()
         self._dynamics()

@@ -38,6 +38,7 @@ def sparse_matrix(matrix: sparse.csr_matrix, dtype: torch.dtype, device: torch.d
             torch.from_numpy(matrix.data).to(dtype),
             size=matrix.shape,
             device="cpu",
+            check_invariants=True,
         )
     if device.type == "cpu" and not torch._C.has_mkl:
         return out.to_sparse(layout=torch.sparse_coo).coalesce()

@@ -44,11 +44,11 @@ def synapse_kernel(synapse: Synapse, payload: PayloadType, shape: Shape, device:
     return _folded(column_convolution(synapse, dtype, shape, device))
 
 
-def _folded(current: Callable[[Tensor], Tensor]) -> Current:
-    """Fold time into the batch around a map of `[N, *shape]`."""
+def _folded(current: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> Current:
+    """Fold time into the batch around a map of `[N, *shape]`, converting to `dtype` first."""
 
     def fold(payload: Tensor) -> Tensor:
-        out = current(payload.flatten(0, 1))
+        out = current(payload.to(dtype or payload.dtype).flatten(0, 1))
         return out.view(*payload.shape[:2], *out.shape[1:])
 
     return fold
@@ -71,9 +71,9 @@ def _linear(synapse: Synapse, dtype: torch.dtype, device: torch.device) -> Curre
     scale = _scale(synapse)
     if runs_sparse(synapse):
         matrix = sparse_matrix(sparse.csr_matrix(synapse.weight) * scale, dtype, device)
-        return _folded(lambda p: (matrix @ p.flatten(1).t().to(dtype, memory_format=torch.contiguous_format)).t())
+        return _folded(lambda p: (matrix @ p.flatten(1).t().contiguous()).t(), dtype)
     weight = on_device(synapse.dense() * scale, dtype, device)
-    return _folded(lambda p: p.flatten(1).to(dtype) @ weight.t())
+    return _folded(lambda p: p.flatten(1) @ weight.t(), dtype)
 
 
 def _convolution(synapse: Synapse, dtype: torch.dtype, device: torch.device) -> Current:
@@ -81,8 +81,9 @@ def _convolution(synapse: Synapse, dtype: torch.dtype, device: torch.device) -> 
     weight = on_device(s.weight * _scale(s), dtype, device)
     return _folded(
         lambda p: functional.conv2d(
-            p.to(dtype), weight, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=s.groups
-        )
+            p, weight, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=s.groups
+        ),
+        dtype,
     )
 
 
@@ -93,11 +94,11 @@ def _sumpool(synapse: Synapse, dtype: torch.dtype, shape: Shape, device: torch.d
     ph, pw = s.padding
 
     def pool(p: Tensor) -> Tensor:
-        padded = functional.pad(p.to(dtype), (pw, pw, ph, ph)) if ph or pw else p.to(dtype)
+        padded = functional.pad(p, (pw, pw, ph, ph)) if ph or pw else p
         total = functional.avg_pool2d(padded, s.kernel_size, s.stride, divisor_override=1)
         return total if weight is None else total.mul_(weight)
 
-    return _folded(pool)
+    return _folded(pool, dtype)
 
 
 def product_kernel(product: Product, payloads: list[PayloadType], shapes: list[Shape], device: torch.device) -> Current:
