@@ -12,8 +12,6 @@ from snn2chip.errors import InputError
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
 
-NET_STEPS = 32
-
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -35,7 +33,7 @@ def compile(
     weights: Annotated[str, typer.Option("--weights", help="keep, binary, ternary, int2 .. int8.")] = "keep",
     target: Annotated[str, typer.Option("--target", help="loihi2, loihi1 or ideal.")] = "loihi2",
     steps: Annotated[
-        int | None, typer.Option("--steps", metavar="T", min=1, help=f"Steps of one sample of X.net ({NET_STEPS}).")
+        int | None, typer.Option("--steps", metavar="T", min=1, help="Steps of one sample of X.net (default: its own).")
     ] = None,
 ) -> None:
     """Compile and save."""
@@ -45,7 +43,7 @@ def compile(
         given = {"--model": model, "--data": data, "--weights": None if weights == "keep" else weights}
         if unfit := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{source}: a .net file holds integers already; leave out {', '.join(unfit)}")
-        program = from_netx(source, steps=steps or NET_STEPS)
+        program = from_netx(source, steps=steps)
     else:
         if steps is not None:
             raise InputError("--steps is for X.net files; a model says its own T")
@@ -53,10 +51,12 @@ def compile(
     program.save(out)
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
+    for note in program.meta.get("notes", ()):
+        typer.echo(f"note: {note}")
     typer.echo(f"wrote {out}")
 
 
-def from_netx(path: Path, *, steps: int) -> Program:
+def from_netx(path: Path, *, steps: int | None) -> Program:
     """A lava-dl `.net` file as a program."""
     from snn2chip.frontends.netx import import_netx
 

@@ -25,7 +25,7 @@ from snn2chip.data import load_data
 from snn2chip.ir import files
 from snn2chip.registry import get_backend
 
-VERBS = ("demo", "run", "check", "inspect", "emit", "doctor", "compile")
+VERBS = ("demo", "train", "run", "check", "inspect", "emit", "doctor", "compile")
 
 
 def network(*, fault: int = 0) -> Program:
@@ -430,10 +430,39 @@ def test_doctor_says_why_a_backend_is_missing(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
-def test_compile_takes_network_files_only(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("")
-    assert "expected a lava-dl network file" in invoke("compile", tmp_path / "a.txt", "-o", tmp_path / "o.s2c", code=2)
-    assert "no such file" in invoke("compile", tmp_path / "b.net", "-o", tmp_path / "o.s2c", code=2)
+def write_net(path: Path) -> None:
+    """One dense layer of lava-dl: v <- v + 64 w x; the threshold 80 * 64 is reached after two inputs of weight 40."""
+    import h5py
+
+    neuron = {"type": b"CUBA", "iDecay": 4096, "vDecay": 0, "vThMant": 79, "refDelay": 1}
+    with h5py.File(path, "w") as file:
+        layer = file.create_group("layer/0")
+        layer.create_dataset("type", (1,), "S10", [b"dense"])
+        layer.create_dataset("shape", data=np.array([2]))
+        layer.create_dataset("weight", data=np.array([[40, 0, 0], [0, 6, -6]]))
+        group = layer.create_group("neuron")
+        for key, value in neuron.items():
+            group.create_dataset(key, data=value)
+
+
+def test_compile_a_network_file(tmp_path: Path) -> None:
+    write_net(tmp_path / "a.net")
+    assert "2 neurons, 6 steps" in invoke("compile", tmp_path / "a.net", "--steps", 6, "-o", tmp_path / "a.s2c")
+    np.savez(tmp_path / "x.npz", x=np.tile(np.array([1, 0, 0]), (1, 6, 1)))
+    args = ("--input", tmp_path / "x.npz", "--steps-in-input", "--record", "all", "-o", tmp_path / "t.npz")
+    invoke("run", tmp_path / "a.s2c", *args)
+    with np.load(tmp_path / "t.npz") as file:
+        (payload,) = (file[k] for k in file.files if k.startswith("payload/"))
+    assert payload[0, :, 0].tolist() == [0, 1, 0, 1, 0, 1]
+    assert not payload[0, :, 1].any()
+
+
+def test_compile_refuses_other_files(tmp_path: Path) -> None:
+    (tmp_path / "a.net").write_bytes(b"no network")
+    (tmp_path / "a.safetensors").write_bytes(b"no weights")
+    for name, message in (("a.net", "a.net"), ("a.safetensors", "damaged"), ("none.net", "no such file")):
+        assert message in invoke("compile", tmp_path / name, "-o", tmp_path / "o.s2c", code=2)
+    assert not (tmp_path / "o.s2c").exists()
 
 
 def test_emit_knows_its_targets(program: Path, tmp_path: Path) -> None:
