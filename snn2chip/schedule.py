@@ -38,8 +38,9 @@ class Link:
 class Schedule:
     """Machine-time plan of a program (see the module's text); all numbers are machine steps.
 
-    `skew_in` / `skew_out` per payload source, `buffers` per link `(src, via, dst)`, `stretch` machine steps per
-    logical step, `sample_steps` per sample, `latency` from a sample's first step to its last result.
+    `skew_in` / `skew_out` per payload source, `buffers` per link `(src, via, dst)` (the longer one where a product
+    takes the same source twice with different delays; `wait` tells them apart), `stretch` machine steps per logical
+    step, `sample_steps` per sample, `latency` from a sample's first step to its last result.
     """
 
     steps: int
@@ -57,6 +58,10 @@ class Schedule:
     def machine_steps(self, samples: int) -> int:
         """Machine steps that `samples` samples take from first input to last result."""
         return self.sample_steps * (samples - 1) + self.latency
+
+    def wait(self, edge: Edge, dst: str) -> int:
+        """Extra machine steps on the payload edge `edge` on its way into soma `dst`."""
+        return self.skew_in[dst] - self.skew_out[edge.src] - 1 + self.stretch * edge.delay
 
     @property
     def buffered_words(self) -> int:
@@ -90,9 +95,11 @@ def schedule(program: Program, *, stretch: bool = True) -> Schedule:
         if factor > len(program.somas) + 1:
             raise ScheduleError(_tight(program, hops))
     skew_in, skew_out = skews
-    buffers = {
-        (hop.src, hop.via, hop.dst): skew_in[hop.dst] - skew_out[hop.src] - 1 + factor * hop.delay for hop in hops
-    }
+    buffers: dict[tuple[str, str, str], int] = {}
+    for hop in hops:
+        key = (hop.src, hop.via, hop.dst)
+        length = skew_in[hop.dst] - skew_out[hop.src] - 1 + factor * hop.delay
+        buffers[key] = max(length, buffers.get(key, length))
     last = max((skew_out[s.name] for s in program.somas), default=0)
     return Schedule(
         steps=program.steps,

@@ -27,7 +27,7 @@ SUBJECT = "subject"
 """Name of the soma under test."""
 
 
-@attrs.frozen(kw_only=True, slots=False, eq=False)
+@attrs.frozen(kw_only=True, slots=False, eq=False, repr=False)
 class Case:
     """One test program with its inputs; `row` says which levels it realises."""
 
@@ -44,8 +44,9 @@ class Case:
 
         return ReferenceBackend().run(self.program, self.coded)
 
-    def __str__(self) -> str:
-        return self.name
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {list(array.shape)}" for name, array in self.coded.items())
+        return f"Case {self.name} with inputs {sizes}\n{self.program.text()}"
 
 
 def make_case(name: str, draft: Draft, row: Mapping[str, str]) -> Case:
@@ -111,6 +112,8 @@ class _Structure:
         if self.row["kind"] not in ("product", "gate"):
             return self.draft.synapse(name, source, self.row, delay=delay, **self.geometry)
         shape = self.draft.shape(source)
+        if delay and self.row["kind"] == "product":  # a payload times its own past
+            return self.draft.product(name, source, source, shift=int(self.rng.integers(0, 4)), delay=delay)
         other = shape if self.row["kind"] == "product" else shape[:1]
         partner = f"{name}_q"
         self.draft.input(partner, other, source=self.row["source"], coding=self.row["coding"])

@@ -8,9 +8,12 @@ is measured on programs and not on intentions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
+from snn2chip.ir.nodes import Product, Synapse
+from snn2chip.ir.program import Program
 from snn2chip.ir.soma import LEGAL_RESETS, PER_CHANNEL, PER_STEP, RESETS, Soma
 from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX
 
@@ -195,6 +198,12 @@ def soma_space() -> Space:
     return Space(SOMA_FACTORS)
 
 
+@lru_cache(maxsize=1)
+def neuron_space() -> Space:
+    """The factors of one soma and the synapse that feeds it."""
+    return Space({**SOMA_FACTORS, **SYNAPSE_FACTORS})
+
+
 def full_space() -> Space:
     """The factors of one soma, the synapse that feeds it, and the program around it."""
     return Space({**SOMA_FACTORS, **SYNAPSE_FACTORS, **PROGRAM_FACTORS})
@@ -219,6 +228,44 @@ def soma_levels(soma: Soma) -> dict[str, str]:
         "spread": _spread_level(soma),
         "scaling": _scaling_level(soma),
     }
+
+
+def synapse_levels(node: Synapse | Product, shape: tuple[int, ...], others: list[tuple[int, ...]]) -> dict[str, str]:
+    """The levels that a current source realises (see `SYNAPSE_FACTORS`).
+
+    `shape` is what it makes, `others` the shapes of its sources.
+    """
+    found = {f: levels[0] for f, levels in SYNAPSE_FACTORS.items()}
+    if isinstance(node, Product):
+        gate = any(other != shape for other in others)
+        return {**found, "kind": "gate" if gate else "product", "weights": "none"}
+    named = {1: "binary", "ternary": "ternary", 4: "int4", 8: "int8"}
+    weights = node.sign if node.sign != "mixed" else named.get(node.bits, "int8")
+    depthwise = node.groups > 1 and node.groups == others[0][0]
+    return {
+        "kind": node.kind,
+        "weights": weights,
+        "sparse": "yes" if node.sparse else "no",
+        "exponent": "yes" if node.exponent else "no",
+        "stride": "strided" if node.stride != (1, 1) else "plain",
+        "padding": "yes" if node.padding != (0, 0) else "no",
+        "dilation": "yes" if node.dilation != (1, 1) else "no",
+        "groups": "depthwise" if depthwise else "two" if node.groups > 1 else "one",
+    }
+
+
+def program_pairs(program: Program) -> set[tuple[Level, Level]]:
+    """All pairs of levels that occur together at one soma and one of the current sources that feed it."""
+    found: set[tuple[Level, Level]] = set()
+    space = neuron_space()
+    for soma in program.somas:
+        own = soma_levels(soma)
+        for edge in program.into[soma.name]:
+            node = program[edge.src]
+            assert isinstance(node, (Synapse, Product))
+            others = [program.shapes[e.src] for e in program.into[node.name]]
+            found |= space.pairs_of({**own, **synapse_levels(node, program.shapes[node.name], others)})
+    return found
 
 
 def _theta_level(soma: Soma) -> str:

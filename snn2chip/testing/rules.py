@@ -67,7 +67,9 @@ class Rules:
         found: dict[str, Any] = {f: self.entry(getattr(soma, f), t, index) for f in FIELDS}
         for field in OPTIONAL:
             stored = getattr(soma, field)
-            found[field] = None if stored is None or (field == "theta" and soma.ladder) else self.entry(stored, t, index)
+            found[field] = (
+                None if stored is None or (field == "theta" and soma.ladder) else self.entry(stored, t, index)
+            )
         if soma.ladder:
             found["rungs"] = [self.entry(soma.theta[k : k + 1], 0, index) for k in range(len(soma.theta))]  # type: ignore[index,arg-type]
         return found

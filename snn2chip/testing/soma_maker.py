@@ -256,8 +256,10 @@ class _Maker:
     def _scaling(self) -> None:
         rng, row = self.rng, self.row
         signed = row["fire"] in ("relay", "table")
+        if row["fire"] == "excess" and rng.random() < 0.5:
+            self.fields["out_min"] = -int(rng.integers(1, 50))  # legal, and never reached
         wide = {"out_max": V_MAX, "out_min": -V_MAX if signed else 0}
-        spikes = run_soma(Soma(self.name, self.shape, **self.fields, **wide), self.a)[0]
+        spikes = run_soma(Soma(self.name, self.shape, **{**self.fields, **wide}), self.a)[0]
         peak = int(np.abs(spikes).max()) or 1
         if row["scaling"] == "identity":
             if row["fire"] != "levels" and rng.random() < 0.7:

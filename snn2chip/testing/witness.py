@@ -104,11 +104,11 @@ class Walk:
             edges = self.program.into[name]
             arriving = [self._arriving(e.src, e.delay, sample, t) for e in edges]
             node = self.program[name]
-            made = self._synapse if isinstance(node, Synapse) else self._product
+            made = self.synapse if isinstance(node, Synapse) else self.product
             self._currents[key] = made(node, arriving)  # type: ignore[arg-type]
         return self._currents[key]
 
-    def _synapse(self, node: Synapse, arriving: list[Values | None]) -> Values:
+    def synapse(self, node: Synapse, arriving: list[Values | None]) -> Values:
         rules, payload = self.rules, arriving[0]
         if node.name not in self._wiring:
             source = self.program.shapes[self.program.into[node.name][0].src]
@@ -120,7 +120,7 @@ class Walk:
             for out, reads in self._wiring[node.name]
         }
 
-    def _product(self, node: Product, arriving: list[Values | None]) -> Values:
+    def product(self, node: Product, arriving: list[Values | None]) -> Values:
         rules, shape = self.rules, self.program.shapes[node.name]
         shapes = [self.program.shapes[e.src] for e in self.program.into[node.name]]
         found = {}
