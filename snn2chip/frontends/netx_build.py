@@ -55,6 +55,8 @@ class Build:
     def _input(self, layer: LayerSpec) -> None:
         if layer.index != 0:
             self.issues.refuse(layer, "an input layer after the first layer")
+            self.shape = None
+            return
         self.shape = layer.shape or self.shape
         if layer.neuron is None:
             return
@@ -72,6 +74,10 @@ class Build:
 
     def _block(self, layer: LayerSpec) -> None:
         assert layer.shape is not None
+        if layer.inner:
+            inner = ", ".join(layer.inner[:4])
+            self.issues.refuse(layer, f"the weight is a group ({inner}); complex weights cannot be imported")
+            self.source, self.shape = self.source or "?", None
         if not self.source:
             self._spike_input(layer)
         before = self.shape
@@ -94,7 +100,7 @@ class Build:
     def _spike_input(self, layer: LayerSpec) -> None:
         """The payloads that reach the first synapse; a dense one takes them flat, as NetX does."""
         shape = self.shape
-        if layer.kind == "dense" and layer.numbers.get("weight") is not None:
+        if layer.kind == "dense":
             assert layer.shape is not None
             known = (
                 int(np.prod(shape)) if shape is not None else layer.numbers["weight"].size // int(np.prod(layer.shape))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn2chip.errors import FileFormatError
+from snn2chip.frontends.netx_heap import unreadable
 from snn2chip.ir.types import IntArray
 
 MAX_ELEMENTS = 1 << 27
@@ -93,6 +94,9 @@ def read_net(path: str | os.PathLike[str]) -> NetFile:
     """
     if not Path(path).is_file():
         raise FileFormatError(f"{path}: no such file")
+    reason = unreadable(Path(path))
+    if reason:
+        raise FileFormatError(f"{path}: {reason}")
     try:
         with h5py.File(path, "r") as file:
             reader = _Reader()
