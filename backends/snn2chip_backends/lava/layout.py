@@ -130,8 +130,6 @@ def _synapse(program: Program, node: Synapse, stock: bool | str) -> Choice:
     if node.kind == "linear":
         if not sparse.issparse(node.weight):
             return Choice(node=node.name, process="stock Dense", reason="exact: all bounds hold", kind="Dense")
-        if node.weight.nnz == 0:
-            return own("stock Sparse cannot hold an empty matrix")
         return Choice(node=node.name, process="stock Sparse", reason="exact: all bounds hold", kind="Sparse")
     shape = program.shapes[program.into[node.name][0].src]
     if node.kind == "identity":

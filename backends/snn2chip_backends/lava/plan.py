@@ -355,7 +355,8 @@ def may_saturate(program: Program, soma: Soma) -> bool:
     reach = max(-lo, hi)
     gain = int(abs(soma.gain).max())
     leak = int(abs(soma.leak).max())
-    x = ((reach * gain) >> int(soma.gain_shift.min())) + 1
+    shift = int(soma.gain_shift.min())
+    x = (reach * gain + ((1 << shift) >> 1)) >> shift
     if soma.syn_leak is not None:
         x = min(x * program.steps, 1 << 23) if int(soma.syn_leak.max()) else min(x, 1 << 23)
     if soma.reset == "subtract-delayed" and soma.theta is not None:
