@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
-from snn2chip.checkpoint_tensors import read_tensors, strict_load
+from snn2chip.checkpoint_tensors import no_larger_than, read_tensors, strict_load
 from snn2chip.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
     from torch import nn
+
+SLACK, SLACK_NUMBERS = 4, 1_000_000  # a constructor may make parameters that it exchanges later
 
 __all__ = ["CheckpointHeader", "InputSpec", "build_model", "load_checkpoint", "load_model", "save_checkpoint"]
 
@@ -71,17 +73,18 @@ def load_model(path: str | os.PathLike[str], *, model: str | None = None) -> tup
         raise FileFormatError(
             f"{path}: a plain state_dict without a header; name its model with --model NAME or --model module:function"
         )
-    if model is None:
-        assert header is not None
-        if ":" in header.model:
+    if header is not None and model in (None, header.model):
+        if model is None and ":" in header.model:
             raise FileFormatError(
                 f"{path}: holds weights of your own model; say --model {header.model} to load that code"
             )
-        module = _from_header(header, path)
+        module = _from_header(header, path, numbers=sum(value.numel() for value in state.values()))
     else:
-        same = header is not None and header.model == model
-        module = build_model(model, args=dict(header.args) if header is not None and same else {})
+        assert model is not None
+        module = build_model(model)
     strict_load(module, state, path=path)
+    if header is not None:
+        _same_neurons(module, header, path)
     return module.eval(), header
 
 
@@ -126,8 +129,23 @@ def user_function(name: str) -> Callable[[], Any]:
     return function
 
 
-def _from_header(header: CheckpointHeader, path: str | os.PathLike[str]) -> nn.Module:
+def _from_header(header: CheckpointHeader, path: str | os.PathLike[str], *, numbers: int) -> nn.Module:
+    if ":" in header.model:
+        return build_model(header.model)
     try:
-        return build_model(header.model, args=dict(header.args))
+        with no_larger_than(SLACK * numbers + SLACK_NUMBERS, path=path):
+            return build_model(header.model, args=dict(header.args))
     except (InputError, TypeError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path}: cannot rebuild the model of this checkpoint: {error}") from error
+
+
+def _same_neurons(module: nn.Module, header: CheckpointHeader, path: str | os.PathLike[str]) -> None:
+    from snn2chip.nn.base import Neuron
+
+    found = [m for m in module.modules() if isinstance(m, Neuron)]
+    steps, levels = {n.steps for n in found}, max((n.levels for n in found), default=header.L)
+    if found and (steps != {header.T} or levels != header.L):
+        raise FileFormatError(
+            f"{path}: the header says T={header.T}, L={header.L}, but the neurons of {header.model} have "
+            f"T={', '.join(map(str, sorted(steps)))}, L={levels}"
+        )

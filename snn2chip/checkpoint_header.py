@@ -120,7 +120,7 @@ class CheckpointHeader:
     def from_json(cls, text: str, *, path: Any) -> CheckpointHeader:
         """Read a header; FileFormatError lists everything that is missing or malformed."""
         try:
-            fields = json.loads(text)
+            fields = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise FileFormatError(f"{path}: the header is not JSON ({error})") from error
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
@@ -135,10 +135,14 @@ class CheckpointHeader:
             raise FileFormatError(f"{path}: damaged header: " + "; ".join(bad))
         try:
             spec = InputSpec(**fields["input"])
-        except (InputError, TypeError, ValueError) as error:
+        except (InputError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"{path}: damaged header: input: {error}") from error
         names = [f.name for f in attrs.fields(cls) if f.name != "input"]
         return cls(input=spec, **{name: fields[name] for name in names if name in fields})
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no JSON number")
 
 
 def _header_breaches(fields: Mapping[str, Any]) -> list[str]:

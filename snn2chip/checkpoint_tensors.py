@@ -10,6 +10,8 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +46,17 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str |
     """
     if not Path(path).is_file():
         raise FileFormatError(f"{path}: no such file")
-    return _read_pt(path) if Path(path).suffix in PT_SUFFIXES else _read_safetensors(path)
+    return _read_pt(path) if _is_pickled(path) else _read_safetensors(path)
+
+
+def _is_pickled(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is torch.save's: by its first bytes, in doubt by its name; safetensors: a length, then `{`."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read ({_short(error)})") from error
+    return start[8:] != b"{" and (start[:4] == b"PK\x03\x04" or Path(path).suffix in PT_SUFFIXES)
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str | None]:
@@ -56,8 +68,7 @@ def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], 
             return {name: file.get_tensor(name) for name in file.keys()}, text  # noqa: SIM118
     except (SafetensorError, *_DAMAGE) as error:
         raise FileFormatError(
-            f"{path}: damaged, truncated or not a safetensors checkpoint ({_short(error)}); a state_dict saved by "
-            "torch.save ends in .pt"
+            f"{path}: damaged, truncated or not a safetensors checkpoint ({_short(error)})"
         ) from error
 
 
@@ -84,6 +95,31 @@ def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
             f"{path}: no plain state_dict, other things under {_short(', '.join(other))}; save model.state_dict() alone"
         )
     return loaded, None
+
+
+@contextmanager
+def no_larger_than(numbers: int, *, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Inside the block no module with more parameters than `numbers` can be built, before memory is touched.
+
+    A hostile header cannot make a small file claim a huge model; raises FileFormatError.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    left = numbers
+
+    def count(module: nn.Module, name: str, value: Any) -> None:
+        nonlocal left
+        left -= 0 if value is None else value.numel()
+        if left < 0:
+            raise FileFormatError(
+                f"{path}: the header describes a model with more than the {numbers} numbers in the file"
+            )
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def strict_load(module: nn.Module, state: dict[str, Tensor], *, path: str | os.PathLike[str]) -> None:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn2chip.errors import EnvironmentFault
+from snn2chip.errors import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +39,7 @@ def fit(
 ) -> None:
     """Train `model` in place; `progress` None shows a bar on a terminal only, `logs` writes CSV files there.
 
-    Raises EnvironmentFault when Lightning is not installed or there is no such device.
+    Raises EnvironmentFault when Lightning is not installed or the device is not here.
     """
     try:
         with _quiet():
@@ -53,13 +55,14 @@ def fit(
     check_device(device)
     shown = sys.stderr.isatty() if progress is None else progress
     bars: list[Callback] = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if shown else []
-    with _quiet(), _repeatable(device):
+    with _quiet(), _repeatable(device), _interruptible():
         trainer: Any = Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=1,
             max_epochs=recipe.epochs,
             deterministic=True,
             logger=CSVLogger(str(logs), name=None) if logs is not None else False,
+            log_every_n_steps=10,
             callbacks=bars,
             enable_progress_bar=shown,
             enable_checkpointing=False,
@@ -74,11 +77,11 @@ def fit(
 
 
 def check_device(device: str) -> None:
-    """Raise EnvironmentFault unless `device` is here and usable."""
+    """Raise InputError for an unknown device, EnvironmentFault for one that is not here."""
     import torch
 
     if device not in DEVICES:
-        raise EnvironmentFault(f"device {device!r} is unknown; known: {', '.join(DEVICES)}")
+        raise InputError(f"device {device!r} is unknown; known: {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentFault("device 'cuda' was asked for, but PyTorch sees no CUDA device; use --device cpu")
 
@@ -97,6 +100,22 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C stays a KeyboardInterrupt: Lightning turns it into exit(1) and ignores the next one."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if main and handler is not None:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -51,14 +51,17 @@ def train_recipe(
     import torch
 
     from snn2chip.checkpoint import save_checkpoint
-    from snn2chip.train.batches import Batches
     from snn2chip.train.accuracy import evaluate
+    from snn2chip.train.batches import Batches
     from snn2chip.train.lightning_run import check_device, fit
 
     recipe = name_or_path if isinstance(name_or_path, Recipe) else load_recipe(os.fspath(name_or_path))
     changes: dict[str, Any] = {"data": data, "epochs": epochs, "seed": seed}
     recipe = attrs.evolve(recipe, **{key: value for key, value in changes.items() if value is not None})
     check_device(device)
+    if Path(out).is_dir():
+        raise InputError(f"{out}: is a folder; name the checkpoint file")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     started = time.monotonic()
     model, header, train, test = prepare(recipe)
     raw, labels = train.arrays()

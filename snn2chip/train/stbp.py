@@ -41,7 +41,7 @@ class Stbp(LightningModule):
                 "expected averaged logits [B, classes]"
             )
         loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        if self.trainer.progress_bar_callback is not None:
+        if self.trainer.progress_bar_callback is not None or self.trainer.logger is not None:
             self.log("loss", loss, prog_bar=True)
         return loss
 

@@ -52,7 +52,7 @@ def test_a_file_by_its_path(tmp_path):
 
 
 def test_an_unknown_recipe_lists_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match="known: .*digits"):
+    with pytest.raises(InputError, match=r"known: .*digits"):
         load_recipe("no-such")
     with pytest.raises(InputError, match="no such file"):
         load_recipe(tmp_path / "none.toml")

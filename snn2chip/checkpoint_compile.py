@@ -1,0 +1,130 @@
+"""A model checkpoint to an integer program: rebuild the model, calibrate on its own training data, compile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from snn2chip.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
+    from snn2chip.ir.program import Program
+
+CALIBRATION_SAMPLES = 256
+TRACE_SAMPLES = 4
+DEFAULT_DATA = "digits"
+
+
+def compile_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    weights: str = "keep",
+    overrides: Mapping[str, str] | None = None,
+    target: str = "loihi2",
+) -> Program:
+    """Compile a checkpoint (or a state_dict with `model="module:function"`) to an integer program.
+
+    Calibration uses the first 256 training samples of `data`, by default the data set it was trained on. The
+    header's normalisation is folded into the first layer; a state_dict without header takes raw values as they
+    are. Raises FileFormatError, InputError, and what `snn2chip.compile` raises.
+    """
+    from snn2chip.checkpoint import load_model
+    from snn2chip.compiler import compile
+
+    module, header = load_model(path, model=model)
+    name = data or _trained_on(header) or DEFAULT_DATA
+    steps = header.T if header is not None else model_steps(module)
+    raw, spec, classes = calibration(name, header, steps=steps)
+    return compile(
+        module,
+        spec.apply(raw[:TRACE_SAMPLES]),
+        calibration=np.moveaxis(raw, 1, 0) if spec.time else raw,
+        weights=weights,
+        overrides=overrides,
+        target=target,
+        steps=steps,
+        time_axis=spec.time,
+        normalise=spec.normalisation,
+        meta=_meta(path, model, name, header, classes, len(raw)),
+    )
+
+
+def calibration(
+    name: str, header: CheckpointHeader | None, *, steps: int | None
+) -> tuple[Any, InputSpec, tuple[str, ...]]:
+    """Return raw calibration samples `[N, ...]`, the input description they fit, and the class names.
+
+    Raises InputError when the data set has other samples than the checkpoint was made for.
+    """
+    from snn2chip.checkpoint_header import InputSpec
+    from snn2chip.data import open_data
+
+    found = open_data(name, split="train", steps=steps)
+    shape = found.shapes["x"][1:] if found.time_axis else found.shapes["x"]
+    spec = InputSpec(shape=shape, time=found.time_axis) if header is None else header.input
+    if (spec.shape, spec.time) != (tuple(shape), found.time_axis):
+        have, want = (
+            f"{'frames of events' if t else 'samples'} {list(s)}"
+            for s, t in ((shape, found.time_axis), (spec.shape, spec.time))
+        )
+        raise InputError(
+            f"data set {name!r} has {have}, the checkpoint takes {want}; name its own data set with --data"
+        )
+    arrays, _ = found.take(min(CALIBRATION_SAMPLES, found.total)).arrays()
+    return arrays["x"], spec, tuple(found.classes) if header is None else header.classes
+
+
+def model_steps(module: nn.Module) -> int | None:
+    """T of a module: its own `T` or `steps`, else that of its first neuron, else None."""
+    from snn2chip.nn.base import Neuron
+
+    for holder in (module, *(m for m in module.modules() if isinstance(m, Neuron))):
+        for key in ("T", "steps"):
+            value = getattr(holder, key, None)
+            if isinstance(value, int):
+                return value
+    return None
+
+
+def _trained_on(header: CheckpointHeader | None) -> str | None:
+    name = None if header is None else header.provenance.get("data")
+    return name if isinstance(name, str) else None
+
+
+def _meta(
+    path: str | os.PathLike[str],
+    model: str | None,
+    data: str,
+    header: CheckpointHeader | None,
+    classes: tuple[str, ...],
+    samples: int,
+) -> dict[str, Any]:
+    meta: dict[str, Any] = {
+        "name": Path(path).stem,
+        "checkpoint": Path(path).name,
+        "data": data,
+        "classes": list(classes),
+        "calibration": {"data": data, "split": "train", "samples": samples},
+    }
+    if header is not None:
+        meta |= {
+            "model": header.model,
+            "method": header.method,
+            "T": header.T,
+            "L": header.L,
+            "metrics": dict(header.metrics),
+        }
+        if "test_accuracy" in header.metrics:
+            meta["accuracy"] = {"float": header.metrics["test_accuracy"]}
+    if model is not None:
+        meta["model"] = model
+    return meta
