@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -54,6 +55,10 @@ def _div(b: Builder, op: Op, input: Any, other: Any, *, rounding_mode: Any = Non
         raise Refusal("divides by an activation or rounds; only constants can scale a value")
     inverse = Const(1.0 / other.tensor) if isinstance(other, Const) else 1.0 / other
     return _scaled(b, op, as_value(input), factor=inverse)
+
+
+def _rdiv(b: Builder, op: Op, input: Any, other: Any = None) -> Value:
+    raise Refusal("divides by an activation or rounds; only constants can scale a value")
 
 
 def _neg(b: Builder, op: Op, input: Any) -> Value:
@@ -183,9 +188,12 @@ def _weights(weight: Any, bias: Any) -> tuple[torch.Tensor, torch.Tensor | None]
 
 
 def _key(op: Op, *constants: Any) -> tuple[Any, ...]:
-    """Return a key that is equal for equal weights: names if they are registered, else the values themselves."""
-    named = [c.name or tuple(c.tensor.flatten().tolist()) for c in constants if isinstance(c, Const)]
-    return (op.name, *named)
+    """Return a key that is equal for equal weights: names if they are registered, else a digest of the values."""
+    return (op.name, *(c.name or _digest(c.tensor) for c in constants if isinstance(c, Const)))
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().double().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _batch_norm(
@@ -254,6 +262,7 @@ FUNCTIONS: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("rsub", "__rsub__"), _rsub),
         **dict.fromkeys(("mul", "mul_", "multiply", "__mul__", "__rmul__", "__imul__"), _mul),
         **dict.fromkeys(("div", "div_", "divide", "true_divide", "__truediv__", "__itruediv__"), _div),
+        **dict.fromkeys(("__rtruediv__", "__rdiv__", "reciprocal"), _rdiv),
         **dict.fromkeys(("neg", "neg_", "negative", "__neg__"), _neg),
         **dict.fromkeys(("matmul", "mm", "__matmul__"), _matmul),
         **dict.fromkeys(("dropout", "dropout_", "dropout1d", "dropout2d", "feature_dropout"), _dropout),

@@ -69,13 +69,16 @@ class Builder:
         constants, numbers = self.tape.constants, refs_in(op.result)
         if op.problem is not None:
             raise Refusal(op.problem)
-        if op.module is None and numbers and all(n in constants for n in numbers):
+        if numbers and all(n in constants for n in numbers):
             return [Const(constants[n]) for n in numbers]
         if rule is None:
             raise Refusal(ADVICE.get(op.name, UNKNOWN))
         args, kwargs = map_refs(op.args, self.value_of), map_refs(op.kwargs, self.value_of)
-        if any(isinstance(v, Opaque) for v in leaves_in((args, kwargs))):
+        given = leaves_in((args, kwargs))
+        if any(isinstance(v, Opaque) for v in given):
             return None
+        if op.module is not None and not any(isinstance(v, Value) for v in given):
+            raise Refusal("is applied to a constant")
         try:
             inspect.signature(rule).bind(self, op, *args, **kwargs)
         except TypeError:

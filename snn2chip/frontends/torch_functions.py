@@ -18,6 +18,7 @@ from snn2chip.frontends.torch_values import (
     AXIS,
     STATIC,
     Axis,
+    Const,
     Time,
     Value,
     at_step,
@@ -58,7 +59,7 @@ def _reshape(b: Builder, op: Op, x: Any, *shape: Any) -> Value:
 
 
 def _shape_as(b: Builder, op: Op, x: Any, other: Any) -> Value:
-    return reshaped(b, x, b.real_shape(as_value(other)))
+    return reshaped(b, x, _shape_of(b, other))
 
 
 def _flatten(b: Builder, op: Op, x: Any, start_dim: int = 0, end_dim: int = -1) -> Value:
@@ -224,7 +225,11 @@ def _expand(b: Builder, op: Op, x: Any, *shape: Any) -> Value:
 
 
 def _expand_as(b: Builder, op: Op, x: Any, other: Any) -> Value:
-    return _expand(b, op, x, b.real_shape(as_value(other)))
+    return _expand(b, op, x, _shape_of(b, other))
+
+
+def _shape_of(b: Builder, other: Any) -> tuple[int, ...]:
+    return tuple(other.tensor.shape) if isinstance(other, Const) else b.real_shape(as_value(other))
 
 
 def _copied(b: Builder, x: Value, counts: Sequence[int], axes: Sequence[Axis]) -> Value:
@@ -255,7 +260,7 @@ def _reduced(b: Builder, op: Op, x: Value, dim: Any, keepdim: bool, *, mean: boo
     if "B" in atoms:
         raise Refusal("averages or sums over the batch")
     if features:
-        if len(b.shapes[x.node]) != 3 or features != [1, 2]:
+        if len(b.shapes[x.node]) != 3 or sorted(features) != [1, 2]:
             raise Refusal("averages or sums over features other than all of [H,W]")
         x = average_all(b, op, x, factor=1.0 if mean else float(size(1) * size(2)))
     if "T" in atoms:

@@ -106,7 +106,8 @@ class Recorder(TorchFunctionMode):
         elif not outputs and not changed:
             problems.append("reads tensor values into Python, so the graph would depend on the data")
         constants = self.tape.constants
-        fixed = name in LIKE or all(self._seen[id(t)][0] in constants for t in inputs)
+        stateful = callable(getattr(leaf, "float_soma", None))
+        fixed = name in LIKE or (not stateful and all(self._seen[id(t)][0] in constants for t in inputs))
         path, owner = self._stack[-1] if self._stack else ("", type(self._model).__name__)
         op = Op(
             target=func,
@@ -115,7 +116,7 @@ class Recorder(TorchFunctionMode):
             module=leaf,
             args=stored_args,
             kwargs=stored_kwargs,
-            result=map_tensors(result, lambda t: Ref(self._add(t, constant=fixed and leaf is None))),
+            result=map_tensors(result, lambda t: Ref(self._add(t, constant=fixed))),
             path=path,
             owner=owner,
             source=_source(),

@@ -12,6 +12,7 @@ Normal form, what the quantizer takes (`normal_form_breaches` lists what is miss
 So a synapse never feeds a synapse, and every edge into a soma is one synapse. A current source may feed
 several neurons, but a linear map that an add reads is read by nothing else. The input has no normalisation
 left but an integer `offset`. A relay is a neuron with `fire="relay"`: it passes a current on as a payload.
+Somas may have a gain and bias per channel, also negative gains: a norm behind a sum is folded there.
 """
 
 from __future__ import annotations

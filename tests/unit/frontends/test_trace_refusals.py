@@ -264,9 +264,29 @@ class NeuronOnLogits(nn.Module):
         return self.last(self.act(x).mean(0))
 
 
+class HeadOnSum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.fc = IF(steps=2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.act(x).sum(0))
+
+
+class PartOfTheSteps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = IF(steps=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(x)[1:].mean(0)
+
+
 @pytest.mark.parametrize(
     ("model", "shape", "text"),
     [
+        (HeadOnSum, (2, 3, 4), "only linear layers after a mean over all steps"),
+        (PartOfTheSteps, (4, 3, 4), "only one step or all of them can be picked"),
         (TimeDependent, (3, 4), "is called on linear1 (fcs.0) and on linear2 (fcs.1)"),
         (TimeDependentHead, (3, 4), "joins steps of different layers (linear1 (fcs.0), linear2 (fcs.1))"),
         (Recurrent, (2, 3, 4), "only values of the same step"),
