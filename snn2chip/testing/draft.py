@@ -58,9 +58,7 @@ class Draft:
     def input(self, name: str, shape: Sequence[int], *, source: str, coding: str = "steps", host: bool = False) -> str:
         """An Input (or Host) with random samples; about a third of the values are 0."""
         lo, hi = SOURCES[source]
-        code = {"steps": "steps", "repeat": "repeat", "rate": str(self.rng.choice(["rate-floor", "rate-round"]))}[
-            coding
-        ]
+        code = str(self.rng.choice(["rate-floor", "rate-round"])) if coding == "rate" else coding
         lead = (self.steps, self.batch) if code == "steps" else (self.batch,)
         live = self.rng.random((*lead, *shape)) < 0.7
         if code.startswith("rate"):

@@ -17,8 +17,8 @@ from snn2chip.ir.soma import Soma
 
 TOP = 2**23 - 1
 Index = tuple[int, ...]
-FIELDS = ("leak", "gain", "gain_shift", "bias", "levels", "v_init", "v_reset", "out_gain", "out_shift")
-FIELDS += ("out_min", "out_max")
+FIELDS = ("leak", "gain", "gain_shift", "bias", "levels", "v_init", "v_reset")
+PAYLOAD_FIELDS = ("out_gain", "out_shift", "out_min", "out_max")
 OPTIONAL = ("theta", "syn_leak", "v_min")
 
 
@@ -64,14 +64,14 @@ class Rules:
 
     def parameters(self, soma: Soma, t: int, index: Index) -> dict[str, Any]:
         """All parameters of one neuron at one step; a ladder is `rungs`."""
-        found: dict[str, Any] = {f: self.entry(getattr(soma, f), t, index) for f in FIELDS}
+        found: dict[str, Any] = {f: self.entry(getattr(soma, f), t, index) for f in (*FIELDS, *PAYLOAD_FIELDS)}
         for field in OPTIONAL:
             stored = getattr(soma, field)
-            found[field] = (
-                None if stored is None or (field == "theta" and soma.ladder) else self.entry(stored, t, index)
-            )
+            plain = stored is not None and not (field == "theta" and soma.ladder)
+            found[field] = self.entry(stored, t, index) if plain else None
         if soma.ladder:
-            found["rungs"] = [self.entry(soma.theta[k : k + 1], 0, index) for k in range(len(soma.theta))]  # type: ignore[index,arg-type]
+            ladder: Any = soma.theta
+            found["rungs"] = [self.entry(ladder[k : k + 1], 0, index) for k in range(len(ladder))]
         return found
 
     # one step
@@ -220,7 +220,8 @@ class Rules:
                     if pool:
                         yield index, self.per_channel(s.weight, index)
                     else:
-                        yield index, int(s.weight[(channel, k, *self.kernel_at(s, i, j))])
+                        a, b = self.kernel_at(s, i, j)
+                        yield index, int(s.weight[channel, k, a, b])
 
     def multiplied(self, p: int, q: int, shift: int) -> int:
         """The current of a product."""

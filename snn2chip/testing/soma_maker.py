@@ -188,7 +188,9 @@ class _Maker:
     def _pool(self, v: IntArray, row: int | None, at: tuple[int, ...]) -> IntArray:
         """Potentials that one entry of a stored array will meet."""
         part = v if row is None else v[row : row + 1]
-        return part[(slice(None), slice(None), *at)].ravel()
+        for axis, i in enumerate(at):
+            part = part.take([i], axis=2 + axis)
+        return part.ravel()
 
     def _entries(self, size: tuple[int, ...]) -> list[tuple[int, ...]]:
         return list(np.ndindex(*size))
@@ -231,7 +233,8 @@ class _Maker:
             rungs = [self._positive(v, pool) for _ in range(levels)]
             if rng.random() < 0.4:
                 rungs[-1] = rungs[0]
-            theta[(slice(None), *entry[1:])] = np.sort(rungs)
+            for k, rung in enumerate(sorted(rungs)):
+                theta[k][entry[1:]] = rung
         if self.row["theta"] == "nonpositive":
             theta[0] = np.minimum(theta[0], -int(rng.integers(0, 4)))
         elif self.row["theta"] == "never":

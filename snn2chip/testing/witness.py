@@ -76,7 +76,7 @@ class Walk:
         out = np.zeros((self.program.steps, self.batch, *soma.shape), dtype=np.int64)
         for t, n in cross(range(self.program.steps), range(self.batch)):
             for index, value in values[soma.name, n, t].items():
-                out[(t, n, *index)] = value
+                out[t, n][index] = value
         return out
 
     def payload(self, name: str, sample: int, t: int) -> Values:

@@ -42,7 +42,7 @@ def test_merged_example_before_firing() -> None:
     assert seen == [(16, 0), (182, 158), (-23, 0), (41, 25)]
 
 
-@pytest.mark.lava()
+@pytest.mark.lava
 def test_numbers_by_hand_on_lava() -> None:
     """All examples side by side in one Lava network."""
     backend: Any = get_backend("lava")
