@@ -120,3 +120,37 @@ def test_growth_is_limited() -> None:
     assert run_passes(graph).of_kind("sumpool") == ()
     x = sample(2, 3, 2, 8, 8, seed=6).double()
     assert torch.equal(small.run(x).output, graph.run(x).output)
+
+
+class SharedConv(nn.Module):
+    """A convolution read by neurons and by a pool; two linear layers in a row; flattened branches added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool = TimeFold(nn.Conv2d(1, 2, 3)), TimeFold(nn.AvgPool2d(2))
+        self.act1, self.act2 = MHT(steps=2, levels=4), MHT(steps=2, levels=4)
+        self.low, self.head = nn.Linear(8, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = self.conv(x)
+        a, b = self.pool(self.act1(u)), self.act2(self.pool(u))
+        return self.head(self.low(a.flatten(2) + b.flatten(2))).mean(0)
+
+
+def test_shared_convolution_keeps_its_own_form() -> None:
+    model = dyadic(SharedConv(), seed=4)
+    graph = trace(model, sample(2, 3, 1, 6, 6))
+    x = sample(2, 3, 1, 6, 6, seed=6)
+    with torch.no_grad():
+        expected = model(x).double()
+    lowered = run_passes(graph)
+    run = lowered.run(x.double(), collect=True)
+    assert torch.equal(run.output, expected)
+    assert all(bool((run.values[layer.name] != 0).any()) for layer in lowered.of_kind("neuron"))
+    # the plain convolution for act1, another one with the pool inside for act2, both under the user's path
+    assert [layer.path for layer in lowered.of_kind("conv2d")] == ["conv.module", "conv.module"]
+    shapes = {lowered.shapes[layer.name] for layer in lowered.of_kind("conv2d")}
+    assert shapes == {(2, 4, 4), (2, 2, 2)}
+    # head after low is one map [2, 8] on the sum, behind the relay that carries it
+    assert [lowered.shapes[layer.name] for layer in lowered.of_kind("linear")] == [(2,)]
+    assert lowered.of_kind("flatten") == ()
