@@ -20,13 +20,15 @@ def emit(
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the package.")],
     to: Annotated[str, typer.Option("--to", help="Framework: lava.")] = "lava",
 ) -> None:
-    """Write the package."""
-    from snn2chip.api import load
+    """Write the package, with the program's golden samples if it holds any."""
+    from snn2chip.golden import read_golden
+    from snn2chip.ir import files
 
     if to != "lava":
         raise InputError(f"--to {to!r} is unknown; known: lava")
-    loaded = load(program)
     from snn2chip_backends.lava import emit as emit_lava
 
-    emit_lava(loaded, out)
-    typer.echo(f"wrote {out}")
+    loaded, stored = files.read(program)
+    folder = emit_lava(loaded, out, golden=read_golden(program)[1].raw if stored else None)
+    typer.echo(f"wrote {folder}")
+    typer.echo(f"run it: python {folder / 'run.py'} x.npz -o outputs.npz")

@@ -467,3 +467,13 @@ def test_compile_refuses_other_files(tmp_path: Path) -> None:
 
 def test_emit_knows_its_targets(program: Path, tmp_path: Path) -> None:
     assert "known: lava" in invoke("emit", program, "--to", "abacus", "-o", tmp_path / "out", code=2)
+
+
+def test_emit_writes_a_package_with_the_golden_samples(program: Path, tmp_path: Path) -> None:
+    assert f"wrote {tmp_path / 'out'}" in invoke("emit", program, "--to", "lava", "-o", tmp_path / "out")
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names >= {"run.py", "network.json", "weights.npz", "golden.npz"}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("do not overwrite")
+    assert "error:" in invoke("emit", program, "-o", tmp_path / "other", code=2)
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["thesis.txt"]
