@@ -106,7 +106,7 @@ def check_trace(
         coded = stored
     else:
         coded = _leading(program, inputs, time_axis, outside.samples)
-        outside = attrs.evolve(outside, inputs=coded)
+        outside = attrs.evolve(outside, inputs={name: x.astype(np.int32) for name, x in coded.items()})
     engines = _engines(backends, program, device)
     traces = [_run_coded(program, coded, engine) for engine in engines]
     result = compare(program, [*traces, outside])
