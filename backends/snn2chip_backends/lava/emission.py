@@ -96,7 +96,7 @@ def _write(folder: Path, program: Program, plan: NetPlan) -> None:
         **plan.data,
         "name": program.name,
         "channels": plan.channels,
-        "inputs": [_input(node, arrays) for node in program.inputs],
+        "inputs": [input_record(node, arrays) for node in program.inputs],
         "outputs": [{"name": o.name, "read": o.read, "source": program.into[o.name][0].src} for o in program.outputs],
         "layout": plan.table(),
     }
@@ -108,7 +108,7 @@ def _write(folder: Path, program: Program, plan: NetPlan) -> None:
     (folder / MARK).write_text(json.dumps({"emitted": "lava", "program": program.digest()}) + "\n")
 
 
-def _input(node: Input | Host, arrays: Arrays) -> dict[str, Any]:
+def input_record(node: Input | Host, arrays: Arrays) -> dict[str, Any]:
     """What turns raw samples into this input's payloads, in plain values."""
 
     def keep(key: str, value: Any) -> Any:
