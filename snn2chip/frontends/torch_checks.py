@@ -30,7 +30,7 @@ def reset_neurons(model: nn.Module) -> None:
     """Let every neuron start its sample again."""
     for module in model.modules():
         if callable(getattr(module, "float_soma", None)) and callable(getattr(module, "reset", None)):
-            module.reset()  # type: ignore[operator]
+            module.reset()
 
 
 def check_trace(model: nn.Module, tape: Tape, built: Built, sample: Tensor, *, qat: Mapping[str, float]) -> list[Note]:

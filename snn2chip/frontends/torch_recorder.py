@@ -46,7 +46,7 @@ class Recorder(TorchFunctionMode):
     """Records one run of `model`; `is_leaf` says which modules count as one operation."""
 
     def __init__(self, model: nn.Module, *, is_leaf: Callable[[nn.Module], bool]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = Tape()
         self._model = model
         self._is_leaf = is_leaf
@@ -238,7 +238,7 @@ def _mode_sees_indexing() -> bool:
             return func(*args, **(kwargs or {}))
 
     x, y = torch.zeros(1), torch.ones(())
-    with Probe():
+    with Probe():  # type: ignore[no-untyped-call]
         _ = x[0]
         x[0] = y
     return {"__getitem__", "__setitem__"} <= {getattr(func, "__name__", "") for func in seen}

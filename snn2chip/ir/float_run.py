@@ -1,7 +1,7 @@
 """The float interpreter: one soma over its steps, and what a run of a graph returns.
 
     m(t) = leak[t]*v(t-1) + gain[t]*I(t) + bias[t],   I(t) = sum_j window[t,j]*I(j) with a window
-    payload(t) = s(m(t))*unit,   v(t) = reset of m(t)
+    payload(t) = s(m(t))*unit,   v(t) = reset of m(t)      with out_max: unit*clip(round(s/unit), 0, out_max)
 
 Used for fidelity: the same equations as the integer soma, without any rounding.
 """
@@ -86,7 +86,14 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
             v = torch.where(s > 0, torch.zeros_like(m), m)
         else:
             v = torch.zeros_like(m)
-        payload.append(s * unit)
+        payload.append(s * unit if soma.fire != "excess" or soma.out_max is None else graded(soma, s, unit))
         before.append(m)
         after.append(v)
     return SomaRun(payload=torch.stack(payload), before=torch.stack(before), after=torch.stack(after))
+
+
+def graded(soma: FloatSoma, s: Tensor, unit: Tensor) -> Tensor:
+    """Return the value of an excess `s` (potential units) on the payload's codes 0..out_max of width `unit`."""
+    ratio = s / unit
+    code = torch.round(ratio) if soma.out_rounding == "half-even" else torch.floor(ratio + 0.5)
+    return code.clamp(0, soma.out_max) * unit

@@ -11,6 +11,7 @@ neurons in `neuron_layer.py`.
              reset = subtract: v = m - s*theta (levels)    clamp: v = min(m, theta)
                      zero: v = 0 where s > 0    drop: v = 0
              payload value = s * unit
+             excess with out_max: unit * clip(round(s/unit), 0, out_max), a graded payload of few bits
 """
 
 from __future__ import annotations
@@ -37,12 +38,21 @@ def optional_tensor(value: Any) -> Tensor | None:
     return None if value is None else as_tensor(value)
 
 
+def _one() -> Tensor:
+    return torch.ones((), dtype=torch.float64)
+
+
+def _zero() -> Tensor:
+    return torch.zeros((), dtype=torch.float64)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class FloatSoma:
     """A neuron population in float: what a trained neuron module hands to the quantizer.
 
     Tensors are scalars, `[C]` (per channel) or `[T, C or 1]` (per step); `window` is `[T, T]`.
-    `unit` is the float value of one payload unit (theta for a multi-level neuron, 1 for excess).
+    `unit` is the float value of one payload unit (theta for a multi-level neuron, 1 for a real excess, the step of
+    a graded one). `out_rounding` is half-up, the integer machine's rule, or half-even.
     """
 
     steps: int
@@ -51,12 +61,14 @@ class FloatSoma:
     levels: int = 1
     fire: str = "levels"
     reset: str = "subtract"
-    leak: Tensor = attrs.field(default=1.0, converter=as_tensor)
-    gain: Tensor = attrs.field(default=1.0, converter=as_tensor)
-    bias: Tensor = attrs.field(default=0.0, converter=as_tensor)
-    v_init: Tensor = attrs.field(default=0.0, converter=as_tensor)
+    leak: Tensor = attrs.field(factory=_one, converter=as_tensor)
+    gain: Tensor = attrs.field(factory=_one, converter=as_tensor)
+    bias: Tensor = attrs.field(factory=_zero, converter=as_tensor)
+    v_init: Tensor = attrs.field(factory=_zero, converter=as_tensor)
     v_init_rule: str = attrs.field(default="round")  # "half-theta": floor(theta_int / 2), exact for QCFS
     window: Tensor | None = None
+    out_max: int | None = None
+    out_rounding: str = "half-up"
     method: str = ""
 
 

@@ -156,9 +156,13 @@ class Conv2dLayer(AffineLayer):
 
     def details(self) -> list[str]:
         """Return weight, bias and geometry."""
-        geometry = [("stride", self.stride, (1, 1)), ("padding", self.padding, (0, 0))]
-        geometry += [("dilation", self.dilation, (1, 1)), ("groups", (self.groups,), (1,))]
-        text = [f"{key}={','.join(map(str, v))}" for key, v, default in geometry if v != default]
+        geometry = {
+            "stride": (self.stride, (1, 1)),
+            "padding": (self.padding, (0, 0)),
+            "dilation": (self.dilation, (1, 1)),
+        }
+        text = [f"{key}={pair[0]},{pair[1]}" for key, (pair, default) in geometry.items() if pair != default]
+        text += [] if self.groups == 1 else [f"groups={self.groups}"]
         if self.border_error is not None:
             text.append(f"border_error={self.border_error.abs().max().item():.4g}")
         return self.affine_details() + text

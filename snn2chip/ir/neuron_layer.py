@@ -42,6 +42,7 @@ class NeuronLayer(Layer):
         """Return the soma's fields that are not at their defaults."""
         s = self.soma
         head = [f"fire={s.fire}", f"reset={s.reset}"] + ([f"levels={s.levels}"] if s.fire == "levels" else [])
+        head += [] if s.out_max is None else [f"out_max={s.out_max}", f"out_rounding={s.out_rounding}"]
         text = [f"theta={brief(s.theta)}", f"unit={brief(s.unit)}"]
         rest = {"leak": (s.leak, 1.0), "gain": (s.gain, 1.0), "bias": (s.bias, 0.0), "v_init": (s.v_init, 0.0)}
         text += [f"{key}={brief(v)}" for key, (v, default) in rest.items() if bool((v != default).any())]

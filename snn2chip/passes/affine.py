@@ -11,6 +11,7 @@ size goes to the scale; where a factor differs between input channels the parts 
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import attrs
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.layers import FloatSoma, Layer, Shape
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
+
+_Affine = TypeVar("_Affine", LinearLayer, Conv2dLayer)
 
 
 def widen(value: Tensor, count: int) -> Tensor:
@@ -109,7 +112,7 @@ def _per_input(value: Tensor | None, shape: Shape, per_channel: int) -> Tensor |
     return widen(value, shape[0] if shape else 1).repeat_interleave(per_channel)
 
 
-def _with_inputs(layer: LinearLayer | Conv2dLayer, factor: Tensor, moved: Tensor | None) -> LinearLayer | Conv2dLayer:
+def _with_inputs(layer: _Affine, factor: Tensor, moved: Tensor | None) -> _Affine:
     same = plain_number(factor)
     parts = None
     if layer.parts is not None and same.dim() == 0:

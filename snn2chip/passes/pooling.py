@@ -11,6 +11,8 @@ transposed pooling of every weight row. Integer parts of the weights follow in a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from torch.nn import functional
 
 from snn2chip.ir.channel_layers import SumPoolLayer
 from snn2chip.ir.layers import Shape
-from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer, WeightParts
+from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
 from snn2chip.passes.affine import scaled_input, scaled_output
 
 
@@ -39,13 +41,14 @@ def pool_then_linear(pool: SumPoolLayer, layer: LinearLayer, *, shape: Shape) ->
         wide = functional.conv_transpose2d(planes, ones, None, pool.stride, pool.padding, rest)
         return wide.reshape(weight.shape[0], channels * height * width)
 
-    return attrs.evolve(scaled, **_mapped(scaled.weight, scaled.parts, spread))
+    weight, parts = _mapped(scaled, spread)
+    return attrs.evolve(scaled, weight=weight, parts=parts)
 
 
 def pool_then_conv(pool: SumPoolLayer, layer: Conv2dLayer, *, shape: Shape) -> Conv2dLayer | None:
     """Return conv(pool(x)) as one convolution on x of `shape`; None where padding makes that inexact."""
     pooled = pool.out_shape([shape])[0]
-    padding = []
+    padding: list[int] = []
     for axis in (0, 1):
         k, s, p = pool.kernel[axis], pool.stride[axis], pool.padding[axis]
         outside = layer.padding[axis]
@@ -69,11 +72,13 @@ def pool_then_conv(pool: SumPoolLayer, layer: Conv2dLayer, *, shape: Shape) -> C
                 area += weight[:, :, i, j, None, None]
         return wide
 
+    weight, parts = _mapped(scaled, spread)
     composed = attrs.evolve(
         scaled,
-        **_mapped(scaled.weight, scaled.parts, spread),
+        weight=weight,
+        parts=parts,
         stride=(layer.stride[0] * pool.stride[0], layer.stride[1] * pool.stride[1]),
-        padding=tuple(padding),
+        padding=(padding[0], padding[1]),
         dilation=(1, 1),
     )
     fits = composed.out_shape([shape]) == layer.out_shape([pooled])
@@ -102,9 +107,11 @@ def conv_then_pool(layer: Conv2dLayer, pool: SumPoolLayer, *, shape: Shape) -> C
                 wide[:, :, a * sh : a * sh + high : dh, b * sw : b * sw + broad : dw] += weight
         return wide
 
+    weight, parts = _mapped(scaled, spread)
     composed = attrs.evolve(
         scaled,
-        **_mapped(scaled.weight, scaled.parts, spread),
+        weight=weight,
+        parts=parts,
         bias=scaled.bias if layer.bias is not None else None,
         stride=(layer.stride[0] * pool.stride[0], layer.stride[1] * pool.stride[1]),
         dilation=(1, 1),
@@ -125,11 +132,10 @@ def pool_then_pool(first: SumPoolLayer, second: SumPoolLayer) -> SumPoolLayer | 
     )
 
 
-def _mapped(weight: Tensor, parts: WeightParts | None, spread: object) -> dict[str, object]:
-    """Return weight and parts after a linear map of the weights with integer entries."""
-    assert callable(spread)
-    if parts is None:
-        return {"weight": spread(weight.double()), "parts": None}
-    integers = spread(parts.integers.double()).round().to(torch.int64)
-    moved = WeightParts(scale=parts.scale.double(), integers=integers)
-    return {"weight": moved.weight(), "parts": moved}
+def _mapped(layer: AffineLayer, spread: Callable[[Tensor], Tensor]) -> tuple[Tensor, WeightParts | None]:
+    """Return weight and parts of a layer after a linear map of its weights with integer entries."""
+    if layer.parts is None:
+        return spread(layer.weight.double()), None
+    integers = spread(layer.parts.integers.double()).round().to(torch.int64)
+    parts = WeightParts(scale=layer.parts.scale.double(), integers=integers)
+    return parts.weight(), parts
