@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from snn2chip_backends.lava import emit
 
 from snn2chip.api import run
 from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Host, HostOp, Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
-from snn2chip_backends.lava import emit
 
 
 def on_lava(test):
@@ -238,10 +238,11 @@ def encoders():
 
 @pytest.mark.parametrize(("node", "samples"), encoders())
 def test_the_package_encodes_as_the_core_does(node, samples):
-    from snn2chip.ir.host import encode
     from snn2chip_backends.lava.emission import input_record
     from snn2chip_backends.lava.net.assemble import resolve
     from snn2chip_backends.lava.net.encode import encode as standalone
+
+    from snn2chip.ir.host import encode
 
     arrays: dict[str, np.ndarray] = {}
     record = resolve(json.loads(json.dumps(input_record(node, arrays))), arrays)

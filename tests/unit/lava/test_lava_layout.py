@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 from scipy import sparse
+from snn2chip_backends.lava.layout import conv_ms, lava_layout
+from snn2chip_backends.lava.plan import make_plan, may_saturate, stock_weight
 
 from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Input, Output, Product, Synapse
@@ -15,8 +17,6 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.registry import get_backend
 from snn2chip.schedule import schedule
-from snn2chip_backends.lava.layout import conv_ms, lava_layout
-from snn2chip_backends.lava.plan import make_plan, may_saturate, stock_weight
 
 
 def one(synapse: Synapse, shape, *, hi: int = 1, soma: dict | None = None, steps: int = 2) -> Program:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from snn2chip_backends.lava.lif import LifSettings, lif_settings
 
 from snn2chip.ir.dynamics import soma_start, soma_step
 from snn2chip.ir.soma import Soma
-from snn2chip_backends.lava.lif import LifSettings, lif_settings
 
 
 def lif_step(s: LifSettings, u, v, a):
