@@ -230,7 +230,7 @@ class _Planner:
         targets = [edge.dst for edge in program.out_of[name]]
         first = min(timing.skew_in[t] for t in targets)
         for i, edge in enumerate(program.into[name]):
-            wait = min(timing.buffers[(edge.src, name, t)] for t in targets)
+            wait = min(timing.wait(edge, t) for t in targets)
             source = self._delayed(edge.src, name, i, wait, edge.delay)
             port = ("p_in", "q_in")[i] if isinstance(node, Product) else "s_in"
             self.wires.append([*source, name, port, _into(choice, program.shapes[edge.src])])
