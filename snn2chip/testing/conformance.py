@@ -24,6 +24,7 @@ from snn2chip.checks.compare import compare_pair
 from snn2chip.errors import InputError, MismatchError, Snn2ChipError
 from snn2chip.registry import Backend
 from snn2chip.testing.cases import Case, covering_cases, cross_cases
+from snn2chip.testing.edges import edge_cases
 from snn2chip.trace import Trace
 
 LEVELS = ("covering", "full")
@@ -99,10 +100,11 @@ class ConformanceReport:
 
 
 def cases(level: str = "covering") -> Iterator[Case]:
-    """The test programs: `covering` (pairwise, about ninety) or `full` (the full cross of the soma as well)."""
+    """The test programs: `covering` (pairwise and hand-made edges, about a hundred) or `full` (the full cross of the soma as well)."""
     if level not in LEVELS:
         raise InputError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     yield from covering_cases()
+    yield from edge_cases()
     if level == "full":
         yield from cross_cases()
 

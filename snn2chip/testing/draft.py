@@ -183,19 +183,19 @@ class Draft:
         """A soma that repeats the payloads of `source` one machine step later (through an identity synapse)."""
         kind = self.node(source).payload_type()
         current = self.synapse(f"{name}_in", source, {"kind": "identity", "weights": "ternary"})
-        self._set_one(current)
+        self.replace(Synapse(current, "identity"))
         relay = Soma(name, self.shape(source), fire="relay", reset="drop", out_max=kind.hi, out_min=kind.lo)
         return self.add_soma(relay, [current])
 
-    def _set_one(self, name: str) -> None:
-        """Replace an identity synapse's weight by 1."""
+    def replace(self, node: Synapse) -> str:
+        """Replace the synapse of the same name by `node`."""
         from snn2chip_backends.reference.backend import synapse_current
 
-        at = next(i for i, n in enumerate(self.nodes) if n.name == name)
-        source, _, delay = next(e for e in self.edges if e[1] == name)
-        node = Synapse(name, "identity")
+        at = next(i for i, n in enumerate(self.nodes) if n.name == node.name)
+        source, _, delay = next(e for e in self.edges if e[1] == node.name)
         self.nodes[at] = node
-        self.currents[name] = np.stack([synapse_current(node, p) for p in self.arriving(source, delay)])
+        self.currents[node.name] = np.stack([synapse_current(node, p) for p in self.arriving(source, delay)])
+        return node.name
 
     def feedback(self, name: str, source: str, target: str, row: Mapping[str, str], *, delay: int) -> str:
         """An edge back from `source` into `target` (identity if the shapes agree, else linear); not evaluated."""
