@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from snn2chip.ir.types import V_MAX
 from snn2chip_backends.torch.constants import Value
 
 
@@ -25,6 +26,16 @@ def trunc4096(v: Tensor, factor: Value) -> Tensor:
 def wrap24(x: Tensor) -> Tensor:
     """Two's complement wrap to 24 bits, in place."""
     return x.add_(1 << 23).bitwise_and_((1 << 24) - 1).sub_(1 << 23)
+
+
+def sat24(v: Tensor, saturated: Tensor) -> Tensor:
+    """`clip(v, -V_MAX, V_MAX)`; adds to `saturated` how many values that changed."""
+    if v.is_cpu:  # one cheap look mostly saves the rest; on a GPU it would wait for the device
+        low, high = torch.aminmax(v)
+        if int(low) >= -V_MAX and int(high) <= V_MAX:
+            return v
+    saturated += at_least(v.abs(), V_MAX + 1).sum()
+    return v.clamp(-V_MAX, V_MAX)
 
 
 def at_least(a: Tensor, b: Value) -> Tensor:

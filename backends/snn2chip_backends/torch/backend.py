@@ -10,7 +10,7 @@ from snn2chip.errors import BackendFailure
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 from snn2chip.trace import Trace
-from snn2chip_backends.torch.device import parse_device, why_missing
+from snn2chip_backends.torch.device import keep_freed_memory, out_of_memory, parse_device, why_missing
 from snn2chip_backends.torch.engine import evaluate, put_inputs
 from snn2chip_backends.torch.exact import exact_arithmetic
 from snn2chip_backends.torch.kernel import TorchKernel
@@ -34,6 +34,8 @@ class TorchBackend:
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         self.device = parse_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     def missing(self) -> str | None:
         """Why the device cannot be used here, or None."""
@@ -63,14 +65,17 @@ class TorchBackend:
         Raises InputError for payloads out of range and BackendFailure when the device has no memory left.
         """
         plan = self.plan(program)
+        batch = next(iter(inputs.values())).shape[1]
         try:
             with exact_arithmetic(self.device):
                 payloads = put_inputs(program, plan, inputs, self.device)
-                batch = next(iter(payloads.values())).shape[1]
-                records = Records(program, batch, everything=record == "all")
+                records = Records(program, plan.payloads, batch, everything=record == "all")
                 evaluate(program, plan, payloads, records)
                 return records.trace(self.name)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise BackendFailure(
-                f"{self.device} ran out of memory with {batch} samples at a time; use a smaller block"
+                f"{self.device} ran out of memory with {batch} samples at a time; use a smaller block, or "
+                "record='outputs'"
             ) from error

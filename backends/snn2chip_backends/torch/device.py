@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import torch
 
@@ -30,3 +31,19 @@ def why_missing(device: torch.device) -> str | None:
     if device.index is not None and device.index >= found:
         return f"device '{device}' does not exist; this machine has cuda:0 to cuda:{found - 1}"
     return None
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Let glibc reuse the memory of freed tensors instead of handing it back to the system each time.
+
+    glibc raises the size from which it does that (and twice that for trimming its heap) to the largest block it
+    has seen freed, at most 32 MiB. One such block, never touched, spares each layer fresh pages and their faults
+    (measured: a quarter of the time of a small MLP). Elsewhere it does nothing.
+    """
+    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8, device="cpu")
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether PyTorch gave up because the device (or the machine) has no memory left."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -15,11 +15,9 @@ from snn2chip.ir.nodes import Product, Synapse, describe
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import IntArray
-from snn2chip_backends.torch.constants import on_device
 from snn2chip_backends.torch.plan import Plan
 from snn2chip_backends.torch.records import Records
 from snn2chip_backends.torch.sample import SomaRun, Source, run_soma
-from snn2chip_backends.torch.somas import tensor_type
 
 
 def put_inputs(program: Program, plan: Plan, inputs: Mapping[str, IntArray], device: torch.device) -> dict[str, Tensor]:
@@ -34,7 +32,7 @@ def put_inputs(program: Program, plan: Plan, inputs: Mapping[str, IntArray], dev
         if frames.size and not node.lo <= int(frames.min()) <= int(frames.max()) <= node.hi:
             reach = f"{int(frames.min())}..{int(frames.max())}"
             bad.append(f"{describe(node)}: payloads {reach} are outside the declared range [{node.lo}, {node.hi}]")
-        placed[node.name] = on_device(frames, tensor_type(plan.payloads[node.name]), device)
+        placed[node.name] = torch.from_numpy(frames.astype(plan.payloads[node.name].dtype())).to(device)
     if bad:
         raise InputError(bad)
     return placed

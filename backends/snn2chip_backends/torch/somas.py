@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from snn2chip.ir.soma import Soma
-from snn2chip.ir.types import LEAK_ONE, V_MAX, IntArray, PayloadType
-from snn2chip_backends.torch.arithmetic import at_least, clip, rshift, trunc4096, wrap24
+from snn2chip.ir.types import LEAK_ONE, IntArray, PayloadType
+from snn2chip_backends.torch.arithmetic import at_least, clip, rshift, sat24, trunc4096, wrap24
 from snn2chip_backends.torch.bounds import SomaBounds
 from snn2chip_backends.torch.constants import Rows
 from snn2chip_backends.torch.exact import float_type, int_type
@@ -137,8 +137,7 @@ class SomaKernel:
             assert self._theta is not None
             v = v.sub_(state.s_prev * self._theta.at(t))
         if self.bounds.saturates:
-            state.saturated += at_least(v.abs(), V_MAX + 1).sum()
-            v = v.clamp_(-V_MAX, V_MAX)
+            v = sat24(v, state.saturated)
         s = self._fire(v, t)
         if state.s_prev is not None:
             state.s_prev = s
@@ -154,15 +153,15 @@ class SomaKernel:
         if self._bias.number != 0:
             v = v + self._bias.at(None)
         if self.bounds.saturates:
-            saturated += at_least(v.abs(), V_MAX + 1).sum()
-            v = v.clamp(-V_MAX, V_MAX)
+            v = sat24(v, saturated)
         return self.payload(self._fire(v, None))
 
     def _after_reset(self, v: Tensor, s: Tensor, t: int) -> Tensor:
         rule = "none" if self.soma.fire == "none" else self.soma.reset
         if rule == "subtract":
             assert self._theta is not None
-            return v.sub_(s * self._theta.at(t))
+            theta = self._theta.at(t)
+            return v.sub_(s * theta) if isinstance(theta, Tensor) else v.sub_(s, alpha=theta)
         if rule == "zero":
             return v.mul_(torch.le(s, 0, out=torch.empty_like(s)))
         if rule == "value":

@@ -1,0 +1,55 @@
+"""The programs that are measured: random integer weights, thresholds that keep a fifth of the neurons busy."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snn2chip.ir.nodes import Input, Output, Synapse
+from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
+
+
+def mlp(sizes: tuple[int, ...] = (784, 256, 256, 10), *, steps: int = 4) -> Program:
+    """8-bit input, int8 weights, integrate-and-fire layers with soft reset, read out as potentials."""
+    rng = np.random.default_rng(0)
+    nodes: list[Input | Synapse | Soma | Output] = [Input("input", sizes[0], 0, 255)]
+    edges = []
+    before = "input"
+    for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        last = i == len(sizes) - 2
+        weight = rng.integers(-127, 128, size=(fan_out, fan_in))
+        theta = 400_000 if i == 0 else 900
+        neuron = Soma(f"soma{i}", fan_out, fire="none") if last else Soma(f"soma{i}", fan_out, theta=theta)
+        nodes += [Synapse(f"w{i}", "linear", weight), neuron]
+        edges += [(before, f"w{i}"), (f"w{i}", f"soma{i}")]
+        before = f"soma{i}"
+    nodes.append(Output("out", "potential"))
+    return Program(nodes=nodes, edges=[*edges, (before, "out")], steps=steps)
+
+
+def conv_net(*, steps: int = 4) -> Program:
+    """Two 3x3 convolutions on 32x32 pixels, 3 -> 64 -> 64 channels, the second with stride 2; spike counts out."""
+    rng = np.random.default_rng(1)
+    first = rng.integers(-127, 128, size=(64, 3, 3, 3))
+    second = rng.integers(-127, 128, size=(64, 64, 3, 3))
+    return Program(
+        nodes=[
+            Input("input", (3, 32, 32), 0, 255),
+            Synapse("conv0", "conv2d", first, padding=1),
+            Soma("soma0", (64, 32, 32), theta=100_000),
+            Synapse("conv1", "conv2d", second, padding=1, stride=2),
+            Soma("soma1", (64, 16, 16), theta=1_500),
+            Output("out", "count"),
+        ],
+        edges=[("input", "conv0"), ("conv0", "soma0"), ("soma0", "conv1"), ("conv1", "soma1"), ("soma1", "out")],
+        steps=steps,
+    )
+
+
+def pixels(program: Program, samples: int) -> NDArray[np.int64]:
+    """Random 8-bit samples for the program's input."""
+    rng = np.random.default_rng(2)
+    return rng.integers(0, 256, size=(samples, *program.inputs[0].shape))
