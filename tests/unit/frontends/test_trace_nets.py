@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from snn2chip.errors import InputError, TraceError
 from snn2chip.frontends.torch import trace
 from snn2chip.frontends.torch_checks import reset_neurons
-from snn2chip.nn import IF, quantize_neurons
+from snn2chip.nn import IF, TimeFold, make_neuron, quantize_neurons
 from snn2chip.testing.nets import NETS, MultiStep, OneStep, SharedWeights, dyadic, sample
 
 
@@ -120,3 +122,18 @@ def test_wrong_number_of_steps() -> None:
 def test_sample_must_be_float() -> None:
     with pytest.raises(InputError, match="uint8"):
         trace(OneStep(), torch.zeros(2, 6, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("args", [{}, {"payload_bits": 4}, {"payload_bits": 3, "payload_rounding": "half-even"}])
+def test_excess_neurons(args: dict[str, Any]) -> None:
+    """EM-PF neurons: real payloads within float tolerance, coded ones equal but at ties."""
+    torch.manual_seed(0)
+    model = nn.Sequential(TimeFold(nn.Conv2d(1, 8, 3)), make_neuron("empf", steps=4, **args), TimeFold(nn.Flatten()))
+    graph = trace(model, torch.rand(4, 5, 1, 6, 6))
+    assert graph.layer("neuron1").soma.fire == "excess"  # type: ignore[attr-defined]
+    x = torch.rand(4, 5, 1, 6, 6)
+    with torch.no_grad():
+        expected = model(x)
+    got = graph.run(x).output
+    assert 0.05 < float((expected != 0).double().mean()) < 0.95
+    assert float((got - expected).abs().gt(1e-5).double().mean()) < 1e-3
