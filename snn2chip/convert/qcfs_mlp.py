@@ -87,7 +87,19 @@ def int8() -> QCFSMLP:
 
 
 def train(model: nn.Module, x: Any, y: Any, *, epochs: int = 40, seed: int = 0, batch: int = 64) -> None:
-    """Fit `model` to raw pixels `x` `[N, ...]` and labels `y` `[N]` with Adam and a cosine schedule."""
+    """Fit `model` to raw pixels `x` `[N, ...]` and labels `y` `[N]` with Adam and a cosine schedule.
+
+    Runs on one thread: layers this small are slower on several, much slower when other work fills the cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _fit(model, x, y, epochs=epochs, seed=seed, batch=batch)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(model: nn.Module, x: Any, y: Any, *, epochs: int, seed: int, batch: int) -> None:
     torch.manual_seed(seed)
     samples, labels = torch.as_tensor(np.asarray(x, np.float32)), torch.as_tensor(np.asarray(y, np.int64))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
