@@ -7,6 +7,7 @@ where every layer starts one machine step later), +4 for N-TIDIGITS (three synap
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from snn2chip_backends.reference.backend import synapse_current
 
 import snn2chip
 from snn2chip.errors import UnsupportedError
-from snn2chip.frontends.netx import import_netx
+from snn2chip.frontends.netx import import_netx, netx_input
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +194,23 @@ def test_ntidigits_without_delays_is_another_network(shipped):
     x = np.load(folder / "input.npy").astype(int).T[:400, None]
     ours = snn2chip.run(changed, x, backend="torch").payloads["layer4"][:, 0]
     assert (ours[:-4] != np.load(folder / "output.npy").T[4:400]).any()
+
+
+# ---- mnist.net: no recording is shipped, but the network was trained for a task
+
+
+@pytest.mark.data
+def test_mnist_network_reads_digits(shipped):
+    """Trained on pixels in -1..1: 2000 test images, read-out by the potential of the neuronless last layer."""
+    folder = os.environ.get("SNN2CHIP_DATA")
+    if not folder or not (path := Path(folder) / "mnist.npz").is_file():
+        pytest.skip("SNN2CHIP_DATA does not name a folder with mnist.npz")
+    program = import_netx(shipped / "mnist.net")
+    assert (program.steps, program["out"].read) == (16, "potential")
+    with np.load(path) as data:
+        images, labels = data["x_test"][:2000].reshape(2000, 784), data["y_test"][:2000]
+    trace = snn2chip.run(program, netx_input(program, images / 127.5 - 1), backend="torch", record="outputs")
+    assert (trace.pred == labels).mean() > 0.97
 
 
 # ---- files that are not imported yet

@@ -1,0 +1,279 @@
+"""Lava's own network of a `.net` file (lava-dl's netx.hdf5.Network: stock LIF, Dense, DelayDense, Conv) against ours.
+
+Every spike of every layer, and the potentials of the small ones. NetX runs in machine time: with input neurons, layer k
+(0: the input) does logical step t in machine step t + k; a network fed with spikes has no layer 0, and its first layer
+is k = 1. Samples follow each other when NetX is told to reset: every T steps, and one step later than its default where
+the network is fed with spikes.
+
+The one known difference is the pipeline's fill: before its first input a layer of NetX integrates its bias and may
+fire, which a program does not; those steps are left out, and one test counts them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import snn2chip
+from snn2chip.frontends.netx import import_netx
+
+pytestmark = pytest.mark.lava
+HELPERS = Path(__file__).resolve().parents[1] / "unit" / "netx"
+LIMIT = 240
+
+
+def load_files():
+    spec = importlib.util.spec_from_file_location("netx_stock_files", HELPERS / "netx_files.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def whole_layers(files, folder, rng):
+    """Small networks, one per thing that could go wrong: name -> (path, kind, steps, samples, options, x)."""
+    spikes = lambda *shape: rng.integers(0, 2, shape)  # noqa: E731
+    n = files.neuron
+    nets = {
+        "dense, leaky, odd 9-bit weights": (
+            [
+                files.dense(rng.integers(-256, 255, (9, 7))),
+                files.dense(rng.integers(-60, 90, (6, 9)), neuron=n(vThMant=30)),
+            ],
+            spikes(12, 7),
+        ),
+        "excitatory, then inhibitory with bias": (
+            [
+                files.dense(rng.integers(0, 256, (8, 5)), neuron=n(iDecay=3000, vDecay=40, vThMant=200)),
+                files.dense(-rng.integers(1, 30, (6, 8)), bias=rng.integers(100, 160, 6), neuron=n(vThMant=90)),
+            ],
+            spikes(12, 5),
+        ),
+        "bias, read-out without neuron": (
+            [
+                files.dense(rng.integers(-99, 99, (8, 5)), bias=rng.integers(-30, 60, 8)),
+                files.dense(rng.integers(-99, 99, (3, 8)), bias=np.array([7, -7, 0]), neuron=None),
+            ],
+            spikes(12, 5),
+        ),
+        "negative weights that NetX turns to zero": (
+            [
+                files.dense(np.full((4, 5), -1), bias=np.array([20, 30, 90, 1])),
+                files.dense(-(2 ** rng.integers(0, 4, (3, 4))), bias=np.array([70, 30, 25])),
+            ],
+            spikes(12, 5),
+        ),
+        "delays per target": (
+            [files.dense(rng.integers(-99, 200, (8, 6)), delay=rng.integers(0, 9, 8))],
+            spikes(24, 6),
+        ),
+        "delays per source and 62": (
+            [
+                files.dense(rng.integers(-99, 200, (8, 6)), delay=np.array([0, 62, 3, 3, 1, 7])),
+                files.dense(rng.integers(-40, 90, (3, 8)), delay=2, neuron=n(vThMant=50)),
+            ],
+            spikes(70, 6),
+        ),
+        "conv, stride, padding, groups, flatten": (
+            [
+                files.inputs((2, 6, 5)),
+                files.conv(
+                    rng.integers(-30, 45, (4, 1, 3, 2)),
+                    (4, 3, 4),
+                    stride=np.array([2, 1]),
+                    groups=2,
+                    padding=np.array([1, 0]),
+                    bias=rng.integers(-9, 30, 4),
+                    neuron=n(vThMant=60),
+                ),
+                files.conv(
+                    rng.integers(-60, 80, (3, 4, 2, 2)), (3, 1, 2), dilation=np.array([2, 2]), neuron=n(vThMant=70)
+                ),
+                files.flatten(),
+                files.dense(rng.integers(-99, 127, (4, 6)), bias=rng.integers(0, 9, 4), neuron=n(vThMant=40)),
+            ],
+            spikes(12, 2, 6, 5),
+        ),
+        "input neurons": (
+            [
+                files.inputs((2, 4, 3), neuron=n(vThMant=25, vDecay=1024)),
+                files.conv(
+                    rng.integers(-30, 45, (3, 2, 2, 2)), (3, 3, 2), bias=rng.integers(-9, 40, 3), neuron=n(vThMant=40)
+                ),
+                files.flatten(),
+                files.dense(rng.integers(-99, 127, (4, 18)), neuron=n(vThMant=60)),
+            ],
+            rng.integers(0, 60, (2, 4, 3)),
+        ),
+    }
+    return {
+        name: (files.write_net(folder / f"small{i}.net", layers), x)
+        for i, (name, (layers, x)) in enumerate(nets.items())
+    }
+
+
+class Cases:
+    """Networks, their input, and what NetX did, all run by one child process."""
+
+    def __init__(self, folder: Path) -> None:
+        shipped = Path(str(distribution("lava-dl").locate_file("tests/lava/lib/dl/netx")))
+        rng = np.random.default_rng(2024)
+        self.nets = whole_layers(load_files(), folder, rng)
+        if (shipped / "tiny.net").is_file():
+            bias = np.load(shipped / "gts/tinynet/input_bias.npy").astype(int).transpose(2, 1, 0)
+            self.nets["tiny.net"] = (shipped / "tiny.net", bias)
+            self.nets["mnist.net"] = (shipped / "mnist.net", rng.integers(-12, 140, 784))
+        self.steps: dict[str, int] = {}
+        self.samples: dict[str, int] = {}
+        self.fed: dict[str, bool] = {}
+        self.out = {name: folder / f"{i}.npz" for i, name in enumerate(self.nets)}
+        jobs = [self._job(name, folder / f"{i}.npy") for i, name in enumerate(self.nets)]
+        (folder / "jobs.json").write_text(json.dumps(jobs))
+        guarded([sys.executable, str(HELPERS / "stock_netx.py"), str(folder / "jobs.json")], folder)
+
+    def _job(self, name: str, file: Path) -> dict[str, object]:
+        path, x = self.nets[name]
+        self.fed[name] = fed = path.stem.startswith("small") and name != "input neurons"
+        delayed = "delay" in name
+        self.steps[name] = steps = len(x) if fed else (8 if name == "mnist.net" else 16)
+        self.samples[name] = samples = 1 if delayed or name == "mnist.net" else 3
+        np.save(file, np.concatenate([x] * samples) if fed else x)
+        options: dict[str, object] = {} if delayed else {"reset_interval": steps, "reset_offset": int(fed)}
+        if fed and x.ndim == 4:
+            options["input_shape"] = x.shape[:0:-1]
+        program = import_netx(path, steps=steps)
+        watch = [k for k, soma in enumerate(program.somas) if soma.size <= 64]
+        return {
+            "net": str(path),
+            "input": str(file),
+            "kind": "spikes" if fed else "bias",
+            "steps": steps * samples + len(program.somas) + 1,
+            "options": options,
+            "watch": watch,
+            "out": str(self.out[name]),
+        }
+
+    def netx(self, name: str) -> dict[str, np.ndarray]:
+        """What NetX's blocks did, `s<k>` and `v<k>` per machine step."""
+        return dict(np.load(self.out[name]))
+
+    def program(self, name: str):
+        return import_netx(self.nets[name][0], steps=self.steps[name])
+
+    def input(self, name: str):
+        """One sample as our input."""
+        x = self.nets[name][1]
+        return x[:, None] if self.fed[name] else x[None]
+
+
+def guarded(command: list[str], folder: Path) -> None:
+    """Run a command in a session of its own and end all of it after LIMIT seconds: Lava hangs when a model raises."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "log.txt").open("w") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True)
+        try:
+            code = child.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    said = (folder / "log.txt").read_text()[-3000:]
+    assert code == 0, f"NetX {'hung' if code is None else f'ended with {code}'}:\n{said}"
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> Cases:
+    if sys.version_info[:2] != (3, 10):
+        pytest.skip("lava-nc 0.10 needs Python 3.10")
+    try:
+        distribution("lava-dl")
+    except PackageNotFoundError:
+        pytest.skip("lava-dl is not installed")
+    return Cases(tmp_path_factory.mktemp("stock"))
+
+
+NAMES = [
+    "dense, leaky, odd 9-bit weights",
+    "excitatory, then inhibitory with bias",
+    "bias, read-out without neuron",
+    "negative weights that NetX turns to zero",
+    "delays per target",
+    "delays per source and 62",
+    "conv, stride, padding, groups, flatten",
+    "input neurons",
+    "tiny.net",
+    "mnist.net",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_equals_netx(cases, name):
+    """All samples, all steps, all neurons: spikes always, potentials of layers up to 64 neurons."""
+    program, netx, steps = cases.program(name), cases.netx(name), cases.steps[name]
+    trace = snn2chip.run(program, cases.input(name), backend="reference")
+    compared = 0
+    for k, soma in enumerate(program.somas):
+        lag = k + cases.fed[name]
+        for sample in range(cases.samples[name]):
+            at = slice(sample * steps + lag, (sample + 1) * steps + lag)
+            assert (netx[f"s{k}"][at] == trace.payloads[soma.name][:, 0]).all(), (soma.name, sample)
+            if f"v{k}" in netx:
+                v = whole(netx[f"v{k}"][at], soma.shape)
+                assert (v == trace.potentials[soma.name][:, 0]).all(), (soma.name, sample)
+                compared += v.size
+    assert compared > 0
+    assert all(trace.payloads[soma.name].any() or soma.fire == "none" for soma in program.somas)
+
+
+def whole(v, shape):
+    """A monitor's flat rows (WHC order) as `[T, C, H, W]`."""
+    return v.reshape(len(v), *shape[::-1]).transpose(0, *range(len(shape), 0, -1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference_and_torch_agree(cases, name):
+    result = snn2chip.check(cases.program(name), cases.input(name), backends=("reference", "torch"))
+    result.raise_if_different()
+    assert result.compared > 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dense, leaky, odd 9-bit weights",
+        "delays per target",
+        "conv, stride, padding, groups, flatten",
+        pytest.param("input neurons", marks=pytest.mark.slow),
+        pytest.param("tiny.net", marks=pytest.mark.slow),
+    ],
+)
+def test_our_lava_backend_agrees(cases, name):
+    """The imported program as Lava processes of our own making and choosing, against the torch backend."""
+    result = snn2chip.check(cases.program(name), cases.input(name), backends=("torch", "lava"))
+    result.raise_if_different()
+    assert result.compared > 0
+
+
+def test_pipeline_fill_is_the_known_difference(cases):
+    """In machine step 0 every neuron of tiny.net behind the input with 64 bias > 64 * 25 fires without any input.
+
+    Layers 1 and 2 have not seen logical step 0 yet; no step of a program stands for these spikes.
+    """
+    netx, program = cases.netx("tiny.net"), cases.program("tiny.net")
+    for k, soma in enumerate(program.somas[1:], start=1):
+        fill = np.broadcast_to(soma.at("bias") > 64 * 25, soma.shape)
+        assert (netx[f"s{k}"][0] == fill).all()
+        assert fill.any()
