@@ -18,12 +18,13 @@ from snn2chip.quantize.spec import FloatArray
 class Ranges:
     """Largest magnitudes seen, per channel, in float units.
 
-    `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `readout` the running sum of the
-    output's current, `raw` the smallest and largest raw input and whether all of them were whole numbers.
+    `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
+    payload value, `readout` the running sum of the output's current, `raw` the smallest and largest raw input and whether all of them were whole numbers.
     """
 
     potential: dict[str, FloatArray]
     current: dict[str, FloatArray]
+    payload: dict[str, float]
     readout: FloatArray
     raw: tuple[float, float]
     whole: bool
@@ -52,6 +53,7 @@ def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: i
         raise InputError("calibration samples contain NaN or infinity")
     potential: dict[str, FloatArray] = {}
     current: dict[str, FloatArray] = {}
+    payload: dict[str, float] = {}
     readout: FloatArray = np.zeros(1)
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
@@ -63,12 +65,14 @@ def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: i
                     mixed = layer.soma.window.to(source) @ source.flatten(1)
                     source = mixed.view(source.shape)
                 current[layer.name] = np.maximum(current.get(layer.name, 0.0), _top(source))
+                payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
                 potential[layer.name] = np.maximum(potential.get(layer.name, 0.0), _top(run.before[layer.name]))
         last = run.values[graph.inputs[graph.output.name][0]]
         readout = np.maximum(readout, _top(last.cumsum(0)))
     return Ranges(
         potential=potential,
         current=current,
+        payload=payload,
         readout=readout,
         raw=(float(x.min()), float(x.max())),
         whole=bool((x == x.round()).all()),

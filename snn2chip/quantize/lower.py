@@ -24,7 +24,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec, half_up, record
-from snn2chip.quantize.units import LoweredSoma, lower_readout, lower_soma
+from snn2chip.quantize.units import LoweredSoma, Reach, lower_readout, lower_soma
 from snn2chip.quantize.weights import IntWeights, array, folded, quantize_weights, share_unit
 
 
@@ -126,10 +126,14 @@ class _Lowering:
             shape=self.graph.shapes[layer.name],
             delta=delta,
             bias=bias,
-            potential=self.ranges.potential[layer.name],
-            current=self.ranges.current[layer.name],
-            static=self.static(branches, layer, delta),
-            spare_bits=self.spec.spare_bits + self.spare.get(name, 0),
+            reach=Reach(
+                potential=self.ranges.potential[layer.name],
+                current=self.ranges.current[layer.name],
+                static=self.static(branches, layer, delta),
+                payload=self.ranges.payload[layer.name],
+            ),
+            spec=self.spec,
+            spare=self.spare.get(name, 0),
         )
         self.soma(layer, lowered, branches)
 

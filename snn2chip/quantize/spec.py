@@ -34,12 +34,14 @@ class QuantSpec:
     weights: `keep` (binary, ternary and few-bit layers exactly as trained, float layers to 8 bits), or
     `binary`, `ternary`, `int2`..`int8` for every float layer. `overrides` maps name or layer-path patterns
     (`fc*`) to another mode. `spare_bits` stay free above the largest potential seen on calibration data.
+    `payload_bits` of a real-valued payload (excess firing) without a step of its own.
     `residual_shift`: fraction bits under a binary branch that shares its soma with other branches.
     """
 
     weights: str = attrs.field(default="keep", validator=_check_mode)
     overrides: Mapping[str, str] = attrs.field(factory=dict, validator=_check_overrides)
     spare_bits: int = 1
+    payload_bits: int = 8
     residual_shift: int = 3
     input_bits: int = 8
 

@@ -1,7 +1,9 @@
 """Units of a soma: one weight LSB per channel is `delta`, one LSB of the potential is `mu`.
 
     mu = delta / 2^(f + n)     f: fraction bits of the window, n: per channel, gain = 2^n or gain_shift = -n
-    theta = round(theta/mu)    bias = round(b/delta * rowsum(window) * 2^n) ..    v_init = floor(theta/2) or round
+    gain[t,c]: its largest magnitude per channel joins the unit, the rest is a ratio of 14 bits (a sign is exact)
+    theta = round(theta/mu)    bias = round((gain * b * rowsum(window) + b_soma)/mu)    v_init = floor(theta/2) or round
+    excess: payload unit lambda, out_gain / 2^out_shift = mu / lambda
 
 f and n are the largest for which mixed current and potential stay inside 24 bits with spare room on the
 calibration data. A read-out has one `mu` for all channels: gain[c] / 2^gain_shift = delta[c] / mu.
@@ -9,22 +11,42 @@ calibration data. A read-out has one `mu` for all channels: gain[c] / 2^gain_shi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import attrs
 import numpy as np
 
 from snn2chip.errors import QuantizeError, UnsupportedError
+from snn2chip.ir.layers import FloatSoma
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.soma import Soma
-from snn2chip.ir.types import V_MAX
-from snn2chip.quantize.spec import FloatArray, QuantRecord, half_up, record
+from snn2chip.ir.types import LEAK_ONE, V_MAX
+from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec, half_up, record
 from snn2chip.quantize.weights import array
 
 MAX_FRACTION = 14
 MIN_WINDOW_BITS = 4
-FIRES = ("levels", "relay", "none")
-RESETS = ("subtract", "zero", "drop")
+RESETS = {
+    "levels": ("subtract", "zero", "drop"),
+    "excess": ("clamp", "zero", "drop"),
+    "relay": ("drop",),
+    "none": ("subtract", "zero", "clamp", "drop"),
+}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Reach:
+    """How far one soma reaches on calibration data, per channel, in float units.
+
+    `potential` before the reset, `current` mixed by the window, `payload` the largest payload value of all
+    channels; `static` bounds the integer current from weights and payload ranges alone.
+    """
+
+    potential: FloatArray
+    current: FloatArray
+    static: FloatArray
+    payload: float
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -55,99 +77,111 @@ def lower_soma(
     shape: tuple[int, ...],
     delta: FloatArray,
     bias: FloatArray,
-    potential: FloatArray,
-    current: FloatArray,
-    static: FloatArray,
-    spare_bits: int,
+    reach: Reach,
+    spec: QuantSpec,
+    spare: int = 0,
 ) -> LoweredSoma:
     """Lower one float neuron whose current has the unit `delta [C]` and the linear maps' bias `bias [C]`.
 
-    `potential` and `current` (mixed) are the largest magnitudes per channel, in float; `static` bounds the integer
-    current from weights and payload ranges alone. Raises UnsupportedError
-    for a rule that has no lowering yet and QuantizeError where no legal integer exists.
+    Raises UnsupportedError for a rule that has no lowering yet and QuantizeError where no legal integer exists.
     """
     f = layer.soma
-    bad = [
-        text
-        for text, broken in (
-            (f"fire={f.fire!r} (known: {', '.join(FIRES)})", f.fire not in FIRES),
-            (f"reset={f.reset!r} (known: {', '.join(RESETS)})", f.reset not in RESETS and f.fire != "none"),
-            ("a gain other than 1 (merged membrane norm)", bool((array(f.gain) != 1.0).any())),
-            ("a theta that changes from step to step", f.theta.dim() == 2 and f.theta.shape[0] > 1),
-        )
-        if broken
-    ]
-    if bad:
-        raise UnsupportedError([f"{layer.label}: no integer lowering for {text}" for text in bad])
+    _check(layer)
     if f.fire == "relay":
-        return _relay(layer, name, shape, delta, bias, current)
-    limit = float(V_MAX) / 2**spare_bits
-    window, wbits = _window(layer, np.minimum(current / delta, static), limit)
-    theta = np.broadcast_to(array(f.theta).ravel(), delta.shape) if f.fire == "levels" else np.zeros_like(delta)
-    extra = np.abs(array(f.bias)).max(0) if f.bias.dim() == 2 else np.abs(array(f.bias))
-    reach = np.maximum.reduce([potential, current, f.levels * np.abs(theta), np.broadcast_to(extra, delta.shape)])
+        return _relay(layer, name, shape, delta, bias, reach.current)
+    limit = float(V_MAX) / 2 ** (spec.spare_bits + spare)
+    window, wbits = _window(layer, np.minimum(reach.current / delta, reach.static), limit)
+    fires = f.fire in ("levels", "excess")
+    theta = (
+        np.broadcast_to(_rows(f.theta), (_rows(f.theta).shape[0], len(delta))) if fires else np.zeros((1, len(delta)))
+    )
+    gain = np.broadcast_to(_rows(f.gain), (_rows(f.gain).shape[0], len(delta)))
+    size = np.abs(gain).max(0)
+    size = np.where(size > 0, size, 1.0)
+    levels = f.levels if f.fire == "levels" else 1
+    tops = [reach.potential, size * reach.current, levels * np.abs(theta).max(0), np.abs(_rows(f.bias)).max(0)]
+    top = np.maximum.reduce([np.broadcast_to(t, delta.shape) for t in tops])
     # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
-    delta = np.maximum(delta, reach / (limit * 2.0 ** (14 - wbits)))
-    fine = np.clip(_bits(limit, reach / (delta / 2.0**wbits)), -15, max(0, MAX_FRACTION - wbits))
-    mu = delta / 2.0 ** (wbits + fine)
+    step = np.maximum(delta * size, top / (limit * 2.0 ** (14 - wbits)))
+    whole_gain = bool(np.isin(np.abs(gain / size), (0.0, 1.0)).all())
+    fine = np.clip(_bits(limit, top / (step / 2.0**wbits)), -15 if whole_gain else -1, max(0, MAX_FRACTION - wbits))
+    mu = step / 2.0 ** (wbits + fine)
     sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / 2.0**wbits
-    whole = (bias / mu)[None] * sums + _rows(f.bias) / mu
-    if window is None and whole.shape[0] > 1 and (whole == whole[0]).all():
-        whole = whole[:1]
-    ints: dict[str, Any] = {
-        "leak": half_up(_rows(f.leak) * 4096),
-        "bias": half_up(whole),
-        "gain": np.where(fine > 0, 1 << np.maximum(fine, 0), 1),
-        "gain_shift": np.maximum(-fine, 0),
-    }
+    total = gain * bias[None] * sums + _rows(f.bias)
+    if len(total) > 1 and (total == total[0]).all():
+        total = total[:1]
+    ints: dict[str, Any] = {"leak": half_up(_rows(f.leak) * LEAK_ONE), "bias": half_up(total / mu)}
+    ints |= _gain(gain / size, fine, whole_gain)
+    small = float(np.abs(theta).max()) / 64  # errors of much smaller quantities count relative to this
+    note = partial(_note, name, layer.path)
     records = [
-        record(name, layer.path, "mu", unit="current", source=mu, integer=1, lsb=mu),
-        record(name, layer.path, "leak", unit="1/4096", source=_rows(f.leak), integer=ints["leak"], lsb=1 / 4096),
-        record(
-            name, layer.path, "bias", unit="mu", source=whole * mu, integer=ints["bias"], lsb=mu, floor=_floor(theta)
-        ),
+        note("mu", mu, 1, mu),
+        note("leak", _rows(f.leak), ints["leak"], 1 / LEAK_ONE),
+        note("bias", total, ints["bias"], mu, floor=small),
     ]
     if window is not None:
         ints["window"] = window
-        records.append(
-            record(
-                name, layer.path, "window", unit=f"2^-{wbits}", source=array(f.window), integer=window, lsb=2.0**-wbits
-            )
-        )
-    if f.fire == "levels":
+        records.append(note("window", array(f.window), window, 2.0**-wbits))
+    if fires:
         ints["theta"] = half_up(theta / mu)
-        records.append(record(name, layer.path, "theta", unit="mu", source=theta, integer=ints["theta"], lsb=mu))
-        if (ints["theta"] < 1).any() and f.reset == "subtract":
-            raise QuantizeError(f"{layer.label}: theta rounds to 0 in units of the potential; use more weight bits")
+        records.append(note("theta", theta, ints["theta"], mu))
     v_init = np.broadcast_to(array(f.v_init).ravel(), delta.shape)
-    if f.v_init_rule == "half-theta" and f.fire == "levels":
-        ints["v_init"] = ints["theta"] // 2
+    half = f.v_init_rule == "half-theta" and f.fire == "levels"
+    ints["v_init"] = ints["theta"][:1] // 2 if half else half_up(v_init / mu)[None]
+    records.append(note("v_init", v_init, ints["v_init"], mu, floor=small))
+    if f.fire == "none":
+        unit = array(f.unit).ravel()
     else:
-        ints["v_init"] = half_up(v_init / mu)
-    records.append(
-        record(
-            name, layer.path, "v_init", unit="mu", source=v_init, integer=ints["v_init"], lsb=mu, floor=_floor(theta)
-        )
-    )
-    _fits(layer, ints, f.levels)
-    if f.reset == "drop" and f.fire == "levels":  # stateless: the shift goes into the bias of every step
+        scaled, unit = payload_scale(f, mu, reach.payload, spec.payload_bits)
+        ints |= scaled
+        if f.fire == "excess":
+            ratio = ints["out_gain"] / 2.0 ** ints["out_shift"]
+            records.append(note("out_gain", mu / unit, ratio, 1.0))
+    _fits(layer, ints, levels)
+    if f.reset == "drop" and f.fire != "none":  # stateless: the shift goes into the bias of every step
         ints["bias"] = ints["bias"] + ints.pop("v_init")
-    soma = Soma(
-        name,
-        shape,
-        levels=f.levels,
-        fire=f.fire,
-        reset=f.reset,
-        layer=layer.path,
-        out_max=f.levels if f.fire == "levels" else None,
-        **ints,
-    )
-    return LoweredSoma(soma=soma, unit=array(f.unit).ravel(), mu=mu, records=tuple(records))
+    soma = Soma(name, shape, levels=levels, fire=f.fire, reset=f.reset, layer=layer.path, ladder=False, **ints)
+    return LoweredSoma(soma=soma, unit=unit, mu=mu, records=tuple(records))
 
 
-def _floor(theta: FloatArray) -> float:
-    """Errors of quantities much smaller than a threshold count relative to 1/64 of it."""
-    return float(np.abs(theta).max()) / 64 if theta.size else 0.0
+def _check(layer: NeuronLayer) -> None:
+    f = layer.soma
+    resets = RESETS.get(f.fire, ())
+    bad = [f"fire={f.fire!r} (known: {', '.join(RESETS)})"] if not resets else []
+    if resets and f.reset not in resets:
+        bad.append(f"fire={f.fire!r} with reset={f.reset!r} (known: {', '.join(resets)})")
+    if bad:
+        raise UnsupportedError([f"{layer.label}: no integer lowering for {text}" for text in bad])
+
+
+def _note(node: str, path: str, field: str, source: Any, integer: Any, lsb: Any, *, floor: float = 0.0) -> QuantRecord:
+    unit = {"leak": "1/4096", "window": "fraction", "mu": "float", "out_gain": "mu per payload unit"}.get(field, "mu")
+    return record(node, path, field, unit=unit, source=source, integer=integer, lsb=lsb, floor=floor)
+
+
+def _gain(ratio: FloatArray, fine: Any, whole: bool) -> dict[str, Any]:
+    """Gain and shift for `ratio [T or 1, C]` in -1..1 times `2^fine`; exact when every ratio is -1, 0 or 1."""
+    if whole:
+        return {"gain": half_up(ratio * 2.0 ** np.maximum(fine, 0)), "gain_shift": np.maximum(-fine, 0)}
+    return {"gain": half_up(ratio * 2.0**MAX_FRACTION), "gain_shift": MAX_FRACTION - fine}
+
+
+def payload_scale(f: FloatSoma, mu: FloatArray, largest: float, bits: int) -> tuple[dict[str, Any], FloatArray]:
+    """Payload fields and the float value of one payload unit (scalar or `[C]`).
+
+    levels: the count itself. excess: `out_gain / 2^out_shift = mu / unit`; a real payload without a declared
+    step gets the step `largest / (2^bits - 1)`.
+    """
+    if f.fire == "levels":
+        return {"out_max": f.levels}, array(f.unit).ravel()
+    unit = array(f.unit).ravel()
+    top = f.out_max
+    if top is None:
+        top = (1 << bits) - 1
+        unit = np.array([max(largest, 1e-30) / top])
+    ratio = mu / unit
+    shift = int(np.clip(np.floor(np.log2(65535.0 / float(ratio.max()))), 0, 30))
+    return {"out_gain": np.maximum(half_up(ratio * 2.0**shift), 1), "out_shift": shift, "out_max": top}, unit
 
 
 def _fits(layer: NeuronLayer, ints: dict[str, Any], levels: int) -> None:

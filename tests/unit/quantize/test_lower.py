@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -132,8 +133,8 @@ def test_every_decision_is_recorded_with_its_error():
 
 
 def test_what_cannot_be_lowered_is_said_with_the_users_layer():
-    graph = nets.chain(2, fire="excess", reset="clamp")
-    with pytest.raises(UnsupportedError, match=r"net\.n1.*excess"):
+    graph = nets.chain(2, reset="clamp")
+    with pytest.raises(UnsupportedError, match=r"net\.n1.*clamp"):
         lower(graph, calibrate(graph, X))
     with pytest.raises(InputError, match="int9"):
         QuantSpec(weights="int9")
@@ -161,4 +162,44 @@ def test_a_channel_of_zero_weights_is_lowered_without_overflow(window):
     graph.layer("c2").weight[:] = parts.weight()
     program, trace, floats = both(graph, X)
     assert int(program["n2"].theta.max()) <= 2**22
+    assert (trace.payloads["n2"] == np.rint(floats.values["n2"].numpy() / 0.5)).all()
+
+
+EXCESS = [
+    dict(reset="clamp"),
+    dict(reset="drop"),
+    dict(reset="clamp", leak=torch.tensor([[1.0], [0.0], [1.0]]), theta=torch.tensor([[0.5], [0.75], [0.25]])),
+    dict(reset="clamp", gain=torch.tensor([[0.5], [-0.25], [1.0]]), bias=torch.tensor([[0.125], [0.0], [0.25]])),
+]
+
+
+@pytest.mark.parametrize("fields", EXCESS, ids=lambda f: "-".join(f))
+def test_graded_excess_payloads_are_exact_where_the_numbers_are(fields):
+    """EM-PF: s = max(m - theta, 0), payload clip(round(4 s), 0, 15) in steps of 1/4, per-step constants."""
+    graph = nets.chain(3, fire="excess", **{"unit": 0.25, "out_max": 15, **fields})
+    program, trace, floats = both(graph, X)
+    assert program["c2"].bits == 1
+    for name in ("n1", "n2"):
+        want = np.rint(floats.values[name].numpy() / 0.25).astype(int)
+        assert (want != 0).mean() > 0.03
+        assert (trace.payloads[name] == want).all()
+
+
+def test_a_real_payload_gets_a_calibrated_step():
+    graph = nets.chain(3, fire="excess", reset="clamp", unit=1.0)
+    program, trace, floats = both(graph, X, spec=QuantSpec(payload_bits=6))
+    largest = float(floats.values["n1"].max())
+    assert program.meta["units"]["payload"]["n1"][0] == pytest.approx(largest / 63)
+    assert int(trace.payloads["n1"].max()) == 63
+    error = trace.payloads["n1"] * largest / 63 - floats.values["n1"].numpy()
+    assert np.abs(error).max() <= largest / 63 * 0.51
+
+
+def test_a_negative_gain_per_channel_is_exact():
+    gain = torch.tensor([1.0, -0.5, 2.0, -1.0])
+    graph = nets.chain(2)
+    n1 = graph.layer("n1")
+    graph = graph.with_layers(attrs.evolve(n1, soma=attrs.evolve(n1.soma, gain=gain.double())))
+    _, trace, floats = both(graph, X)
+    assert (trace.payloads["n1"] == np.rint(floats.values["n1"].numpy() / 0.5)).all()
     assert (trace.payloads["n2"] == np.rint(floats.values["n2"].numpy() / 0.5)).all()
