@@ -413,7 +413,7 @@ def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(invoke("doctor", "--json"))
     assert set(found) == {"versions", "backends", "devices", "data"}
     assert found["versions"]["snn2chip"] == snn2chip.__version__
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert found["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     assert found["backends"]["reference"] == {"available": True, "reason": None}
     assert set(found["backends"]) >= {"reference", "torch", "lava"}
     assert found["devices"][0]["name"] == "cpu"
