@@ -7,6 +7,7 @@ arithmetic, many somas side by side in one program.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from itertools import product as cross
@@ -153,8 +154,13 @@ CROSS = ("ladder", "fire", "reset", "leak", "syn_leak", "window", "v_min")
 """Factors of the full cross; the other soma factors take turns."""
 
 
-def cross_cases(*, per_program: int = 60) -> Iterator[Case]:
-    """The full legal cross of `CROSS`, `per_program` somas side by side behind one synapse."""
+@lru_cache(maxsize=1)
+def cross_cases() -> tuple[Case, ...]:
+    """The full legal cross of `CROSS`, many somas side by side behind one synapse."""
+    return tuple(_cross(per_program=60))
+
+
+def _cross(*, per_program: int) -> Iterator[Case]:
     space = soma_space()
     rows = list(_cross_rows(space))
     for i in range(0, len(rows), per_program):
@@ -177,7 +183,7 @@ def _cross_rows(space: Space) -> Iterator[dict[str, str]]:
                 break
             row[item[0]] = item[1]
         else:
-            for k, factor in enumerate(rest):
-                open_levels = space.open_levels(row, factor)
-                row[factor] = open_levels[(n + k * 7 + n // 5) % len(open_levels)]
+            turn = random.Random(n)
+            for factor in rest:
+                row[factor] = turn.choice(space.open_levels(row, factor))
             yield row

@@ -100,7 +100,10 @@ class ConformanceReport:
 
 
 def cases(level: str = "covering") -> Iterator[Case]:
-    """The test programs: `covering` (pairwise and hand-made edges, about a hundred) or `full` (the full cross of the soma as well)."""
+    """The test programs: `covering` (pairwise and hand-made edges, about a hundred), or `full`.
+
+    `full` adds the full legal cross of what decides a soma's arithmetic. Raises InputError for another level.
+    """
     if level not in LEVELS:
         raise InputError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     yield from covering_cases()
