@@ -15,10 +15,8 @@ BY_HAND = "02_program_by_hand"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != BY_HAND], ids=lambda path: path.stem)
-def test_example(path: Path, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
-    )
+def test_example(path: Path) -> None:
+    result = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout
 
