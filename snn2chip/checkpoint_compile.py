@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 
 from snn2chip.errors import InputError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
+    from snn2chip.ir.graph import LayerGraph
     from snn2chip.ir.program import Program
 
 CALIBRATION_SAMPLES = 256
@@ -37,25 +39,60 @@ def compile_checkpoint(
     header's normalisation is folded into the first layer; a state_dict without header takes raw values as they
     are. Raises FileFormatError, InputError, and what `snn2chip.compile` raises.
     """
+    return compile_checkpoint_graph(path, model=model, data=data, weights=weights, overrides=overrides, target=target)[
+        0
+    ]
+
+
+def compile_checkpoint_graph(
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    weights: str = "keep",
+    overrides: Mapping[str, str] | None = None,
+    target: str = "loihi2",
+) -> tuple[Program, LayerGraph]:
+    """Like `compile_checkpoint`, and also return the float graph (for fidelity)."""
+    from snn2chip.compiler import compile_float_graph
+
+    graph, found = checkpoint_graph(path, model=model, data=data)
+    program = compile_float_graph(
+        graph,
+        np.moveaxis(found.raw, 1, 0) if found.spec.time else found.raw,
+        weights=weights,
+        overrides=overrides,
+        target=target,
+        time_axis=found.spec.time,
+        meta=_meta(path, model, found),
+    )
+    return program, graph
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Found:
+    """What belongs to a checkpoint: its header, raw calibration samples `[N, ...]`, input, data and class names."""
+
+    header: CheckpointHeader | None
+    raw: Any
+    spec: InputSpec
+    data: str
+    classes: tuple[str, ...]
+
+
+def checkpoint_graph(
+    path: str | os.PathLike[str], *, model: str | None = None, data: str | None = None
+) -> tuple[LayerGraph, Found]:
+    """Return the float graph of a checkpoint in normal form, and what belongs to it."""
     from snn2chip.checkpoint import load_model
-    from snn2chip.compiler import compile
+    from snn2chip.compiler import float_graph
 
     module, header = load_model(path, model=model)
     name = data or _trained_on(header) or DEFAULT_DATA
     steps = header.T if header is not None else model_steps(module)
     raw, spec, classes = calibration(name, header, steps=steps)
-    return compile(
-        module,
-        spec.apply(raw[:TRACE_SAMPLES]),
-        calibration=np.moveaxis(raw, 1, 0) if spec.time else raw,
-        weights=weights,
-        overrides=overrides,
-        target=target,
-        steps=steps,
-        time_axis=spec.time,
-        normalise=spec.normalisation,
-        meta=_meta(path, model, name, header, classes, len(raw)),
-    )
+    graph = float_graph(module, spec.apply(raw[:TRACE_SAMPLES]), steps=steps, normalise=spec.normalisation)
+    return graph, Found(header=header, raw=raw, spec=spec, data=name, classes=classes)
 
 
 def calibration(
@@ -100,21 +137,15 @@ def _trained_on(header: CheckpointHeader | None) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _meta(
-    path: str | os.PathLike[str],
-    model: str | None,
-    data: str,
-    header: CheckpointHeader | None,
-    classes: tuple[str, ...],
-    samples: int,
-) -> dict[str, Any]:
+def _meta(path: str | os.PathLike[str], model: str | None, found: Found) -> dict[str, Any]:
     meta: dict[str, Any] = {
         "name": Path(path).stem,
         "checkpoint": Path(path).name,
-        "data": data,
-        "classes": list(classes),
-        "calibration": {"data": data, "split": "train", "samples": samples},
+        "data": found.data,
+        "classes": list(found.classes),
+        "calibration": {"data": found.data, "split": "train", "samples": len(found.raw)},
     }
+    header = found.header
     if header is not None:
         meta |= {
             "model": header.model,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snn2chip.errors import InputError, QuantizeError
 from snn2chip.ir.program import Program
+
+if TYPE_CHECKING:
+    from snn2chip.ir.graph import LayerGraph
 
 MAX_CALIBRATION = 256
 TARGETS = ("loihi2", "loihi1", "ideal")
@@ -62,10 +65,40 @@ def compile_graph(
     time_axis: bool | None = None,
     normalise: Mapping[str, Any] | None = None,
     meta: Mapping[str, Any] | None = None,
-) -> tuple[Program, Any]:
+) -> tuple[Program, LayerGraph]:
     """Like `compile`, and also return the folded float graph (for fidelity)."""
+    graph = float_graph(model, sample, steps=steps, normalise=normalise)
+    data = np.asarray(_raw(sample, normalise) if calibration is None else _numpy(calibration))
+    program = compile_float_graph(
+        graph, data, weights=weights, overrides=overrides, target=target, time_axis=time_axis, meta=meta
+    )
+    return program, graph
+
+
+def float_graph(
+    model: Any, sample: Any, *, steps: int | None = None, normalise: Mapping[str, Any] | None = None
+) -> LayerGraph:
+    """The traced float network of raw values in normal form: what the quantizer lowers and fidelity is held against."""
     from snn2chip.frontends.torch import trace
     from snn2chip.passes import run_passes
+
+    graph = trace(model, sample, steps=steps)
+    if normalise:
+        graph = graph.with_normalisation(**dict(normalise))
+    return run_passes(graph)
+
+
+def compile_float_graph(
+    graph: LayerGraph,
+    data: Any,
+    *,
+    weights: str = "keep",
+    overrides: Mapping[str, str] | None = None,
+    target: str = "loihi2",
+    time_axis: bool | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Program:
+    """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
     from snn2chip.quantize.calibrate import calibrate
     from snn2chip.quantize.lower import lower
     from snn2chip.quantize.spec import QuantSpec
@@ -73,28 +106,17 @@ def compile_graph(
     if target not in TARGETS:
         raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
     spec = QuantSpec(weights=weights, overrides=dict(overrides or {}))
-    graph = trace(model, sample, steps=steps)
-    if normalise:
-        graph = graph.with_normalisation(**dict(normalise))
-    graph = run_passes(graph)
-    data = np.asarray(_raw(sample, normalise) if calibration is None else _numpy(calibration))
     per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
     data = data[:, :MAX_CALIBRATION] if per_step else data[:MAX_CALIBRATION]
     ranges = calibrate(graph, data, time_axis=per_step)
+    coding = "steps" if per_step else "repeat"
     spare: dict[str, int] = {}
+    full: list[str] = []
     for _ in range(6):
-        program = lower(
-            graph,
-            ranges,
-            spec=spec,
-            target=target,
-            coding="steps" if per_step else "repeat",
-            spare=spare,
-            meta=dict(meta or {}),
-        )
+        program = lower(graph, ranges, spec=spec, target=target, coding=coding, spare=spare, meta=dict(meta or {}))
         full = _saturated(program, data)
         if not full:
-            return program, graph
+            return program
         for name in full:
             spare[name] = spare.get(name, 0) + 1
     raise QuantizeError([f"{name}: saturates on the calibration data whatever its fraction bits" for name in full])

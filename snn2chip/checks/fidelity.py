@@ -70,6 +70,8 @@ def fidelity(
     pairs = [(name, names[name]) for name in names if name in graph.shapes and names[name] in program.by_name]
     if not any(isinstance(program[node], Soma) for _, node in pairs):
         raise InputError("this program was not lowered from this float graph; compile it again to measure fidelity")
+    if isinstance(inputs, Mapping):
+        (inputs,) = inputs.values()
     x = np.asarray(inputs)
     axis = 1 if time_axis else 0
     y = None if labels is None else np.asarray(labels)

@@ -189,7 +189,7 @@ class _Reader:
         found = [self._numbers(group, "/simulation", key, whole=True) for key in ("tSample", "Ts") if key in group]
         if any(v is None or v.size != 1 or int(v.min()) < 1 for v in found):
             return None
-        sample, step = (int(v.ravel()[0]) for v in (*found, np.ones(1, np.int64))[:2])  # type: ignore[union-attr]
+        sample, step = (int(v.ravel()[0]) for v in (*found, np.ones(1, np.int64))[:2])
         return max(1, sample // step)
 
     def _get(self, group: Any, key: str) -> Any:

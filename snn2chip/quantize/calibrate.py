@@ -19,7 +19,8 @@ class Ranges:
     """Largest magnitudes seen, per channel, in float units.
 
     `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
-    payload value, `readout` the running sum of the output's current, `raw` the smallest and largest raw input and whether all of them were whole numbers.
+    payload value, `readout` the running sum of the output's current, `raw` the smallest and largest raw input,
+    `whole` whether all of them were whole numbers.
     """
 
     potential: dict[str, FloatArray]

@@ -1,11 +1,11 @@
 """Units of a soma: one weight LSB per channel is `delta`, one LSB of the potential is `mu`.
 
-    mu = delta / 2^(f + n)     f: fraction bits of the window, n: per channel, gain = 2^n or gain_shift = -n
+    mu = delta / (kappa * 2^n)     kappa: scale of the window's integers, n: per channel, gain = 2^n or gain_shift = -n
     gain[t,c]: its largest magnitude per channel joins the unit, the rest is a ratio of 14 bits (a sign is exact)
     theta = round(theta/mu)    bias = round((gain * b * rowsum(window) + b_soma)/mu)    v_init = floor(theta/2) or round
     excess: payload unit lambda, out_gain / 2^out_shift = mu / lambda
 
-f and n are the largest for which mixed current and potential stay inside 24 bits with spare room on the
+kappa and n are the largest for which mixed current and potential stay inside 24 bits with spare room on the
 calibration data. A read-out has one `mu` for all channels: gain[c] / 2^gain_shift = delta[c] / mu.
 """
 
@@ -90,7 +90,7 @@ def lower_soma(
     if f.fire == "relay":
         return _relay(layer, name, shape, delta, bias, reach.current)
     limit = float(V_MAX) / 2 ** (spec.spare_bits + spare)
-    window, wbits = _window(layer, np.minimum(reach.current / delta, reach.static), limit)
+    window, kappa = _window(layer, np.minimum(reach.current / delta, reach.static), limit)
     fires = f.fire in ("levels", "excess")
     theta = (
         np.broadcast_to(_rows(f.theta), (_rows(f.theta).shape[0], len(delta))) if fires else np.zeros((1, len(delta)))
@@ -102,11 +102,13 @@ def lower_soma(
     tops = [reach.potential, size * reach.current, levels * np.abs(theta).max(0), np.abs(_rows(f.bias)).max(0)]
     top = np.maximum.reduce([np.broadcast_to(t, delta.shape) for t in tops])
     # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
-    step = np.maximum(delta * size, top / (limit * 2.0 ** (14 - wbits)))
+    step = np.maximum(delta * size, top * kappa / (limit * 2.0**14))
     whole_gain = bool(np.isin(np.abs(gain / size), (0.0, 1.0)).all())
-    fine = np.clip(_bits(limit, top / (step / 2.0**wbits)), -15 if whole_gain else -1, max(0, MAX_FRACTION - wbits))
-    mu = step / 2.0 ** (wbits + fine)
-    sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / 2.0**wbits
+    fine = np.clip(
+        _bits(limit, top / (step / kappa)), -15 if whole_gain else -1, max(0, MAX_FRACTION - int(np.log2(kappa)))
+    )
+    mu = step / (kappa * 2.0**fine)
+    sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / kappa
     total = gain * bias[None] * sums + _rows(f.bias)
     if len(total) > 1 and (total == total[0]).all():
         total = total[:1]
@@ -121,7 +123,7 @@ def lower_soma(
     ]
     if window is not None:
         ints["window"] = window
-        records.append(note("window", array(f.window), window, 2.0**-wbits))
+        records.append(note("window", array(f.window), window, 1.0 / kappa))
     if fires:
         ints["theta"] = half_up(theta / mu)
         records.append(note("theta", theta, ints["theta"], mu))
@@ -196,17 +198,27 @@ def _fits(layer: NeuronLayer, ints: dict[str, Any], levels: int) -> None:
         raise QuantizeError([f"{layer.label}: {text} does not fit its register" for text in bad])
 
 
-def _window(layer: NeuronLayer, reach: FloatArray, limit: float) -> tuple[Any, int]:
+def _window(layer: NeuronLayer, reach: FloatArray, limit: float) -> tuple[Any, float]:
+    """Integer window and its unit kappa, `window ~ Omega * kappa`.
+
+    kappa need not be a power of two: theta, bias and v_init are rounded to its unit anyway. Of the scales
+    within the upper half of the room that 24 bits leave, the one with the smallest relative error is taken.
+    """
     if layer.soma.window is None:
-        return None, 0
+        return None, 1.0
     omega = array(layer.soma.window)
-    bits = int(min(_bits(limit, reach).min(), _bits(32767.0, np.abs(omega).max()), MAX_FRACTION - 2))
-    if bits < MIN_WINDOW_BITS:
+    room = min(float((limit / np.maximum(reach, 1e-12)).min()), 32767.0 / float(np.abs(omega).max()), 2.0**12)
+    if room < 2.0**MIN_WINDOW_BITS:
         raise QuantizeError(
-            f"{layer.label}: only {bits} fraction bits are left for the temporal window inside 24 bits; "
-            "use fewer weight bits or a smaller payload in the layer before"
+            f"{layer.label}: only {max(room, 1.0):.3g} steps are left for the temporal window inside 24 bits "
+            f"({2**MIN_WINDOW_BITS} are needed); use fewer weight bits or a smaller payload in the layer before"
         )
-    return half_up(omega * 2.0**bits), bits
+    scales = np.concatenate(
+        [2.0 ** np.arange(MIN_WINDOW_BITS, np.floor(np.log2(room)) + 1), np.linspace(room / 2, room, 4001)]
+    )
+    error = np.abs(half_up(scales[:, None, None] * omega) / scales[:, None, None] - omega)
+    kappa = float(scales[np.argmin(np.square(error).sum((1, 2)))])
+    return half_up(omega * kappa), kappa
 
 
 def _relay(

@@ -150,7 +150,7 @@ def test_what_cannot_be_lowered_is_said_with_the_users_layer():
 def test_a_window_with_too_little_room_is_refused():
     window = torch.full((2, 2), 0.5)
     graph = nets.chain(2, window=window)
-    with pytest.raises(QuantizeError, match=r"net|n1.*fraction bits"):
+    with pytest.raises(QuantizeError, match=r"net\.n1.*temporal window"):
         lower(graph, calibrate(graph, X * 4096))  # 16-bit pixels
 
 
@@ -203,3 +203,11 @@ def test_a_negative_gain_per_channel_is_exact():
     _, trace, floats = both(graph, X)
     assert (trace.payloads["n1"] == np.rint(floats.values["n1"].numpy() / 0.5)).all()
     assert (trace.payloads["n2"] == np.rint(floats.values["n2"].numpy() / 0.5)).all()
+
+
+def test_the_windows_scale_is_chosen_for_its_error():
+    """Entries of 1/3 are exact in units of 1/3k, never in powers of two."""
+    graph = nets.chain(2, window=torch.tensor([[1 / 3, 2 / 3], [2 / 3, 1 / 3]], dtype=torch.float64))
+    program, _, _ = both(graph, X)
+    record = next(r for r in program.records if (r["node"], r["field"]) == ("n2", "window"))
+    assert record["error"] < 1e-3 / 2**8

@@ -1,0 +1,91 @@
+"""`snn2chip report`: counts per layer and per sample, accuracy, and fidelity to a float checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, make_feed
+
+if TYPE_CHECKING:
+    from snn2chip.reports.report import Report
+
+FloatModel = Annotated[
+    Path | None,
+    typer.Option("--float", metavar="CKPT", help="The trained float model: adds its accuracy and the agreement."),
+]
+OwnModel = Annotated[
+    str | None, typer.Option("--model", metavar="NAME|module:function", help="The model whose weights CKPT holds.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("report", help="Spikes, synaptic events, neuron updates, accuracy, and fidelity to a float model.")(
+        report
+    )
+
+
+def report(
+    program: Annotated[Path, typer.Argument(metavar="FILE.s2c", help="A compiled program.")],
+    data: DataName = None,
+    input: InputFile = None,
+    samples: Count = None,
+    float_model: FloatModel = None,
+    model: OwnModel = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the report as JSON.")] = None,
+    device: Device = None,
+    steps_in_input: StepsInInput = False,
+) -> None:
+    """Run the samples, print the tables, say what they assume."""
+    from snn2chip.api import load
+    from snn2chip.cli.screen import progress, write_json
+    from snn2chip.reports.report import report as make_report
+
+    loaded = load(program)
+    feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
+    graph = None
+    if float_model is not None:
+        from snn2chip.checkpoint_compile import checkpoint_graph
+
+        graph, _ = checkpoint_graph(float_model, model=model, data=data)
+    inputs, labels = next(iter(feed.blocks(feed.samples.total)))
+    with progress("report", feed.samples.total) as advance:
+        done = [0]
+
+        def moved(now: int, total: int) -> None:
+            advance(now - done[0])
+            done[0] = now
+
+        found = make_report(
+            loaded,
+            inputs,
+            labels=labels,
+            float_graph=graph,
+            time_axis=feed.time_axis,
+            device=device,
+            progress=moved,
+        )
+    if json is not None:
+        write_json(json, found.as_dict())
+    show(found)
+    if json is not None:
+        typer.echo(f"wrote {json}")
+
+
+def show(found: Report) -> None:
+    """Print the tables and the assumptions."""
+    from snn2chip.cli.screen import console
+    from snn2chip.reports.tables import counts_table, fidelity_table
+
+    screen = console()
+    screen.print(counts_table(found))
+    if found.fidelity is not None:
+        screen.print(fidelity_table(found.fidelity))
+    for name, value in found.accuracy.items():
+        if value is not None:
+            typer.echo(f"{name} accuracy {value:.4f}")
+    for line in found.assumptions:
+        typer.echo(f"assumes: {line}")
