@@ -56,7 +56,7 @@ class ConvNet(nn.Module):
             layers.append(nn.BatchNorm2d(outputs))
             if index == 0 and not events:
                 layers.append(Repeat(T))
-            layers.append(make_neuron(neuron, steps=T, levels=L, **dict(neuron_args or {})))
+            layers.append(make_neuron(neuron, steps=T, levels=L, channels=outputs, **dict(neuron_args or {})))
             inputs = outputs
         if pool > 1:
             layers.append(nn.AvgPool2d(pool))

@@ -50,7 +50,7 @@ class MLP(nn.Module):
             layers.append(nn.BatchNorm1d(outputs))
             if index == 0 and not events:
                 layers.append(Repeat(T))
-            layers.append(make_neuron(neuron, steps=T, levels=L, **dict(neuron_args or {})))
+            layers.append(make_neuron(neuron, steps=T, levels=L, channels=outputs, **dict(neuron_args or {})))
             inputs = outputs
         self.layers = Seq(*layers, linear(edge, inputs=inputs, outputs=classes, bias=True), TimeMean())
         if qat:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snn2chip.nn.base import Neuron
     from snn2chip.nn.binary import BinaryConv2d, BinaryLinear, TernaryConv2d, TernaryLinear
+    from snn2chip.nn.empf import EMPF, EMPFParallel
     from snn2chip.nn.encode import Repeat, Seq, TimeFold, TimeMean
     from snn2chip.nn.intweight import IntConv2d, IntLinear
     from snn2chip.nn.lif import IF, LIF
+    from snn2chip.nn.memnorm import EMPFNorm
     from snn2chip.nn.multilevel import LMHT, MHT
+    from snn2chip.nn.payload import PayloadGrid
     from snn2chip.nn.qat import IntegerGrid, quantize_neurons, quantize_weights
     from snn2chip.nn.qcfs import QCFS
     from snn2chip.nn.quantized import QuantizedConv2d, QuantizedLinear, QuantizedWeight
     from snn2chip.nn.registry import NEURONS, make_neuron
+    from snn2chip.nn.seca import SECA
 
 _HOME = {
     "Neuron": "base",
@@ -23,6 +27,8 @@ _HOME = {
     "BinaryLinear": "binary",
     "TernaryConv2d": "binary",
     "TernaryLinear": "binary",
+    "EMPF": "empf",
+    "EMPFParallel": "empf",
     "Repeat": "encode",
     "Seq": "encode",
     "TimeFold": "encode",
@@ -31,8 +37,10 @@ _HOME = {
     "IntLinear": "intweight",
     "IF": "lif",
     "LIF": "lif",
+    "EMPFNorm": "memnorm",
     "LMHT": "multilevel",
     "MHT": "multilevel",
+    "PayloadGrid": "payload",
     "IntegerGrid": "qat",
     "quantize_neurons": "qat",
     "quantize_weights": "qat",
@@ -42,21 +50,27 @@ _HOME = {
     "QuantizedWeight": "quantized",
     "NEURONS": "registry",
     "make_neuron": "registry",
+    "SECA": "seca",
 }
 
 __all__ = [
+    "EMPF",
     "IF",
     "LIF",
     "LMHT",
     "MHT",
     "NEURONS",
     "QCFS",
+    "SECA",
     "BinaryConv2d",
     "BinaryLinear",
+    "EMPFNorm",
+    "EMPFParallel",
     "IntConv2d",
     "IntLinear",
     "IntegerGrid",
     "Neuron",
+    "PayloadGrid",
     "QuantizedConv2d",
     "QuantizedLinear",
     "QuantizedWeight",

@@ -123,6 +123,12 @@ class Neuron(nn.Module, ABC):
         self._state = None
         self._seen = 0
 
+    def cut(self) -> None:
+        """Make the potential kept between single-step calls a constant: no gradient flows to earlier steps."""
+        if self._state is not None:
+            v, integer = self._state
+            self._state = v.detach(), integer
+
     def forward(self, x: Tensor) -> Tensor:
         """Return payload values o = theta*s of currents x: `[T,B,...]`, or `[B,...]` in single-step mode."""
         if self.step_mode == "s":

@@ -6,18 +6,25 @@
               A_o = mean|w| over |w| > D of channel o;   w_t = A_o*q;   dL/dw = dL/dw_t * 1[|w| < 1]
 
 A ternary channel without any |w| > D is all zero and takes the layer's own A, so that every scale is
-positive. No bias by default: a norm follows. Sources: Liu et al. ICML 2021 (AdamBNN); Li et al. 2016
-(ternary weight networks).
+positive. No bias by default: a norm follows.
+
+Two choices of the binary layers: `init`, "kaiming" (the one of `nn.Linear` and `nn.Conv2d`) or "small-positive",
+w uniform in (0, 1e-3) as EM-PF's released code does, so that all signs start at +1; `zero_sign`, 1 or, as the sign
+function of the frameworks, 0 in training. What is handed to the compiler has sign +1 at zero either way.
+Sources: Liu et al. ICML 2021 (AdamBNN); Li et al. 2016 (ternary weight networks); Hao et al. (EM-PF, arXiv 2410.07547).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from snn2chip.nn.base import check_choice
 from snn2chip.nn.quantized import QuantizedConv2d, QuantizedLinear, QuantizedWeight
+
+InitName = Literal["kaiming", "small-positive"]
 
 
 def binary_parts(w: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,9 +50,25 @@ def ternary_parts(w: Tensor) -> tuple[Tensor, Tensor]:
 
 class _Binary(QuantizedWeight):
     weight_bits = 1
+    init: InitName = "kaiming"
+    zero_sign: int = 1
+
+    def choose(self, *, init: InitName, zero_sign: int) -> None:
+        """Set the two choices and draw the weights; InputError lists every value that is not allowed."""
+        allowed = {"init": (init, get_args(InitName)), "zero_sign": (zero_sign, (0, 1))}
+        check_choice(type(self).__name__, **allowed)
+        self.init, self.zero_sign = init, zero_sign
+        if init == "small-positive":
+            nn.init.uniform_(self.weight, 0.0, 1e-3)
+
+    def weight_parts(self) -> tuple[Tensor, Tensor]:
+        """Return (alpha `[O]`, signs {-1,+1} like the weight, int64); a zero weight has sign +1."""
+        scale, signs = binary_parts(self.weight.detach())
+        return scale, signs.to(torch.int64)
 
     def _parts(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        return binary_parts(w)
+        scale, signs = binary_parts(w)
+        return scale, signs if self.zero_sign else torch.sign(w)
 
     def _passing(self, w: Tensor) -> Tensor:
         return w.abs() <= 1
@@ -64,15 +87,35 @@ class _Ternary(QuantizedWeight):
 class BinaryLinear(_Binary, QuantizedLinear):
     """Linear layer with weights alpha_o*{-1,+1}; arguments as `nn.Linear`, `bias=False` by default."""
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = False,
+        *,
+        init: InitName = "kaiming",
+        zero_sign: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(in_features, out_features, bias=bias, **kwargs)
+        self.choose(init=init, zero_sign=zero_sign)
 
 
 class BinaryConv2d(_Binary, QuantizedConv2d):
     """Convolution with weights alpha_o*{-1,+1}; arguments as `nn.Conv2d`, `bias=False` by default."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        *,
+        init: InitName = "kaiming",
+        zero_sign: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, **{"bias": False, **kwargs})
+        self.choose(init=init, zero_sign=zero_sign)
 
 
 class TernaryLinear(_Ternary, QuantizedLinear):
