@@ -32,7 +32,7 @@ class Rows:
             if same and not tensors:
                 self._rows.append(int(row.flat[0]))
             else:
-                self._rows.append(on_device(soma.spread(row[:1].reshape(1) if same else row), dtype, device))
+                self._rows.append(on_device(soma.spread(row.reshape(-1)[:1] if same else row), dtype, device))
         self._all = self._rows[0]
         if self.per_step:
             spread = np.stack([soma.spread(row) for row in rows])
