@@ -367,3 +367,22 @@ def test_more_somas_than_one_sink_has_ports():
     assert (short.payloads, short.potentials, short.inputs) == ({}, {}, {})
     assert (short.outputs == trace.outputs).all()
     assert short.counts.totals == trace.counts.totals
+
+
+def test_own_synapses_keep_every_bit_of_large_sums():
+    """Currents near 2^25, where single precision counts in fours, and a soma that keeps all but three bits."""
+    rng = np.random.default_rng(6)
+    kinds = {
+        "linear": (Synapse("w", weight=[[127, 1, 3]]), (3,)),
+        "conv": (Synapse("w", "conv2d", np.array([[127, 1], [3, -1]]).reshape(1, 1, 2, 2)), (1, 2, 3)),
+    }
+    pairs: Pairs = {}
+    for name, (synapse, shape) in kinds.items():
+        soma = Soma("s", (1,) if name == "linear" else (1, 1, 2), fire="none", gain_shift=3, leak=0)
+        program = Program(
+            nodes=[Input("x", shape, 0, 1 << 18), synapse, soma, Output("o")],
+            edges=[("x", "w"), ("w", "s"), ("s", "o")],
+            steps=2,
+        )
+        pairs[name] = (program, {"x": rng.integers(1 << 17, 1 << 18, (2, 30, *shape))})
+    equal_on_lava(pairs, stock=False)

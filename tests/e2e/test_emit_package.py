@@ -80,6 +80,7 @@ def network(source: Input | Host, steps: int = 4) -> Program:
             Output("scores", "potential"),
             Output("spikes", "count"),
             Output("sums", "payload"),
+            Output("none", "count"),
         ],
         edges=[
             ("x", "c"),
@@ -91,6 +92,7 @@ def network(source: Input | Host, steps: int = 4) -> Program:
             ("out", "scores"),
             ("b", "spikes"),
             ("s", "sums"),
+            ("out", "none"),
         ],
         steps=steps,
         meta={"name": "three layers"},
@@ -123,9 +125,9 @@ def test_package_runs_without_snn2chip_and_equals_the_reference(tmp_path, bare, 
     assert "6 samples" in done.stdout
     expected = by_reference(program, x)
     with np.load(tmp_path / "out.npz", allow_pickle=False) as got:
-        assert set(got.files) == {"outputs", "pred", "output/scores", "output/spikes", "output/sums"}
+        assert set(got.files) == {"outputs", "pred", "output/scores", "output/spikes", "output/sums", "output/none"}
         for name, value in expected.items():
-            assert value.any()
+            assert value.any() != (name == "none")
             assert np.array_equal(got[f"output/{name}"], value)
         assert np.array_equal(got["outputs"], expected["scores"])
         assert np.array_equal(got["pred"], expected["scores"].argmax(1))
@@ -250,3 +252,14 @@ def test_the_package_encodes_as_the_core_does(node, samples):
     expected = encode(node, fed, 4)
     assert expected.any()
     assert np.array_equal(standalone(record, samples, 4), expected)
+
+
+def test_a_program_without_outputs_is_refused(tmp_path):
+    program = Program(
+        nodes=[Input("x", 1), Synapse("w", weight=[[1]]), Soma("s", 1, theta=1)],
+        edges=[("x", "w"), ("w", "s")],
+        steps=1,
+    )
+    with pytest.raises(InputError, match="no Output"):
+        emit(program, tmp_path / "package")
+    assert not (tmp_path / "package").exists()

@@ -18,7 +18,7 @@ from snn2chip.ir.types import IntArray
 from snn2chip.trace import Trace
 from snn2chip_backends.lava.job import Job, Net
 from snn2chip_backends.lava.layout import STOCK, Choice
-from snn2chip_backends.lava.limits import lava_limits, process_count
+from snn2chip_backends.lava.limits import lava_limits
 from snn2chip_backends.lava.plan import make_plan
 
 MODES = ("sync", "async")
@@ -93,30 +93,22 @@ class LavaBackend:
         reason = self.missing()
         if reason is not None:
             raise BackendUnavailable(f"backend 'lava' is not available: {reason}")
+        keep = "all" if record == "all" else "payloads"
         traces: list[Trace] = []
-        group: list[tuple[Program, Mapping[str, IntArray]]] = []
+        group: list[Net] = []
         size = 0
         for program, inputs in pairs:
-            count = process_count(program, stock=self.stock)
-            if group and size + count > SIDE_BY_SIDE:
+            plan = make_plan(program, stock=self.stock, record=keep, substitutes=self.substitutes)
+            if group and size + plan.size > SIDE_BY_SIDE:
                 traces += self._run_group(group, record)
                 group, size = [], 0
-            group.append((program, inputs))
-            size += count
+            group.append(Net(program, plan, inputs, prefix=f"{len(group)}/" if len(pairs) > 1 else ""))
+            size += plan.size
         return traces + self._run_group(group, record) if group else traces
 
-    def _run_group(self, pairs: Sequence[tuple[Program, Mapping[str, IntArray]]], record: str) -> list[Trace]:
+    def _run_group(self, nets: Sequence[Net], record: str) -> list[Trace]:
         folder = Path(tempfile.mkdtemp(prefix="snn2chip-lava-"))
         try:
-            nets = []
-            for number, (program, inputs) in enumerate(pairs):
-                plan = make_plan(
-                    program,
-                    stock=self.stock,
-                    record="all" if record == "all" else "payloads",
-                    substitutes=self.substitutes,
-                )
-                nets.append(Net(program, plan, inputs, prefix=f"{number}/" if len(pairs) > 1 else ""))
             return Job(folder, nets, mode=self.mode, timeout=self.timeout).run(record)
         except OSError as error:
             raise BackendFailure(f"the Lava run could not use its folder {folder}: {error}") from error

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
 import sys
 import threading
@@ -20,7 +22,9 @@ import numpy as np
 
 def main(folder: Path) -> int:
     """Run the job in `folder`; the exit code is 0 whenever `result.json` could be written."""
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    threading.Thread(target=leave_with_parent, args=(folder,), daemon=True).start()
     from snn2chip_backends.lava.net.watch import NetworkFailure
 
     try:
@@ -35,10 +39,11 @@ def main(folder: Path) -> int:
     return 0
 
 
-def leave_with_parent() -> None:
-    """Wait for the end of standard input, which the parent holds open, then end the session."""
+def leave_with_parent(folder: Path) -> None:
+    """Wait for the end of standard input, which the parent holds open, then end the session and its files."""
     while os.read(0, 1):
         pass
+    shutil.rmtree(folder, ignore_errors=True)
     os.killpg(0, signal.SIGTERM)
 
 

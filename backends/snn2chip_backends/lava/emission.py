@@ -46,6 +46,8 @@ def emit(program: Program, out_dir: str | os.PathLike[str], *, golden: Any = Non
     """
     target = Path(out_dir)
     _refuse_foreign(target)
+    if not program.outputs:
+        raise InputError(f"{program.name}: has no Output, so an emitted package would give nothing; add one")
     plan = make_plan(program, stock=stock, record="outputs")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
@@ -100,7 +102,7 @@ def _write(folder: Path, program: Program, plan: NetPlan) -> None:
         "outputs": [{"name": o.name, "read": o.read, "source": program.into[o.name][0].src} for o in program.outputs],
         "layout": plan.table(),
     }
-    write_plan(folder, data, arrays)
+    write_plan(folder, data, arrays, compress=True)
     source = Path(__file__).parent / "net"
     shutil.copytree(source, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     (folder / "run.py").write_text(RUN)

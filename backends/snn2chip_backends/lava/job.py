@@ -121,7 +121,7 @@ class Job:
 
     def default_limit(self) -> float:
         """Generous: about twenty times what such a run takes."""
-        processes = sum(len(net.plan.data["processes"]) for net in self.nets)
+        processes = sum(net.plan.size for net in self.nets)
         steps = max(net.machine_steps for net in self.nets)
         weights = sum(a.size for net in self.nets for a in net.plan.arrays.values())
         pixels = sum(s.size for net in self.nets for s in net.program.somas)

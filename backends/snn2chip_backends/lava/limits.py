@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -15,16 +16,11 @@ CHANNEL_SIZE = 2
 """Messages that a Lava channel holds."""
 
 
-def process_count(program: Program, *, stock: bool | str = True) -> int:
-    """How many Lava processes `program` becomes, recording included."""
-    return len(make_plan(program, stock=stock).data["processes"])
-
-
 def lava_limits(program: Program, *, stock: bool | str = True) -> list[str]:
     """Reasons why this machine cannot run `program` on Lava; empty if it can."""
     plan = make_plan(program, stock=stock)
     found = []
-    processes, allowed = len(plan.data["processes"]), open_files() // FILES_PER_PROCESS
+    processes, allowed = plan.size, open_files() // FILES_PER_PROCESS
     if processes > allowed:
         found.append(
             f"it needs {processes} Lava processes, and with {open_files()} open files about {allowed} can run; "
@@ -56,13 +52,9 @@ def shared_memory() -> int | None:
 
 def channel_bytes(program: Program, plan: NetPlan) -> int:
     """Shared memory of all channels: CHANNEL_SIZE messages of 4 or 8 bytes a value on each wire."""
+    wide = {p["name"] for p in plan.data["processes"] if p["kind"].startswith("wide")}
     values = 0
-    for source, port, target, _, _ in plan.data["wires"]:
-        node = plan.owner[source]
-        shape = program.shapes.get(node, (1,))
-        size = 1
-        for n in shape:
-            size *= n
-        wide = 2 if port in ("a_out", "x_out") else 1
-        values += size * wide if plan.owner.get(target) or port else 0
+    for source, *_ in plan.data["wires"]:
+        size = math.prod(program.shapes[plan.owner[source]])
+        values += 2 * size if source in wide else size
     return values * 4 * CHANNEL_SIZE

@@ -16,7 +16,7 @@ from scipy import sparse
 from snn2chip.ir.nodes import Host, Input, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import PER_CHANNEL, PER_STEP, Soma
-from snn2chip.ir.types import LEAK_ONE, V_MAX
+from snn2chip.ir.types import LEAK_ONE, V_MAX, PayloadType
 from snn2chip.ir.validate import current_ranges, source_range
 from snn2chip.schedule import Schedule, schedule
 from snn2chip_backends.lava.layout import Choice, lava_layout
@@ -40,6 +40,11 @@ class NetPlan:
     timing: Schedule
     channels: list[dict[str, Any]]
     owner: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Number of Lava processes."""
+        return len(self.data["processes"])
 
     def table(self) -> list[dict[str, str]]:
         """One row per node: name, process, reason."""
@@ -250,7 +255,7 @@ class _Planner:
         port = (source, "s_out")
         if not wait and not delay:
             return port
-        line = f"{source}>{via}" + (f".{number}" if number else "")
+        line = f"{source}>{via}" + (f">{number}" if number else "")
         keep = max(self.timing.steps - delay, 0)
         self._delay(line, self.program.shapes[source], wait, "delay", via, skew=self.timing.skew_out[source], keep=keep)
         self.wires.append([*port, line, "x_in", []])
@@ -280,13 +285,12 @@ class _Planner:
     def _record(self, record: str) -> None:
         """Sinks for payloads, potentials and saturation counts."""
         program = self.program
-        read = {program.into[o.name][0].src: o.read for o in program.outputs}
         readouts = {program.into[o.name][0].src for o in program.outputs if o.read == "potential"}
+        counted = {program.into[o.name][0].src for o in program.outputs if o.read != "potential"}
         for soma in program.somas:
             own = self.layout[soma.name].kind == "soma"
-            wanted = record in ("all", "payloads") or (soma.name in read and soma.name not in readouts)
-            lo, hi = soma.payload_type().lo, soma.payload_type().hi
-            if wanted and (lo, hi) != (0, 0):
+            sends = soma.payload_type() != PayloadType(0, 0)
+            if soma.name in counted or (record != "outputs" and sends):
                 self._channel(soma, "payload", "s_out", np.dtype(soma.payload_type().dtype()).str)
             if own and (record == "all" or soma.name in readouts):
                 self._channel(soma, "potential", "v_out", "<i4")

@@ -128,12 +128,15 @@ def prove_weights(name: str, weights: Any) -> None:
         raise ValueError(f"{name}: Lava would change these weights ({mode})")
 
 
-def write_plan(folder: str | Path, plan: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+def write_plan(
+    folder: str | Path, plan: Mapping[str, Any], arrays: Mapping[str, Any], *, compress: bool = False
+) -> None:
     """Write `network.json` and `weights.npz`."""
     import json
 
     Path(folder, "network.json").write_text(json.dumps(plan, indent=1, sort_keys=True))
-    np.savez_compressed(str(Path(folder, "weights.npz")), **arrays)
+    save = np.savez_compressed if compress else np.savez
+    save(str(Path(folder, "weights.npz")), **arrays)
 
 
 def read_plan(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

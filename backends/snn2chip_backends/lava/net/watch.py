@@ -25,7 +25,7 @@ from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
 POLL_S = 0.02
-STILL_S = 0.7
+STILL_S = 0.9
 
 
 class NetworkFailure(RuntimeError):
