@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,9 @@ def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         raise FileFormatError(
             f"{path}: damaged, or holds more than tensors, which is never unpickled ({_short(error)}); "

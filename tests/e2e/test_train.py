@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from snn2chip.checkpoint import load_checkpoint, load_model
 from snn2chip.data import load_data
 from snn2chip.errors import EnvironmentFault, InputError
 from snn2chip.train import evaluate, train_recipe
+
+needs_lightning = pytest.mark.skipif(find_spec("lightning") is None, reason="training needs the extra snn2chip[train]")
 
 SMALL = """
 title = "small"
@@ -46,6 +49,7 @@ def small(tmp_path):
     return path
 
 
+@needs_lightning
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, tmp_path):
     files = []
     for n, seed in enumerate((3, 3, 4)):
@@ -55,6 +59,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, tmp_p
     assert files[0] != files[2]
 
 
+@needs_lightning
 def test_a_trained_model_comes_back_with_its_accuracy_and_provenance(small, tmp_path):
     done = train_recipe(small, out=tmp_path / "sub" / "m.safetensors", epochs=2)
     model, header = load_checkpoint(done.path)
@@ -69,6 +74,7 @@ def test_a_trained_model_comes_back_with_its_accuracy_and_provenance(small, tmp_
     assert set(header.provenance["versions"]) == {"snn2chip", "torch", "numpy", "python"}
 
 
+@needs_lightning
 def test_nothing_is_printed_and_the_callers_state_stays(small, tmp_path, capfd):
     torch.manual_seed(7)
     np.random.seed(7)  # noqa: NPY002
@@ -86,6 +92,7 @@ def test_nothing_is_printed_and_the_callers_state_stays(small, tmp_path, capfd):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors", "small.toml"]
 
 
+@needs_lightning
 def test_csv_logs_when_asked_for(small, tmp_path):
     train_recipe(small, out=tmp_path / "m.safetensors", logs=tmp_path / "logs")
     (file,) = (tmp_path / "logs").rglob("metrics.csv")
@@ -94,6 +101,7 @@ def test_csv_logs_when_asked_for(small, tmp_path):
     assert len(rows) == 3  # 1347 samples are 21 batches of 64: steps 10 and 20
 
 
+@needs_lightning
 def test_a_users_own_network_trains_from_a_recipe(tmp_path, monkeypatch):
     (tmp_path / "mine_to_train.py").write_text(
         "from torch import nn\nfrom snn2chip.nn import IF, Repeat, Seq, TimeMean\n"
@@ -144,6 +152,7 @@ def test_without_lightning_the_error_says_what_to_install(small, tmp_path, monke
         train_recipe(small, out=tmp_path / "m.safetensors")
 
 
+@needs_lightning
 def test_interrupting_leaves_130_and_no_file(small, tmp_path):
     small.write_text(SMALL.replace("epochs = 1", "epochs = 100000"))
     out = tmp_path / "m.safetensors"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from snn2chip.errors import FileFormatError, InputError
 from snn2chip.registry import get_backend
 from snn2chip.train import predict, train_recipe
 
+pytestmark = pytest.mark.skipif(find_spec("lightning") is None, reason="training needs the extra snn2chip[train]")
 LAVA_MISSING = get_backend("lava").missing()
 
 
