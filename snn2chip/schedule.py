@@ -129,22 +129,29 @@ def _skews(program: Program, hops: list[Link], factor: int) -> tuple[dict[str, i
 
 
 def _tight(program: Program, hops: list[Link]) -> list[str]:
+    """Which loops are too tight at one machine step per logical step, and the smallest legal delays."""
     from snn2chip.ir.order import components
 
     found = []
     for names, feedback in components(program):
         inside = set(names)
-        if not feedback:
+        loop = [h for h in hops if feedback and h.src in inside and h.via in inside and h.dst in inside]
+        if not loop or _skews(program, loop, 1) is not None:
             continue
-        loop = [h for h in hops if h.src in inside and h.via in inside and h.dst in inside]
         somas = [n for n in names if isinstance(program[n], Soma)]
-        delayed = [h for h in loop if h.delay]
-        total = sum(h.delay for h in delayed)
-        if total < len(somas):
-            hop = delayed[0]
-            found.append(
-                f"{describe(program[hop.via])}: the loop over {', '.join(somas)} has {len(somas)} hops but a total "
-                f"delay of {total}; the smallest legal delay of {hop.src} -> {hop.via} is "
-                f"{hop.delay + len(somas) - total}"
-            )
-    return found or ["a loop is tighter than the hops along it; give its edges more delay"]
+        legal = [(h, d) for h in loop if h.delay and (d := _smallest_delay(program, loop, h, len(somas))) is not None]
+        advice = " or ".join(f"{d} on {h.src} -> {h.via} ({describe(program[h.via])}), now {h.delay}" for h, d in legal)
+        found.append(
+            f"the loop over {', '.join(describe(program[n]) for n in somas)} has more hops than delay; "
+            + (f"the smallest legal delay is {advice}" if advice else "give several of its edges more delay")
+        )
+    return found
+
+
+def _smallest_delay(program: Program, loop: list[Link], hop: Link, most: int) -> int | None:
+    """Smallest delay of one edge (all its hops) with which `loop` fits, the others left as they are."""
+    for delay in range(hop.delay + 1, hop.delay + most + 1):
+        changed = [attrs.evolve(h, delay=delay) if h.edge == hop.edge else h for h in loop]
+        if _skews(program, changed, 1) is not None:
+            return delay
+    return None
