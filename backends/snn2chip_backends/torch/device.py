@@ -9,7 +9,7 @@ import torch
 
 from snn2chip.errors import InputError
 
-DEVICE = re.compile(r"cpu|cuda(:\d+)?\Z")
+DEVICE = re.compile(r"(cpu|cuda(:\d+)?)\Z")
 
 
 def parse_device(name: str | torch.device) -> torch.device:

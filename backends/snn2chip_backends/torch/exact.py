@@ -51,10 +51,22 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(nnpack.flags(enabled=False))
         if not onednn_strict():
-            stack.enter_context(mkldnn.flags(enabled=False))
+            stack.enter_context(_without_onednn())
         stack.enter_context(_ieee_float32())
         stack.enter_context(_any_order())
         yield
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Convolutions as columns and matrix products instead."""
+    library: Any = mkldnn
+    before = library.enabled
+    library.enabled = False
+    try:
+        yield
+    finally:
+        library.enabled = before
 
 
 @contextmanager

@@ -1,0 +1,189 @@
+"""Nothing a user has switched on in PyTorch can make a sum round, and every switch is as before afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from snn2chip_backends.torch.exact import exact_arithmetic, onednn_strict
+from torch.backends import mkldnn, nnpack
+
+from snn2chip.api import run
+from snn2chip.ir.nodes import Input, Output, Synapse
+from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
+
+CPU = torch.device("cpu")
+
+
+def network() -> Program:
+    """Convolution and linear layer with partial sums of more than 16 bits: bfloat16, TF32 and Winograd all fail."""
+    rng = np.random.default_rng(0)
+    return Program(
+        nodes=[
+            Input("in", (16, 16, 16), -600, 600),
+            Synapse("conv", "conv2d", rng.choice([127, -127, 1], size=(16, 16, 3, 3)), padding=1),
+            Soma("relay", (16, 16, 16), fire="relay", reset="drop", out_shift=12, out_max=2000),
+            Synapse("fc", "linear", rng.choice([127, -127, 3], size=(8, 4096))),
+            Soma("read", 8, fire="none", gain_shift=4),
+            Output("out"),
+        ],
+        edges=[("in", "conv"), ("conv", "relay"), ("relay", "fc"), ("fc", "read"), ("read", "out")],
+        steps=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def case() -> tuple[Program, np.ndarray, Any]:
+    """The program, samples and what the reference makes of them."""
+    program = network()
+    x = np.random.default_rng(1).choice([600, -600, 599, 1, 0], size=(32, 16, 16, 16))
+    return program, x, run(program, x, backend="reference")
+
+
+@contextmanager
+def onednn_off() -> Iterator[None]:
+    library: Any = mkldnn
+    library.enabled = False
+    try:
+        yield
+        assert not library.enabled
+    finally:
+        library.enabled = True
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+        assert torch.get_float32_matmul_precision() == name
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def precision_switches(value: str) -> Iterator[None]:
+    if not hasattr(mkldnn, "conv"):
+        with matmul_precision("medium"):
+            yield
+        return
+    switches: list[Any] = [mkldnn.conv, mkldnn.matmul, torch.backends.cuda.matmul]
+    before = [s.fp32_precision for s in switches]
+    for switch in switches[:2]:
+        switch.fp32_precision = value
+    try:
+        yield
+        assert [s.fp32_precision for s in switches] == [value, value, before[2]]
+    finally:
+        for switch, old in zip(switches, before, strict=True):
+            switch.fp32_precision = old
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+SETTINGS = {
+    "plain": nullcontext,
+    "oneDNN off": onednn_off,
+    "medium": lambda: matmul_precision("medium"),
+    "high": lambda: matmul_precision("high"),
+    "bf16 switches": lambda: precision_switches("bf16"),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "deterministic": deterministic,
+    "half by default": lambda: default_dtype(torch.float16),
+    "double by default": lambda: default_dtype(torch.float64),
+    "another default device": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_users_settings_change_nothing(case: tuple[Program, np.ndarray, Any], setting: str) -> None:
+    program, x, expected = case
+    fresh = Program(nodes=program.nodes, edges=program.edges, steps=1)  # made ready under this setting too
+    with SETTINGS[setting]():
+        got = run(fresh, x, backend="torch")
+    assert (got.payloads["relay"] == expected.payloads["relay"]).all()
+    assert (got.outputs == expected.outputs).all()
+    assert abs(expected.outputs).max() > 1 << 16, "needs sums that low precision cannot hold"
+
+
+def _fail_inside() -> None:
+    with exact_arithmetic(CPU):
+        assert torch.get_float32_matmul_precision() == "highest" or hasattr(mkldnn, "conv")
+        assert not torch._C._get_nnpack_enabled()
+        assert torch.is_inference_mode_enabled()
+        raise ZeroDivisionError
+
+
+def test_flags_are_restored_even_after_an_error() -> None:
+    torch.set_float32_matmul_precision("medium")
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(ZeroDivisionError):
+            _fail_inside()
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    with nnpack.flags(enabled=False):
+        with exact_arithmetic(CPU):
+            pass
+        assert not torch._C._get_nnpack_enabled()
+    assert torch._C._get_nnpack_enabled()
+    assert torch._C._get_mkldnn_enabled()
+    assert not torch.is_inference_mode_enabled()
+    assert torch.get_num_threads() == threads
+
+
+def test_fast_math_by_environment_turns_onednn_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_DEFAULT_FPMATH_MODE", raising=False)
+    monkeypatch.delenv("DNNL_DEFAULT_FPMATH_MODE", raising=False)
+    assert onednn_strict()
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "strict")
+    assert onednn_strict()
+    monkeypatch.setenv("DNNL_DEFAULT_FPMATH_MODE", "BF16")
+    assert not onednn_strict()
+    with exact_arithmetic(CPU):
+        assert not torch._C._get_mkldnn_enabled()
+    assert torch._C._get_mkldnn_enabled()
+
+
+def test_fast_math_by_environment_in_a_process_of_its_own() -> None:
+    """oneDNN reads its variable once per process: with bfloat16 products asked for, the sums are still exact."""
+    code = (
+        "import runpy, sys, numpy as np; from snn2chip.api import run\n"
+        f"names = runpy.run_path({__file__!r})\n"
+        "program = names['network']()\n"
+        "x = np.random.default_rng(1).choice([600, -600, 599, 1, 0], size=(4, 16, 16, 16))\n"
+        "a, b = (run(program, x, backend=name) for name in ('reference', 'torch'))\n"
+        "sys.exit(0 if (a.outputs == b.outputs).all() and (a.payloads['relay'] == b.payloads['relay']).all() else 7)"
+    )
+    environment = {**os.environ, "ONEDNN_DEFAULT_FPMATH_MODE": "ANY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
