@@ -1,11 +1,11 @@
-"""The main job on one screen: train, lower, run on every backend, compare, count, save.
+"""The main job on one screen: train, compile, run on every backend, compare, report, save.
 
 Stages, each a function that takes what the stage before it made:
 
-    data -> train -> lower -> check -> save
+    train -> compile -> check -> report -> save
 
-The network is an MLP with QCFS activations on scikit-learn's digits (1347 train, 450 test samples), once with
-ternary weights in one graded step, once with 8-bit weights in four steps.
+The network is the recipe `digits`: a binary-weight convolutional LM-HT network (L = 4 levels, T = 2 steps) with batch
+norm on scikit-learn's digits (1347 train, 450 test samples), compiled by the same road as any checkpoint.
 """
 
 from __future__ import annotations
@@ -14,66 +14,41 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import numpy as np
 
 from snn2chip.checks.compare import CheckResult, check
 from snn2chip.checks.outside import write_trace
 from snn2chip.checks.usable import usable_backends
 from snn2chip.errors import EnvironmentFault
 from snn2chip.ir.program import Program
-from snn2chip.reports.counts import Counts
+from snn2chip.reports.report import Report, report
+
+if TYPE_CHECKING:
+    from snn2chip.ir.graph import LayerGraph
 
 Say = Callable[[str], None]
+RECIPE = "digits"
 GOLDEN_SAMPLES = 8
 
 
 @attrs.frozen(kw_only=True)
-class Recipe:
-    """One network of the demo: weight kind, steps of a sample and levels per step."""
-
-    weights: str
-    steps: int
-    levels: int
-
-    @property
-    def name(self) -> str:
-        """Name of its files."""
-        return f"digits-{self.weights}"
-
-
-RECIPES = (Recipe(weights="ternary", steps=1, levels=8), Recipe(weights="int8", steps=4, levels=2))
-
-
-@attrs.define(kw_only=True)
-class Run:
-    """What the demo knows about one network."""
-
-    recipe: Recipe
-    model: Any
-    float_accuracy: float
-    program: Program | None = None
-    integer_accuracy: float = 0.0
-    agreement: float = 0.0
-    result: CheckResult | None = None
-    counts: Counts | None = None
-    files: list[Path] = attrs.field(factory=list)
-
-
-@attrs.define(kw_only=True)
 class Demo:
-    """Result of the demo: one Run per network, backends left out and why, seconds per stage."""
+    """Result of the demo: program, comparison, report, backends left out and why, files, seconds per stage."""
 
-    runs: list[Run]
+    program: Program
+    result: CheckResult
+    report: Report
     skipped: Mapping[str, str]
-    seconds: dict[str, float]
+    files: tuple[Path, ...]
+    seconds: Mapping[str, float]
 
     @property
-    def equal(self) -> bool:
-        """Whether all backends agree on all networks."""
-        return all(_result(run).equal for run in self.runs)
+    def differing(self) -> int:
+        """Test samples on which float and integer network predict different classes."""
+        assert self.report.fidelity is not None
+        return int(self.report.fidelity["differing"])
 
 
 @attrs.define
@@ -92,104 +67,67 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def run_demo(out: Path, *, seed: int = 0, say: Say = lambda text: None, epochs: int = 40) -> Demo:
-    """Run all stages and write programs, traces and checkpoints into `out`.
+def run_demo(out: Path, *, seed: int = 0, say: Say = lambda text: None, epochs: int | None = None) -> Demo:
+    """Run all stages and write checkpoint, program, trace and report into `out`.
 
-    Raises EnvironmentFault when `out` cannot be written; a difference between backends is in the result.
+    Raises EnvironmentFault when `out` cannot be written or Lightning is missing; a difference between backends
+    is in the result.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(f"{out}: cannot be made a folder ({error})") from error
+    stem = out / RECIPE
+    files = tuple(stem.with_suffix(ending) for ending in (".safetensors", ".s2c", ".npz", ".json"))
     clock = Clock(say)
-    with clock.stage("data", "load digits: 1347 train, 450 test samples"):
-        data = load()
-    with clock.stage("train", f"train {len(RECIPES)} networks"):
-        runs = [train(recipe, data, seed=seed, epochs=epochs) for recipe in RECIPES]
-    with clock.stage("lower", "lower to integers"):
-        for run in runs:
-            lower(run)
-    names, skipped = usable_backends(_program(runs[0]))
-    with clock.stage("check", f"run on {', '.join(names)} and compare"):
-        for run in runs:
-            compare(run, data, names)
+    with clock.stage("train", f"train the recipe {RECIPE!r} on 1347 samples"):
+        train(files[0], seed=seed, epochs=epochs)
+    with clock.stage("compile", "trace, fold, quantize"):
+        program, graph = compile_graph(files[0])
+    x, y = load()
+    names, skipped = usable_backends(program)
+    with clock.stage("check", f"run {len(x)} test samples on {', '.join(names)} and compare every payload"):
+        result = compare(program, x, names)
+    with clock.stage("report", "count events, measure fidelity to the float network"):
+        found = report(program, x, labels=y, float_graph=graph)
     with clock.stage("save", f"save into {out}"):
-        for run in runs:
-            save(run, data, out, golden_by="lava" if "lava" in names else "reference")
-    return Demo(runs=runs, skipped=skipped, seconds=clock.seconds)
+        save(files, program, x, result, found, golden_by="lava" if "lava" in names else "reference")
+    return Demo(program=program, result=result, report=found, skipped=skipped, files=files, seconds=clock.seconds)
 
 
-def load() -> dict[str, Any]:
-    """Raw digits: x_train, y_train, x_test, y_test; pixels 0..16 as `[N, 64]`."""
+def train(path: Path, *, seed: int, epochs: int | None) -> None:
+    """Train the recipe and write its checkpoint."""
+    from snn2chip.train import train_recipe
+
+    train_recipe(RECIPE, out=path, seed=seed, epochs=epochs)
+
+
+def compile_graph(checkpoint: Path) -> tuple[Program, LayerGraph]:
+    """The integer program, and the float network it is held against."""
+    from snn2chip.checkpoint_compile import compile_checkpoint_graph
+
+    return compile_checkpoint_graph(checkpoint)
+
+
+def load() -> tuple[Any, Any]:
+    """Raw test samples `[450, 1, 8, 8]` and labels."""
     from snn2chip.data import load_data
 
-    found: dict[str, Any] = {}
-    for split in ("train", "test"):
-        x, y = load_data("digits", split=split)
-        found |= {f"x_{split}": x.reshape(len(x), -1), f"y_{split}": y}
-    return found
+    return load_data(RECIPE, split="test")
 
 
-def train(recipe: Recipe, data: Mapping[str, Any], *, seed: int, epochs: int) -> Run:
-    """Train one network from `seed`."""
-    import torch
-
-    from snn2chip.convert import qcfs_mlp
-
-    torch.manual_seed(seed)
-    model = qcfs_mlp.QCFSMLP(weights=recipe.weights)
-    qcfs_mlp.train(model, data["x_train"], data["y_train"], seed=seed, epochs=epochs)
-    return Run(recipe=recipe, model=model, float_accuracy=qcfs_mlp.accuracy(model, data["x_test"], data["y_test"]))
+def compare(program: Program, x: Any, backends: Sequence[str]) -> CheckResult:
+    """Compare the backends on the whole test split."""
+    return check(program, x, backends=backends)
 
 
-def lower(run: Run) -> None:
-    """Make the integer program."""
-    from snn2chip.convert import qcfs_mlp
+def save(
+    files: Sequence[Path], program: Program, x: Any, result: CheckResult, found: Report, *, golden_by: str
+) -> None:
+    """Write the program with golden vectors, the trace of the test split, and the report."""
+    from snn2chip.cli.screen import write_json
 
-    run.program = qcfs_mlp.lower(run.model, steps=run.recipe.steps, levels=run.recipe.levels)
-
-
-def compare(run: Run, data: Mapping[str, Any], backends: Sequence[str]) -> None:
-    """Compare the backends on the whole test split; take accuracy and counts from it."""
-    import torch
-
-    program, x, y = _program(run), data["x_test"], data["y_test"]
-    run.result = check(program, x, backends=backends)
-    trace = run.result.traces[backends[0]]
-    with torch.no_grad():
-        float_pred = run.model(torch.as_tensor(np.asarray(x, np.float32))).argmax(1).numpy()
-    run.integer_accuracy = float((trace.pred == y).mean())
-    run.agreement = float((trace.pred == float_pred).mean())
-    run.counts = trace.counts
-
-
-def save(run: Run, data: Mapping[str, Any], out: Path, *, golden_by: str) -> None:
-    """Write the program with golden vectors, the trace of the test split, and the float model."""
-    from snn2chip.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
-
-    stem = out / run.recipe.name
-    program, trace = _program(run), next(iter(_result(run).traces.values()))
-    run.files = [stem.with_suffix(ending) for ending in (".s2c", ".npz", ".safetensors")]
-    program.save(run.files[0], golden=GOLDEN_SAMPLES, inputs=data["x_test"], backend=golden_by)
-    write_trace(run.files[1], trace)
-    header = CheckpointHeader(
-        model=f"snn2chip.convert.qcfs_mlp:{run.recipe.weights}",
-        args={},
-        method="qcfs",
-        T=1,
-        L=run.model.levels,
-        input=InputSpec(shape=(64,)),
-        classes=[str(n) for n in range(10)],
-        metrics={"test_accuracy": run.float_accuracy},
-    )
-    save_checkpoint(run.files[2], run.model, header)
-
-
-def _program(run: Run) -> Program:
-    assert run.program is not None
-    return run.program
-
-
-def _result(run: Run) -> CheckResult:
-    assert run.result is not None
-    return run.result
+    _, program_file, trace_file, report_file = files
+    program.save(program_file, golden=GOLDEN_SAMPLES, inputs=x, backend=golden_by)
+    write_trace(trace_file, next(iter(result.traces.values())))
+    write_json(report_file, found.as_dict())

@@ -76,7 +76,15 @@ def report(
 
 
 def show(found: Report) -> None:
-    """Print the tables and the assumptions."""
+    """Print tables, accuracies and assumptions."""
+    show_tables(found)
+    for name, value in found.accuracy.items():
+        if value is not None:
+            typer.echo(f"{name} accuracy {value:.4f}")
+
+
+def show_tables(found: Report) -> None:
+    """Print the tables and what they assume."""
     from snn2chip.cli.screen import console
     from snn2chip.reports.tables import counts_table, fidelity_table
 
@@ -84,8 +92,5 @@ def show(found: Report) -> None:
     screen.print(counts_table(found))
     if found.fidelity is not None:
         screen.print(fidelity_table(found.fidelity))
-    for name, value in found.accuracy.items():
-        if value is not None:
-            typer.echo(f"{name} accuracy {value:.4f}")
     for line in found.assumptions:
         typer.echo(f"assumes: {line}")
