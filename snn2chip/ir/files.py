@@ -97,6 +97,11 @@ def digest(program: Program) -> str:
     header, arrays = to_header(program)
     for key in ("records", "meta", "version"):
         header.pop(key)
+    return checksum(header, arrays)
+
+
+def checksum(header: Mapping[str, Any], arrays: Arrays) -> str:
+    """SHA-256 over a header and the name, type, shape and bytes of every array."""
     h = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(arrays):
         h.update(f"{name}:{arrays[name].dtype}:{arrays[name].shape}".encode())
@@ -112,14 +117,20 @@ def write(path: str | os.PathLike[str], program: Program, *, golden: Mapping[str
     if golden:
         header["golden"] = golden["header"]
         arrays.update({f"golden/{k}": v for k, v in golden["arrays"].items()})
-    try:
-        text = json.dumps(header, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise FileFormatError(f"{path}: meta and records must be plain JSON values: {error}") from error
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
     arrays.setdefault("s2c", np.zeros(1, np.int8))  # safetensors wants at least one array
+    try:
+        text = sealed(header, arrays)
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(f"{path}: meta and records must be plain JSON values: {error}") from error
     with replacing(path) as part:
         save_file(arrays, str(part), metadata={"snn2chip": text})
+
+
+def sealed(header: Mapping[str, Any], arrays: Arrays) -> str:
+    """The header as JSON text with the checksum of itself and the arrays; raises TypeError, ValueError."""
+    plain = {key: value for key, value in header.items() if key != "sha256"}
+    return json.dumps({**plain, "sha256": checksum(plain, arrays)}, sort_keys=True, allow_nan=False)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
@@ -166,6 +177,8 @@ def _read_raw(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
     bad = [name for name, array in arrays.items() if array.dtype.kind not in "iu"]
     if bad:
         raise FileFormatError(f"{path}: arrays must be integers, but {', '.join(bad)} are not")
+    if header.pop("sha256", None) != checksum(header, arrays):
+        raise FileFormatError(f"{path}: damaged: the contents do not fit the checksum; copy or compile it again")
     return header, arrays
 
 

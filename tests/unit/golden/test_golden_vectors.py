@@ -174,11 +174,11 @@ def test_damaged_golden_vectors_are_one_clear_error(tmp_path: Path, damage: str)
     if damage == "missing":
         del arrays["golden/payload/h"]
     elif damage == "shape":
-        arrays["golden/payload/h"] = arrays["golden/payload/h"][:, :1]
+        arrays["golden/payload/h"] = arrays["golden/payload/h"][:, :1].copy()
     elif damage == "samples":
         header["golden"]["samples"] = "many"
     else:
         header["golden"] = {"samples": 2}
-    save_file(arrays, path, metadata={"snn2chip": json.dumps(header)})
+    save_file(arrays, path, metadata={"snn2chip": files.sealed(header, arrays)})
     with pytest.raises(FileFormatError, match="damaged golden vectors"):
         check_golden(path)
