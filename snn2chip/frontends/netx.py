@@ -46,9 +46,10 @@ def import_netx(
 
     `reset_interval` also clears all state inside a sample, every so many steps. `num_layers` and `skip_layers` take
     part of the description, as in NetX. `input_shape` (torch order) and `input_range` describe the payloads of a
-    network that starts with a synapse. `numbers="netx"` computes what NetX computes, also where it changes weights;
-    `"file"` takes the file's own integers. `ignore` names fields (refDelay, wgtExp, gradedSpike, conv delay) that
-    NetX reads past and this importer otherwise refuses. Everything NetX changed is noted in `meta["notes"]`.
+    network that starts with a synapse; beyond 0 and 1 they are NetX's graded input (input_message_bits > 0).
+    `numbers="netx"` computes what NetX computes, also where it changes weights; `"file"` takes the file's own
+    integers. `ignore` names fields (refDelay, wgtExp, gradedSpike, conv delay) that NetX reads past and this importer
+    otherwise refuses. Everything NetX changed is noted in `meta["notes"]`.
     Raises FileFormatError for a damaged file, UnsupportedError listing every layer that cannot be imported.
     """
     lengths = {"steps": steps, "reset_interval": reset_interval, "num_layers": num_layers}

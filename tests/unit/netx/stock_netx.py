@@ -11,9 +11,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
+
+
+def without_slayer():
+    """Keep lava-dl's trainer, and with it torch, out: NetX asks it for resonate-and-fire numbers only."""
+    for name in ("slayer", "slayer.neuron", "slayer.neuron.rf"):
+        sys.modules[f"lava.lib.dl.{name}"] = types.ModuleType(name)
+    sys.modules["lava.lib.dl.slayer.neuron.rf"].neuron_params = None
 
 
 def torch_order(array):
@@ -54,6 +62,7 @@ def run(job):
 
 
 if __name__ == "__main__":
+    without_slayer()
     for entry in json.loads(Path(sys.argv[1]).read_text()):
         run(entry)
     sys.stdout.flush()

@@ -75,10 +75,10 @@ def test_a_text_heap_that_would_hang_the_library(net, files):
 
 
 def test_flipped_bytes_never_escape_the_error_tree(net, files):
-    """150 copies with eight random bytes changed: a program or one of our errors, never anything else."""
+    """80 copies with eight random bytes changed: a program or one of our errors, never anything else."""
     path = sound(net, files)
     data, rng, damaged = path.read_bytes(), np.random.default_rng(5), 0
-    for _ in range(150):
+    for _ in range(80):
         copy = bytearray(data)
         for at in rng.integers(0, len(data), 8):
             copy[at] = rng.integers(0, 256)
@@ -87,7 +87,7 @@ def test_flipped_bytes_never_escape_the_error_tree(net, files):
             import_netx(path, steps=2)
         except (FileFormatError, UnsupportedError, InputError):
             damaged += 1
-    assert damaged > 30
+    assert damaged > 20
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from snn2chip.frontends.netx_weights import netx_dense_weights, store
         ([-1, -1], [0, 0]),
         ([-4, -1], [-3, -1]),
         ([-255, 0, -1], [0, 0, 0]),
+        ([-256, 0], [-128, 0]),
         ([0, 0], [0, 0]),
     ],
 )
