@@ -25,7 +25,7 @@ def randomised(name: str, variant: dict[str, Any], *, steps: int = STEPS, seed: 
         for key, parameter in neuron.named_parameters():
             if key != "vth":
                 parameter.add_(torch.randn_like(parameter))
-    return neuron
+    return neuron.eval()
 
 
 def currents(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -33,18 +33,31 @@ def currents(*shape: int, seed: int = 1) -> torch.Tensor:
     return 1.5 * torch.randn(*shape, dtype=torch.float64)
 
 
+def at(field: torch.Tensor, t: int) -> float:
+    """A constant, or its value at step t when it is `[T,1]`."""
+    return float(field[t, 0] if field.dim() == 2 else field)
+
+
 def by_float_soma(soma: FloatSoma, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The FloatSoma equations, neuron by neuron."""
-    value = {key: float(getattr(soma, key)) for key in ("theta", "unit", "leak", "gain", "bias", "v_init")}
+    fields = ("theta", "unit", "leak", "gain", "bias")
+    values = [{key: at(getattr(soma, key), t) for key in fields} for t in range(soma.steps)]
     if soma.window is not None:
         x = np.einsum("tj,j...->t...", soma.window.numpy(), x)
     out = np.zeros_like(x)
     for index in np.ndindex(x.shape[1:]):
-        v = value["v_init"]
-        for t in range(soma.steps):
+        v = float(soma.v_init)
+        for t, value in enumerate(values):
             m = value["leak"] * v + value["gain"] * x[(t, *index)] + value["bias"]
-            s = min(max(np.floor(m / value["theta"]), 0), soma.levels)
-            if soma.reset == "subtract":
+            if soma.fire == "excess":
+                s = max(m - value["theta"], 0.0)
+                if soma.out_max is not None:
+                    s = min(np.floor(s / value["unit"] + 0.5), soma.out_max)
+            else:
+                s = min(max(np.floor(m / value["theta"]), 0), soma.levels)
+            if soma.reset == "clamp":
+                v = min(m, value["theta"])
+            elif soma.reset == "subtract":
                 v = m - s * value["theta"]
             elif soma.reset == "zero":
                 v = 0.0 if s > 0 else m
@@ -187,7 +200,7 @@ def test_wrong_arguments_are_all_named() -> None:
         QCFS(vth=-1.0)
     with pytest.raises(InputError, match="positive"):
         LIF(steps=1, gamma=0.0)
-    with pytest.raises(InputError, match="known: if, lif, lmht, mht, qcfs"):
+    with pytest.raises(InputError, match="known: empf, empf-norm, empf-parallel, if, lif, lmht, mht, qcfs"):
         make_neuron("plif", steps=2)
     with pytest.raises(InputError) as caught:
         make_neuron("if", steps=2, levels=4, beta=0.5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from snn2chip.nn import LIF, LMHT, MHT, NEURONS, QCFS, Neuron, make_neuron
+from snn2chip.nn import EMPF, LIF, LMHT, MHT, NEURONS, QCFS, EMPFParallel, Neuron, make_neuron
 from snn2chip.nn.surrogate import rectangular_fire, straight_through, triangular_fire
 
 Array = NDArray[np.float64]
@@ -83,17 +83,45 @@ def qcfs_rule(neuron: QCFS, x: Array, g_o: Array) -> dict[str, Array]:
     return {"x": g_o * inside, "vth": np.asarray((g_o * slope).sum())}
 
 
+def excess_rule(neuron: EMPF | EMPFParallel, x: Array, g_o: Array) -> dict[str, Array]:
+    """ReLU' = 1[m > theta]; v = min(m, theta) carries what `detach` leaves; rounded payloads pass straight through."""
+    steps = len(x)
+    theta = sigmoid(neuron.theta_raw.detach().numpy()) * np.ones(steps)
+    leak = sigmoid(neuron.leak_raw.detach().numpy()) if isinstance(neuron, EMPF) else np.zeros(steps)
+    detach = neuron.detach if isinstance(neuron, EMPF) else "state"
+    m, before = np.zeros_like(x), np.zeros_like(x)
+    v = np.zeros_like(x[0])
+    for t in range(steps):
+        before[t] = v
+        m[t] = leak[t] * v + x[t]
+        v = np.minimum(m[t], theta[t])
+    fired = m > theta[:, None]
+    g_m, g_v, g_theta = np.zeros_like(m), np.zeros_like(m[0]), np.zeros(steps)
+    for t in reversed(range(steps)):
+        through = {"state": 0.0, "reset": g_v, "nothing": g_v * ~fired[t]}[detach]
+        g_m[t] = g_o[t] * fired[t] + through
+        g_theta[t] = -(g_o[t] * fired[t]).sum() + ((g_v * fired[t]).sum() if detach == "nothing" else 0.0)
+        g_v = leak[t] * g_m[t]
+    g_theta *= theta * (1 - theta)
+    found = {"x": g_m, "theta_raw": g_theta if len(neuron.theta_raw) == steps else g_theta.sum(keepdims=True)}
+    if isinstance(neuron, EMPF):
+        found["leak_raw"] = (g_m * before).sum(1) * leak * (1 - leak)
+    return found
+
+
 RULES: dict[str, Callable[[Any, Array, Array], dict[str, Array]]] = {
     "if": temporal_rule,
     "lif": temporal_rule,
     "mht": temporal_rule,
     "lmht": window_rule,
     "qcfs": qcfs_rule,
+    "empf": excess_rule,
+    "empf-parallel": excess_rule,
 }
 
 
 def test_every_neuron_has_its_rule_here() -> None:
-    assert set(RULES) == set(NEURONS)
+    assert set(RULES) == {name for name, kind in NEURONS.items() if kind.variants}
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)

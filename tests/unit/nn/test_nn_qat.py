@@ -33,7 +33,8 @@ from snn2chip.nn import (
 )
 
 STEPS = 3
-CASES = [(name, variant) for name, kind in NEURONS.items() for variant in kind.variants]
+NO_GRID = ("empf", "empf-norm", "empf-parallel")  # fire their excess: no integer training, refused by name
+CASES = [(name, variant) for name, kind in NEURONS.items() if name not in NO_GRID for variant in kind.variants]
 GRIDS = [(8, 8), (3, 4), (10, 2)]
 
 
