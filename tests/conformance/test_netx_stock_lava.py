@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -97,18 +98,24 @@ class Cases:
 
 
 def guarded(command: list[str], folder: Path) -> None:
-    """Run a command in a session of its own and end all of it after LIMIT seconds: Lava hangs when a model raises."""
+    """Run a command in a session of its own and end all of it after LIMIT seconds: Lava hangs when a model raises.
+
+    The session gets a moment to end by itself: the last process in it gives Lava's shared memory back.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("w") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True)
-        try:
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
             code = child.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+        with contextlib.suppress(ProcessLookupError):
+            if code is None:
+                os.killpg(child.pid, signal.SIGTERM)
+            for _ in range(100):
+                os.killpg(child.pid, 0)
+                time.sleep(0.1)
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
     said = (folder / "log.txt").read_text()[-3000:]
     assert code == 0, f"NetX {'hung' if code is None else f'ended with {code}'}:\n{said}"
 
