@@ -1,17 +1,14 @@
-"""Online training: gradients, random back-propagation, memory that does not grow with T, evaluation."""
+"""Online training: gradients, random back-propagation, updates, evaluation, and what it refuses."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
 import pytest
 import torch
-from snn2chip_models.blocks_empf import empf_stages
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
 from snn2chip.errors import InputError, UnsupportedError
@@ -28,13 +25,6 @@ def mlp(*names: str, steps: int = 4, norm: bool = False, mode: Any = "m", **args
         layers.append(make_neuron(name, steps=steps, channels=8, step_mode=mode, **args))
     tail = [nn.Linear(8, 3), TimeMean()] if mode == "m" else [nn.Linear(8, 3)]
     return Seq(*layers, *tail).double() if mode == "m" else nn.Sequential(*layers, *tail).double()  # type: ignore[return-value]
-
-
-def conv_net(steps: int) -> Seq:
-    torch.manual_seed(0)
-    stages = empf_stages(blocks=(1,), channels=(4,), strides=(1,), inputs=4, steps=steps, version="II", seca="II")
-    stem = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), Repeat(steps)]
-    return Seq(*stem, stages, nn.Flatten(), nn.Linear(4 * 36, 3), TimeMean())
 
 
 def batch(count: int = 16) -> tuple[Tensor, Tensor]:
@@ -153,49 +143,6 @@ def test_steps_after_the_chosen_one_only_move_statistics() -> None:
     tracked = [int(dict(m.named_buffers())["1.num_batches_tracked"]) for m in (stop, refresh)]
     assert tracked == [2, 4]
     assert not torch.equal(*(dict(m.named_buffers())["1.running_var"] for m in (stop, refresh)))
-
-
-class Held:
-    """A saved tensor and how many bytes all of them hold."""
-
-    alive = 0
-    peak = 0
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor.detach()  # an operation that saves its own result must not keep itself alive
-        self.bytes = tensor.numel() * tensor.element_size()
-        Held.alive += self.bytes
-        Held.peak = max(Held.peak, Held.alive)
-
-    def __del__(self) -> None:
-        Held.alive -= self.bytes
-
-
-def peak(run: Callable[[], None]) -> int:
-    """Most bytes kept for the backward pass at any moment."""
-    Held.alive = Held.peak = 0
-    with saved_tensors_hooks(Held, lambda held: held.tensor):
-        run()
-    assert Held.alive == 0
-    return Held.peak
-
-
-def online_peak(steps: int, **args: Any) -> int:
-    model, x, y = conv_net(steps), torch.rand(4, 1, 6, 6), torch.arange(4) % 3
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
-    return peak(lambda: (online_step(model, x, y, optimiser=optimiser, **args), None)[1])
-
-
-def whole_peak(steps: int) -> int:
-    model, x, y = conv_net(steps), torch.rand(4, 1, 6, 6), torch.arange(4) % 3
-    return peak(lambda: cross_entropy(model(x), y).backward())  # type: ignore[no-untyped-call]
-
-
-def test_saved_tensors_do_not_grow_with_the_steps() -> None:
-    """Equal at T = 2 and T = 16, to the byte, also with one random step; one graph over all steps: nearly eightfold."""
-    assert online_peak(2) == online_peak(16) == online_peak(16, chosen=(15,)) > 0
-    assert whole_peak(16) > 7 * whole_peak(2)
-    assert whole_peak(16) > 13 * online_peak(16)
 
 
 def test_updates_after_each_step_or_once() -> None:
