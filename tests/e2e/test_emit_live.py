@@ -60,7 +60,8 @@ print("equal", total)
 """
 
 OUT_OF_RANGE = """
-from snn2chip_backends.lava.net.watch import NetworkFailure, run_network
+from snn2chip_backends.lava.net.runtime import NetworkFailure
+from snn2chip_backends.lava.net.watch import run_network
 from lava.proc.io.source import RingBuffer as Source
 
 net = to_lava(program)

@@ -15,9 +15,10 @@ from pathlib import Path
 from snn2chip.errors import BackendFailure, BackendUnavailable, InputError
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
+from snn2chip.schedule import schedule
 from snn2chip.trace import Trace
 from snn2chip_backends.lava.job import Job, Net
-from snn2chip_backends.lava.layout import STOCK, Choice
+from snn2chip_backends.lava.layout import STOCK, Choice, lava_layout
 from snn2chip_backends.lava.limits import lava_limits
 from snn2chip_backends.lava.plan import make_plan
 
@@ -74,7 +75,7 @@ class LavaBackend:
 
     def layout(self, program: Program) -> dict[str, Choice]:
         """Which Lava process stands for each node, and why."""
-        return make_plan(program, stock=self.stock).layout
+        return lava_layout(program, schedule(program), stock=self.stock)
 
     def block(self, program: Program) -> int:
         """Samples per Lava run that keep the recorded files small."""

@@ -25,7 +25,7 @@ def main(folder: Path) -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     threading.Thread(target=leave_with_parent, args=(folder,), daemon=True).start()
-    from snn2chip_backends.lava.net.watch import NetworkFailure
+    from snn2chip_backends.lava.net.runtime import NetworkFailure
 
     try:
         result: dict[str, Any] = {"ok": True, "info": run_job(folder)}

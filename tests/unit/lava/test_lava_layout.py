@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 from scipy import sparse
+from snn2chip_backends.lava.arguments import stock_weight
 from snn2chip_backends.lava.layout import conv_ms, lava_layout
-from snn2chip_backends.lava.plan import make_plan, may_saturate, stock_weight
+from snn2chip_backends.lava.plan import make_plan
+from snn2chip_backends.lava.recording import may_saturate
 
 from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Input, Output, Product, Synapse
@@ -220,7 +222,7 @@ def test_products_and_their_two_ports():
 )
 def test_saturation_is_only_counted_where_it_is_possible(fields, steps, possible):
     program = one(Synapse("w", weight=[[1, 1]]), 2, soma={"theta": 1 << 23, **fields}, steps=steps)
-    assert may_saturate(program, program["s"]) == possible
+    assert may_saturate(program["s"], 2, steps) == possible
 
 
 @pytest.mark.parametrize("options", [{"stock": "sometimes"}, {"mode": "fast"}, {"timeout": 0}])

@@ -13,7 +13,8 @@ import numpy as np
 
 from .assemble import assemble, empty_file, read_plan, resolve, tie
 from .encode import encode, read_output
-from .watch import NetworkFailure, run_network
+from .runtime import NetworkFailure
+from .watch import run_network
 
 
 def run_package(
