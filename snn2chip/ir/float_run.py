@@ -17,7 +17,7 @@ from torch import Tensor
 from snn2chip.errors import UnsupportedError
 from snn2chip.ir.layers import FloatSoma
 
-FIRES = ("levels", "excess", "relay", "none")
+FIRES = ("levels", "excess", "relay", "none", "ladder")
 RESETS = ("subtract", "clamp", "zero", "drop")
 
 
@@ -76,6 +76,8 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
             s = torch.floor(m / theta).clamp(0, soma.levels)
         elif soma.fire == "excess":
             s = (m - theta).clamp(min=0)
+        elif soma.fire == "ladder":
+            s = _rungs(soma, m)
         else:
             s = m if soma.fire == "relay" else torch.zeros_like(m)
         if soma.reset == "subtract":
@@ -90,6 +92,15 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
         before.append(m)
         after.append(v)
     return SomaRun(payload=torch.stack(payload), before=torch.stack(before), after=torch.stack(after))
+
+
+def _rungs(soma: FloatSoma, m: Tensor) -> Tensor:
+    """Return how many thresholds of the ladder the potential `[B,*shape]` reaches."""
+    assert soma.ladder is not None
+    s = torch.zeros_like(m)
+    for row in soma.ladder:
+        s = s + (m >= step_value(row, 0, like=m)).to(m)
+    return s
 
 
 def graded(soma: FloatSoma, s: Tensor, unit: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ neurons in `neuron_layer.py`.
 
     step t:  m = leak[t]*v + gain[t]*I[t] + bias[t]     (I mixed by `window` first, if there is one)
              fire = levels: s = clip(floor(m/theta), 0, levels)    excess: s = max(m - theta, 0)
-                    none: s = 0    relay: s = m
+                    none: s = 0    relay: s = m    ladder: s = number of rows with m >= ladder[k]
              reset = subtract: v = m - s*theta (levels)    clamp: v = min(m, theta)
                      zero: v = 0 where s > 0    drop: v = 0
              payload value = s * unit
@@ -52,7 +52,8 @@ class FloatSoma:
 
     Tensors are scalars, `[C]` (per channel) or `[T, C or 1]` (per step); `window` is `[T, T]`.
     `unit` is the float value of one payload unit (theta for a multi-level neuron, 1 for a real excess, the step of
-    a graded one). `out_rounding` is half-up, the integer machine's rule, or half-even.
+    a graded one). `out_rounding` is half-up, the integer machine's rule, or half-even. `ladder`, thresholds
+    `[levels, C or 1]` that do not decrease, goes with fire = ladder and reset = drop.
     """
 
     steps: int
@@ -67,6 +68,7 @@ class FloatSoma:
     v_init: Tensor = attrs.field(factory=_zero, converter=as_tensor)
     v_init_rule: str = attrs.field(default="round")  # "half-theta": floor(theta_int / 2), exact for QCFS
     window: Tensor | None = None
+    ladder: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     out_max: int | None = None
     out_rounding: str = "half-up"
     method: str = ""

@@ -32,7 +32,20 @@ class NeuronLayer(Layer):
         window = self.soma.window
         if window is not None and tuple(window.shape) != (steps, steps):
             bad.append(f"window has shape {list(window.shape)}, expected [{steps}, {steps}]")
-        return shapes[0], bad
+        return shapes[0], bad + self._ladder_breaches(channels)
+
+    def _ladder_breaches(self, channels: int) -> list[str]:
+        soma = self.soma
+        if (soma.ladder is None) != (soma.fire != "ladder"):
+            return [f"fire={soma.fire} {'without' if soma.ladder is None else 'with'} a ladder of thresholds"]
+        if soma.ladder is None:
+            return []
+        bad = [] if soma.reset == "drop" else [f"a ladder needs reset=drop, got {soma.reset}"]
+        if tuple(soma.ladder.shape) not in ((soma.levels, 1), (soma.levels, channels)):
+            bad.append(f"ladder has shape {list(soma.ladder.shape)}, expected [{soma.levels}, {channels} or 1]")
+        elif bool((soma.ladder.diff(dim=0) < 0).any()):
+            bad.append("the thresholds of the ladder must not decrease")
+        return bad
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the payload values of all steps."""
@@ -41,10 +54,13 @@ class NeuronLayer(Layer):
     def details(self) -> list[str]:
         """Return the soma's fields that are not at their defaults."""
         s = self.soma
-        head = [f"fire={s.fire}", f"reset={s.reset}"] + ([f"levels={s.levels}"] if s.fire == "levels" else [])
+        head = [f"fire={s.fire}", f"reset={s.reset}"] + (
+            [f"levels={s.levels}"] if s.fire in ("levels", "ladder") else []
+        )
         head += [] if s.out_max is None else [f"out_max={s.out_max}", f"out_rounding={s.out_rounding}"]
         text = [f"theta={brief(s.theta)}", f"unit={brief(s.unit)}"]
         rest = {"leak": (s.leak, 1.0), "gain": (s.gain, 1.0), "bias": (s.bias, 0.0), "v_init": (s.v_init, 0.0)}
         text += [f"{key}={brief(v)}" for key, (v, default) in rest.items() if bool((v != default).any())]
         window = [] if s.window is None else [f"window={brief(s.window)}"]
+        window += [] if s.ladder is None else [f"ladder={brief(s.ladder)}"]
         return ([s.method] if s.method else []) + head + text + window

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from snn2chip.nn.lif import IF, LIF
     from snn2chip.nn.memnorm import EMPFNorm
     from snn2chip.nn.multilevel import LMHT, MHT
+    from snn2chip.nn.parallel import ParallelNeuron
     from snn2chip.nn.payload import PayloadGrid
     from snn2chip.nn.qat import IntegerGrid, quantize_neurons, quantize_weights
     from snn2chip.nn.qcfs import QCFS
@@ -40,6 +41,7 @@ _HOME = {
     "EMPFNorm": "memnorm",
     "LMHT": "multilevel",
     "MHT": "multilevel",
+    "ParallelNeuron": "parallel",
     "PayloadGrid": "payload",
     "IntegerGrid": "qat",
     "quantize_neurons": "qat",
@@ -70,6 +72,7 @@ __all__ = [
     "IntLinear",
     "IntegerGrid",
     "Neuron",
+    "ParallelNeuron",
     "PayloadGrid",
     "QuantizedConv2d",
     "QuantizedLinear",
