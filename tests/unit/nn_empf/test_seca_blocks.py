@@ -14,6 +14,7 @@ from snn2chip.errors import InputError, TraceError
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.nn import SECA, BinaryConv2d, EMPFNorm, EMPFParallel, Repeat, Seq, TernaryConv2d, TimeMean
+from snn2chip.nn.memnorm import MembraneNorm
 from snn2chip.nn.seca import adaptive_kernel
 
 STEPS = 3
@@ -58,7 +59,7 @@ def folded(modules: Any, x: Tensor) -> Tensor:
 def stirred(block: Any) -> Any:
     torch.manual_seed(1)
     for module in block.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | MembraneNorm):
             for value in (module.running_mean, module.weight.data, module.bias.data):
                 assert value is not None
                 value.copy_(0.5 * torch.randn_like(value) + 0.5)
