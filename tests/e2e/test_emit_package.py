@@ -238,7 +238,7 @@ def encoders():
     yield Input("x", 3, -9, 9, scale=0.5), np.array([[0.25, -0.25, 0.75]])
 
 
-@pytest.mark.parametrize(("node", "samples"), encoders())
+@pytest.mark.parametrize(("node", "samples"), list(encoders()))
 def test_the_package_encodes_as_the_core_does(node, samples):
     from snn2chip_backends.lava.emission import input_record
     from snn2chip_backends.lava.net.assemble import resolve
