@@ -99,6 +99,7 @@ def compile_float_graph(
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
+    from snn2chip.passes import SteadyWindows
     from snn2chip.quantize.calibrate import calibrate
     from snn2chip.quantize.lower import lower
     from snn2chip.quantize.spec import QuantSpec
@@ -107,13 +108,14 @@ def compile_float_graph(
         raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
     spec = QuantSpec(weights=weights, overrides=dict(overrides or {}))
     per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
+    lowered = graph if per_step else SteadyWindows().run(graph)
     data = data[:, :MAX_CALIBRATION] if per_step else data[:MAX_CALIBRATION]
-    ranges = calibrate(graph, data, time_axis=per_step)
+    ranges = calibrate(lowered, data, time_axis=per_step)
     coding = "steps" if per_step else "repeat"
     spare: dict[str, int] = {}
     full: list[str] = []
     for _ in range(6):
-        program = lower(graph, ranges, spec=spec, target=target, coding=coding, spare=spare, meta=dict(meta or {}))
+        program = lower(lowered, ranges, spec=spec, target=target, coding=coding, spare=spare, meta=dict(meta or {}))
         full = _saturated(program, data)
         if not full:
             return program

@@ -5,6 +5,7 @@ fold-batchnorm      norms go into weights (signs flipped where negative) or soma
 compose-linear      linear maps in a row become one
 fold-input-norm     mean and std of the input go into the first layer
 insert-relays       one synapse on every edge into a soma, none behind another
+steady-windows      (repeated input only) windows over a constant current become gains per step
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from snn2chip.passes.fold_batchnorm import FoldBatchNorm
 from snn2chip.passes.fold_input_norm import FoldInputNorm
 from snn2chip.passes.insert_relays import InsertRelays
 from snn2chip.passes.remove_identities import RemoveIdentities
+from snn2chip.passes.steady_windows import SteadyWindows
 
 DEFAULT: tuple[Pass, ...] = (
     RemoveIdentities(),
@@ -26,7 +28,7 @@ DEFAULT: tuple[Pass, ...] = (
     FoldInputNorm(),
     InsertRelays(),
 )
-PASSES: dict[str, type[Pass]] = {type(step).name: type(step) for step in DEFAULT}
+PASSES: dict[str, type[Pass]] = {type(step).name: type(step) for step in (*DEFAULT, SteadyWindows())}
 
 
 def run_passes(graph: LayerGraph, *, passes: Iterable[Pass] = DEFAULT, normal_form: bool = True) -> LayerGraph:
@@ -46,5 +48,6 @@ __all__ = [
     "InsertRelays",
     "Pass",
     "RemoveIdentities",
+    "SteadyWindows",
     "run_passes",
 ]

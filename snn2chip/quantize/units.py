@@ -139,6 +139,12 @@ def lower_soma(
         if f.fire == "excess":
             ratio = ints["out_gain"] / 2.0 ** ints["out_shift"]
             records.append(note("out_gain", mu / unit, ratio, 1.0))
+            if f.out_max is not None and f.out_rounding != "half-up":  # differs from the machine on exact ties only
+                records.append(
+                    attrs.evolve(
+                        note("mu", 0, 0, 1), field="payload rounding", source=f.out_rounding, integer="half-up"
+                    )
+                )
     _fits(layer, ints, levels)
     if f.reset == "drop" and f.fire != "none":  # stateless: the shift goes into the bias of every step
         ints["bias"] = ints["bias"] + ints.pop("v_init")
@@ -180,7 +186,7 @@ def payload_scale(f: FloatSoma, mu: FloatArray, largest: float, bits: int) -> tu
     top = f.out_max
     if top is None:
         top = (1 << bits) - 1
-        unit = np.array([max(largest, 1e-30) / top])
+        unit = np.array([(largest if largest > 0 else 1.0) / top])  # silent on the calibration data: any step does
     ratio = mu / unit
     shift = int(np.clip(np.floor(np.log2(65535.0 / float(ratio.max()))), 0, 30))
     return {"out_gain": np.maximum(half_up(ratio * 2.0**shift), 1), "out_shift": shift, "out_max": top}, unit

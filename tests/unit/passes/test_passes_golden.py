@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.nn import LMHT, MHT, QCFS, BinaryConv2d, TimeFold
+from snn2chip.nn import LMHT, MHT, QCFS, BinaryConv2d, Repeat, TimeFold
 from snn2chip.passes import PASSES, run_passes
 from snn2chip.testing.nets import dyadic, sample
 
@@ -82,11 +82,18 @@ class Residual(nn.Module):
         return x + self.act2(self.conv(x))
 
 
+def steady() -> LayerGraph:
+    """Two windowed neurons: only the first sees the same current at every step."""
+    layers = [nn.Linear(2, 2), Repeat(2), LMHT(steps=2, levels=4), TimeFold(nn.Linear(2, 2)), LMHT(steps=2, levels=4)]
+    return trace(dyadic(nn.Sequential(*layers), seed=1), sample(3, 2))
+
+
 CASES: dict[str, Callable[[], LayerGraph]] = {
     "remove-identities": identities,
     "fold-batchnorm": lambda: trace(dyadic(Norms(), seed=1), sample(2, 3, 2, 2, 2)),
     "compose-linear": lambda: trace(dyadic(Pools(), seed=1), sample(3, 1, 4, 4)),
     "fold-input-norm": normalised,
+    "steady-windows": steady,
     "insert-relays": lambda: trace(dyadic(Residual(), seed=1), sample(2, 3, 1, 2, 2)),
 }
 
@@ -109,3 +116,13 @@ def test_text_before_and_after(name: str) -> None:
 
 def test_every_golden_file_has_its_pass() -> None:
     assert sorted(CASES) == sorted(PASSES) == sorted(file.stem for file in GOLDEN.glob("*.txt"))
+
+
+def test_steady_windows_change_no_value() -> None:
+    before = steady()
+    after = run_passes(before, passes=[PASSES["steady-windows"]()], normal_form=False)
+    x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    a, b = before.run(x, collect=True), after.run(x, collect=True)
+    for name in a.before:
+        assert torch.allclose(a.before[name], b.before[name], rtol=0, atol=1e-12)
+    assert [n.soma.window is None for n in after.of_kind("neuron")] == [True, False]

@@ -211,3 +211,19 @@ def test_the_windows_scale_is_chosen_for_its_error():
     program, _, _ = both(graph, X)
     record = next(r for r in program.records if (r["node"], r["field"]) == ("n2", "window"))
     assert record["error"] < 1e-3 / 2**8
+
+
+def test_a_neuron_silent_on_the_calibration_data_is_lowered() -> None:
+    graph = nets.chain(2, fire="excess", reset="clamp", unit=1.0, theta=1000.0)
+    program, trace, _ = both(graph, X)
+    assert (trace.payloads["n1"] == 0).all()
+    assert (program["n1"].out_gain >= 1).all()
+
+
+def test_another_rounding_of_the_payload_is_recorded() -> None:
+    graph = nets.chain(2, fire="excess", reset="clamp", unit=0.25, out_max=15, out_rounding="half-even")
+    program, _, _ = both(graph, X)
+    found = [r for r in program.records if r["field"] == "payload rounding"]
+    assert {(r["node"], r["source"], r["integer"]) for r in found} == {
+        (n, "half-even", "half-up") for n in ("n1", "n2")
+    }
