@@ -93,12 +93,12 @@ def measure(title: str, rows: list[Row], *, repeats: int, notes: dict[str, Any] 
 
 def print_tables(tables: list[Table], machine: dict[str, Any]) -> None:
     """Print everything for a reader."""
-    console = Console()
+    console = Console(width=120)
     console.print(", ".join(f"{key} {value}" for key, value in machine.items()), highlight=False)
     for table in tables:
         shown = RichTable(title=f"{table.title} (equal outputs asserted)", title_justify="left")
         for column in ("row", "samples", "median ms", "fastest", "slowest", "samples/s", f"x {table.baseline}"):
-            shown.add_column(column, justify="left" if column == "row" else "right")
+            shown.add_column(column, justify="left" if column == "row" else "right", no_wrap=True)
         for row in table.rows:
             times = [f"{1e3 * value:.2f}" for value in (row.seconds, row.fastest, row.slowest)]
             shown.add_row(row.name, str(row.samples), *times, f"{row.rate:,.0f}", f"{row.ratio:.2f}")
