@@ -220,7 +220,7 @@ def _program(header: Mapping[str, Any], arrays: Arrays) -> Program:
         nodes=nodes,
         edges=[tuple(edge) for edge in header["edges"]],
         steps=header["steps"],
-        target=str(header["target"]),
+        target=header["target"],
         records=header["records"],
         meta=header["meta"],
     )

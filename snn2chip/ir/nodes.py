@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from snn2chip.ir.soma import Soma, _shape
-from snn2chip.ir.types import IntArray, PayloadType, WeightType, as_int
+from snn2chip.ir.types import IntArray, PayloadType, WeightType, as_int, whole
 
 CODINGS = ("repeat", "rate-floor", "rate-round", "steps")
 KINDS = ("linear", "conv2d", "sumpool", "identity")
@@ -21,12 +21,8 @@ READS = ("potential", "count", "payload")
 HOST_OPS = ("conv2d", "linear", "bias", "relu", "maxpool", "sumpool", "rescale")
 
 
-def _int(value: Any) -> int:
-    return int(as_int(value))
-
-
 def _pair(value: Any) -> tuple[int, int]:
-    items = tuple(int(v) for v in value) if np.iterable(value) else (int(value),) * 2
+    items = tuple(whole(v) for v in value) if np.iterable(value) else (whole(value),) * 2
     if len(items) != 2:
         raise TypeError(f"expected one number or two, got {value!r}")
     return items[0], items[1]
@@ -37,7 +33,7 @@ def _bits(value: Any) -> Any:
 
 
 def _flag(value: Any) -> Any:
-    return None if value is None else bool(value)
+    return bool(value) if isinstance(value, np.bool_) else value
 
 
 def _opt_pair(value: Any) -> tuple[int, int] | None:
@@ -55,8 +51,8 @@ class Input:
 
     name: str
     shape: tuple[int, ...] = attrs.field(converter=_shape)
-    lo: int = attrs.field(default=0, converter=_int)
-    hi: int = attrs.field(default=1, converter=_int)
+    lo: int = attrs.field(default=0, converter=whole)
+    hi: int = attrs.field(default=1, converter=whole)
     coding: str = attrs.field(default="repeat", kw_only=True)
     scale: float = attrs.field(default=1.0, converter=float, kw_only=True)
     offset: IntArray = attrs.field(default=np.int64(0), converter=as_int, kw_only=True)
@@ -78,13 +74,13 @@ class HostOp:
     kind: str
     weight: IntArray | None = attrs.field(default=None, converter=attrs.converters.optional(as_int))
     gain: IntArray = attrs.field(default=np.int64(1), converter=as_int)
-    shift: int = 0
-    lo: int = -(1 << 23)
-    hi: int = (1 << 23) - 1
+    shift: int = attrs.field(default=0, converter=whole)
+    lo: int = attrs.field(default=-(1 << 23), converter=whole)
+    hi: int = attrs.field(default=(1 << 23) - 1, converter=whole)
     kernel_size: tuple[int, int] = attrs.field(default=(1, 1), converter=_pair)
     stride: tuple[int, int] = attrs.field(default=(1, 1), converter=_pair)
     padding: tuple[int, int] = attrs.field(default=(0, 0), converter=_pair)
-    groups: int = 1
+    groups: int = attrs.field(default=1, converter=whole)
 
 
 def _ops(items: Any) -> tuple[HostOp, ...]:
@@ -101,8 +97,8 @@ class Host:
 
     name: str
     shape: tuple[int, ...] = attrs.field(converter=_shape)
-    lo: int = attrs.field(default=0, converter=_int)
-    hi: int = attrs.field(default=1, converter=_int)
+    lo: int = attrs.field(default=0, converter=whole)
+    hi: int = attrs.field(default=1, converter=whole)
     sample_shape: tuple[int, ...] | None = attrs.field(
         default=None, converter=attrs.converters.optional(_shape), kw_only=True
     )
@@ -149,11 +145,11 @@ class Synapse:
     kind: str = attrs.field(default="linear")
     weight: Any = attrs.field(default=None, converter=_weight)
     bits: int | str = attrs.field(default=None, converter=_bits)
-    exponent: int = attrs.field(default=0, kw_only=True, converter=_int)
+    exponent: int = attrs.field(default=0, kw_only=True, converter=whole)
     stride: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
     padding: tuple[int, int] = attrs.field(default=(0, 0), kw_only=True, converter=_pair)
     dilation: tuple[int, int] = attrs.field(default=(1, 1), kw_only=True, converter=_pair)
-    groups: int = attrs.field(default=1, kw_only=True, converter=_int)
+    groups: int = attrs.field(default=1, kw_only=True, converter=whole)
     kernel_size: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
     sign: str = attrs.field(default="mixed", kw_only=True)
     sparse: bool = attrs.field(default=None, kw_only=True, converter=_flag)
@@ -209,7 +205,7 @@ class Product:
     """
 
     name: str
-    shift: int = attrs.field(default=0, kw_only=True, converter=_int)
+    shift: int = attrs.field(default=0, kw_only=True, converter=whole)
     layer: str = attrs.field(default="", kw_only=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX, IntArray, PayloadType, as_int
+from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX, IntArray, PayloadType, as_int, whole
 
 FIRES = ("levels", "excess", "relay", "table", "none")
 RESETS = ("subtract", "zero", "value", "clamp", "drop", "subtract-delayed")
@@ -47,7 +47,9 @@ RANGES = {
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(int(n) for n in (value if np.iterable(value) else (value,)))
+    if isinstance(value, str):
+        raise TypeError(f"a shape is a tuple of whole numbers, got {value!r}")
+    return tuple(whole(n) for n in (value if np.iterable(value) else (value,)))
 
 
 def _raw(value: Any) -> Any:
@@ -98,7 +100,7 @@ class Soma:
             if getattr(self, field) is not None:
                 put(self, field, as_int(getattr(self, field)))
         for field in ("table_offset", "table_shift", "window_shift", "payload_bits"):
-            put(self, field, int(as_int(getattr(self, field))))
+            put(self, field, whole(getattr(self, field)))
         top = (1 << self.payload_bits) - 1 if 0 < self.payload_bits <= 24 else (1 << 23) - 1
         if self.out_max is None:
             put(self, "out_max", top)
@@ -111,8 +113,8 @@ class Soma:
                 put(self, field, self._stored(as_int(value)))
         if self.ladder is None:
             rows = 0 if self.theta is None else self.theta.shape[0]
-            inferred = self.fire == "levels" and self.reset == "drop" and self.levels.size == 1
-            put(self, "ladder", bool(inferred and rows > 1 and rows == int(self.levels.flat[0])))
+            inferred = self.fire == "levels" and self.reset == "drop" and np.size(self.levels) == 1
+            put(self, "ladder", bool(inferred and rows > 1 and (self.levels == rows)))
 
     def _stored(self, value: IntArray) -> IntArray:
         if value.ndim == 0:

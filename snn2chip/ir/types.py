@@ -139,7 +139,7 @@ def as_int(value: object) -> IntArray:
     array = np.asarray(value)
     if array.dtype == np.bool_:
         array = array.astype(np.int64)
-    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
+    if array.dtype.kind == "f" and (np.abs(array) < 2.0**63).all() and (array == np.rint(array)).all():
         array = array.astype(np.int64)
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise TypeError("values do not fit 64-bit integers")
@@ -148,3 +148,11 @@ def as_int(value: object) -> IntArray:
     out: IntArray = np.array(array, dtype=np.int64)
     out.setflags(write=False)
     return out
+
+
+def whole(value: object) -> int:
+    """Return one whole number; raises TypeError for anything else, arrays of one entry and text too."""
+    array = as_int(value)
+    if array.ndim:
+        raise TypeError(f"expected one whole number, got {value!r}")
+    return int(array)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from snn2chip.ir.nodes import (
     PAYLOAD_SOURCES,
     READS,
     Host,
+    HostOp,
     Input,
     Output,
     Product,
@@ -70,14 +71,20 @@ def _windowed_loops(program: Program) -> Iterator[str]:
 
 
 def _names(program: Program) -> Iterator[str]:
-    if not isinstance(program.steps, int) or not 1 <= program.steps <= 1 << 20:
-        yield f"steps must be a whole number of at least 1, got {program.steps!r}"
+    if type(program.steps) is not int or not 1 <= program.steps <= 1 << 20:
+        yield f"steps must be a whole number from 1 to {1 << 20}, got {program.steps!r}"
+    if not isinstance(program.target, str):
+        yield f"target is the name of a chip, got {program.target!r}"
+    if not isinstance(program.meta, Mapping) or not all(isinstance(r, Mapping) for r in program.records):
+        yield "meta is a mapping and records are mappings of plain values"
     legal = (*PAYLOAD_SOURCES, Synapse, Product, Output)
     for node in program.nodes:
         if not isinstance(node, legal):
             yield f"{node!r} is not a program node"
         elif not isinstance(node.name, str) or not NAME.match(node.name):
             yield f"name {node.name!r} is not allowed; use letters, digits, '_', '.', '-', starting with a letter"
+        elif not isinstance(node.layer, str):
+            yield f"{node.name}: layer is the path of the user's own layer, got {node.layer!r}"
     names = Counter(getattr(node, "name", None) for node in program.nodes)
     yield from (f"name {name!r} is used by {n} nodes; names are unique" for name, n in names.items() if n > 1)
     for edge in program.edges:
@@ -155,14 +162,23 @@ def _source(node: Input | Host) -> Iterator[str]:
     if isinstance(node, Host):
         from snn2chip.ir.host import host_shape
 
-        for i, op in enumerate(node.ops):
-            if op.kind not in HOST_OPS:
-                yield f"host operation {i} must be one of {', '.join(HOST_OPS)}, got {op.kind!r}"
-        if all(op.kind in HOST_OPS for op in node.ops):
+        bad = [text for i, op in enumerate(node.ops) for text in _host_op(i, op)]
+        yield from bad
+        if not bad:
             shape, bad = host_shape(node)
             yield from bad
             if not bad and shape != node.shape:
                 yield f"the host operations make {shape}, but the declared shape is {node.shape}"
+
+
+def _host_op(i: int, op: HostOp) -> Iterator[str]:
+    where = f"host operation {i}"
+    if op.kind not in HOST_OPS:
+        yield f"{where} must be one of {', '.join(HOST_OPS)}, got {op.kind!r}"
+    if not 0 <= op.shift <= 30 or op.lo > op.hi:
+        yield f"{where}: shift must be 0..30 and lo <= hi, got shift {op.shift}, range [{op.lo}, {op.hi}]"
+    if min(*op.stride, *op.kernel_size, op.groups) < 1 or min(op.padding) < 0:
+        yield f"{where}: stride, kernel size and groups must be >= 1, padding >= 0"
 
 
 def _synapse(node: Synapse) -> Iterator[str]:
@@ -189,6 +205,10 @@ def _synapse(node: Synapse) -> Iterator[str]:
         yield "a sum-pool has no groups or dilation"
     if min(node.kernel_size) < 1:
         yield f"kernel size must be >= 1, got {node.kernel_size}"
+    if node.kind == "conv2d" and node.weight is not None and node.kernel_size != node.weight.shape[2:]:
+        yield f"kernel size {node.kernel_size} does not fit weight {node.weight.shape}"
+    if not isinstance(node.sparse, bool):
+        yield f"sparse is True or False, got {node.sparse!r}"
 
 
 def infer_shapes(program: Program) -> tuple[dict[str, Shape], list[str]]:

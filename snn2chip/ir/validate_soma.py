@@ -11,6 +11,7 @@ from snn2chip.ir.soma import FIRES, LEGAL_RESETS, PER_CHANNEL, PER_STEP, RANGES,
 from snn2chip.ir.types import NEVER, V_MAX
 
 MAX_NEURONS = 1 << 31
+OPTIONAL = ("theta", "syn_leak", "v_min")
 
 
 def soma_breaches(soma: Soma, steps: int) -> Iterator[str]:
@@ -23,6 +24,10 @@ def soma_breaches(soma: Soma, steps: int) -> Iterator[str]:
         return
     if soma.reset not in RESETS:
         yield f"reset must be one of {', '.join(RESETS)}, got {soma.reset!r}"
+        return
+    absent = [f for f in (*PER_STEP, *PER_CHANNEL) if f not in OPTIONAL and getattr(soma, f) is None]
+    if absent:
+        yield f"{', '.join(absent)} must have a value"
         return
     if soma.reset not in LEGAL_RESETS[soma.fire]:
         yield f"fire={soma.fire!r} goes with reset {' or '.join(LEGAL_RESETS[soma.fire])}, got {soma.reset!r}"
