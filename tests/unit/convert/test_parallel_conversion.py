@@ -210,7 +210,7 @@ def test_psi_is_the_mean_error_that_the_layers_before_leave() -> None:
     want = graph.run(x, collect=True).values
     currents, errors = {}, {}
     for passes in (0, 200):
-        made = da_qcfs(graph, steps=2, data=x, calibration=Calibration(momentum=0.8, passes=passes))
+        made = da_qcfs(graph, steps=2, data=x, calibration=Calibration(phi="ema", momentum=0.8, passes=passes))
         outs: dict[str, Tensor] = {}
 
         def student(name: str, z: Tensor, made=made, outs=outs) -> Tensor:
