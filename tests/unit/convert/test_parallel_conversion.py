@@ -221,7 +221,7 @@ def test_psi_is_the_mean_error_that_the_layers_before_leave() -> None:
         errors[passes] = [float((want[n] - outs[n]).mean((0, 1, 3, 4)).abs().mean()) for n in ("neuron1", "neuron2")]
     left = (want[graph.inputs["neuron2"][0]] - currents["neuron2"]).mean((0, 1, 3, 4))
     torch.testing.assert_close(made["neuron2"].psi, left, rtol=1e-2, atol=5e-5)
-    assert float(left.abs().max()) > 1e-3
+    assert float(left.abs().max()) > 5e-4  # ten times the tolerance
     assert not made["neuron1"].psi.any()  # both networks have the same first currents
     assert all(after < before for before, after in zip(errors[0], errors[200], strict=True))
 
