@@ -17,7 +17,7 @@ import torch
 from snn2chip.api import run
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.ir.nodes import Input, Node, Output, Product, Synapse
+from snn2chip.ir.nodes import Input, Node, Output
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
 
@@ -188,20 +188,24 @@ def _readout(graph: LayerGraph, layer: str, floats: Any) -> Any:
 
 
 def _forced(program: Program, soma: Soma, truth: Mapping[str, Any]) -> Any:
-    """Run one soma alone, fed the given payloads of its sources."""
-    nodes: list[Node] = [soma, Output("o", "potential" if soma.fire == "none" else "payload")]
-    edges: list[Edge] = [Edge(soma.name, "o")]
+    """Run one soma alone, fed the given payloads of its sources; relays without a float layer run along."""
+    readout = Output("o", "potential" if soma.fire == "none" else "payload")
+    nodes: dict[str, Node] = {readout.name: readout}
+    edges: list[Edge] = [Edge(soma.name, readout.name)]
     feeds: dict[str, Any] = {}
-    for edge in program.into[soma.name]:
-        via = program[edge.src]
-        assert isinstance(via, (Synapse, Product))
-        nodes.append(via)
-        edges.append(Edge(via.name, soma.name))
-        for hop in program.into[via.name]:
-            if hop.src not in feeds:
-                feeds[hop.src] = truth[hop.src]
-                lo, hi = int(min(feeds[hop.src].min(), 0)), int(max(feeds[hop.src].max(), 1))
-                nodes.append(Input(hop.src, program.shapes[hop.src], lo, hi, coding="steps"))
-            edges.append(hop)
-    alone = Program(nodes=nodes, edges=edges, steps=program.steps)
+    todo = [soma.name]
+    while todo:
+        name = todo.pop()
+        if name in nodes:
+            continue
+        node = program[name]
+        if name in truth and name != soma.name:
+            feeds[name] = truth[name]
+            lo, hi = int(min(feeds[name].min(), 0)), int(max(feeds[name].max(), 1))
+            node = Input(name, program.shapes[name], lo, hi, coding="steps")
+        else:
+            edges += program.into[name]
+            todo += [edge.src for edge in program.into[name]]
+        nodes[name] = node
+    alone = Program(nodes=nodes.values(), edges=edges, steps=program.steps)
     return run(alone, feeds, backend="torch", time_axis=True)

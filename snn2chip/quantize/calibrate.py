@@ -19,13 +19,14 @@ class Ranges:
     """Largest magnitudes seen, per channel, in float units.
 
     `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
-    payload value, `readout` the running sum of the output's current, `raw` the smallest and largest raw input,
-    `whole` whether all of them were whole numbers.
+    payload value, `maps[layer]` the current of one linear map into a sum, `readout` the running sum of the
+    output's current, `raw` the smallest and largest raw input, `whole` whether all of them were whole numbers.
     """
 
     potential: dict[str, FloatArray]
     current: dict[str, FloatArray]
     payload: dict[str, float]
+    maps: dict[str, FloatArray]
     readout: FloatArray
     raw: tuple[float, float]
     whole: bool
@@ -55,6 +56,7 @@ def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: i
     potential: dict[str, FloatArray] = {}
     current: dict[str, FloatArray] = {}
     payload: dict[str, float] = {}
+    maps: dict[str, FloatArray] = {}
     readout: FloatArray = np.zeros(1)
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
@@ -68,12 +70,16 @@ def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: i
                 current[layer.name] = np.maximum(current.get(layer.name, 0.0), _top(source))
                 payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
                 potential[layer.name] = np.maximum(potential.get(layer.name, 0.0), _top(run.before[layer.name]))
+        for add in graph.of_kind("add"):
+            for name in graph.inputs[add.name]:
+                maps[name] = np.maximum(maps.get(name, 0.0), _top(run.values[name]))
         last = run.values[graph.inputs[graph.output.name][0]]
         readout = np.maximum(readout, _top(last.cumsum(0)))
     return Ranges(
         potential=potential,
         current=current,
         payload=payload,
+        maps=maps,
         readout=readout,
         raw=(float(x.min()), float(x.max())),
         whole=bool((x == x.round()).all()),

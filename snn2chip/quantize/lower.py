@@ -7,25 +7,22 @@ synapses into one soma, neurons become somas, a current that is read becomes a n
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import attrs
 import numpy as np
 
 from snn2chip.errors import QuantizeError
-from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.ir.layers import Layer
-from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
-from snn2chip.ir.nodes import Input, Node, Output, Synapse
+from snn2chip.ir.nodes import Input, Output
 from snn2chip.ir.program import Program
-from snn2chip.ir.soma import Soma
 from snn2chip.quantize.calibrate import Ranges
-from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec, half_up, record
-from snn2chip.quantize.units import LoweredSoma, Reach, lower_readout, lower_soma
-from snn2chip.quantize.weights import IntWeights, array, folded, quantize_weights, share_unit
+from snn2chip.quantize.feeds import Feeds
+from snn2chip.quantize.relays import common_unit
+from snn2chip.quantize.spec import QuantSpec, half_up, record
+from snn2chip.quantize.units import Reach, lower_readout, lower_soma
+from snn2chip.quantize.weights import array
 
 
 def lower(
@@ -63,29 +60,8 @@ def lower(
 
 
 @attrs.define
-class _Lowering:
-    graph: LayerGraph
-    ranges: Ranges
-    spec: QuantSpec
-    spare: dict[str, int]
-    nodes: list[Node] = attrs.field(factory=list)
-    edges: list[tuple[str, str]] = attrs.field(factory=list)
-    records: list[QuantRecord] = attrs.field(factory=list)
-    units: dict[str, FloatArray] = attrs.field(factory=dict)
-    mus: dict[str, FloatArray] = attrs.field(factory=dict)
-    names: dict[str, str] = attrs.field(factory=dict)
-    made: dict[Any, str] = attrs.field(factory=dict)
-    taken: set[str] = attrs.field(factory=set)
-
-    def fresh(self, wanted: str) -> str:
-        """A unique legal node name."""
-        base = re.sub(r"[^A-Za-z0-9_.\-]", "_", wanted)
-        base = base if re.match(r"[A-Za-z_]", base) else f"n_{base}"
-        name, n = base[:180], 2
-        while name in self.taken:
-            name, n = f"{base[:180]}_{n}", n + 1
-        self.taken.add(name)
-        return name
+class _Lowering(Feeds):
+    """Inputs, somas and read-outs on top of their feeds."""
 
     def input(self, coding: str) -> None:
         """The Input node: whole numbers as they are, real values on a grid of `input_bits`."""
@@ -117,104 +93,34 @@ class _Lowering:
         self.records.append(record(name, layer.path, "scale", unit="raw", source=scale, integer=1, lsb=scale))
 
     def neuron(self, layer: NeuronLayer) -> None:
-        """One soma with its synapses."""
-        branches, delta, bias = self.currents(self.graph.inputs[layer.name][0])
+        """One soma with its synapses; a relay into a sum waits until the sum's unit is known."""
+        if layer.soma.fire == "relay":
+            users = self.graph.users(layer.name)
+            if all(u.kind == "scale" and self.graph.users(u.name)[0].kind == "add" for u in users):
+                self.waiting[layer.name] = layer
+            else:
+                trained = any(getattr(u, "parts", None) is not None for u in users)
+                self.relay(layer, common_unit(self.ranges.current[layer.name]) if trained else None)
+            return
+        feed = self.currents(self.graph.inputs[layer.name][0])
+        window = layer.soma.window
         name = self.fresh(layer.name)
         lowered = lower_soma(
             layer,
             name=name,
             shape=self.graph.shapes[layer.name],
-            delta=delta,
-            bias=bias,
+            delta=feed.delta,
+            bias=feed.bias,
             reach=Reach(
                 potential=self.ranges.potential[layer.name],
                 current=self.ranges.current[layer.name],
-                static=self.static(branches, layer, delta),
+                static=feed.static * (1.0 if window is None else float(np.abs(array(window)).sum(1).max())),
                 payload=self.ranges.payload[layer.name],
             ),
             spec=self.spec,
             spare=self.spare.get(name, 0),
         )
-        self.soma(layer, lowered, branches)
-
-    def soma(self, layer: Layer, lowered: LoweredSoma, branches: list[tuple[Layer, IntWeights]]) -> None:
-        """Register a lowered soma under its layer and connect its synapses."""
-        name = lowered.soma.name
-        for linear, weights in branches:
-            self.edges.append((self.synapse(linear, weights), name))
-        self.nodes.append(lowered.soma)
-        self.names[layer.name], self.units[layer.name], self.mus[name] = name, lowered.unit, lowered.mu
-        self.records.extend(lowered.records)
-
-    def currents(self, source: str) -> tuple[list[tuple[Layer, IntWeights]], FloatArray, FloatArray]:
-        """Linear maps behind a current: their integers in one common unit `delta [C]`, and the bias `[C]`."""
-        layer = self.graph.layer(source)
-        maps = list(self.graph.sources(source)) if layer.kind == "add" else [layer]
-        weights = share_unit([self.integers(m) for m in maps], shift=self.spec.residual_shift)
-        channels = (self.graph.shapes[source] or (1,))[0]
-        bias = np.zeros(channels)
-        for m in maps:
-            shift = m.bias if isinstance(m, AffineLayer) else getattr(m, "shift", None)
-            if shift is not None:
-                bias = bias + array(shift)
-        return list(zip(maps, weights, strict=True)), np.broadcast_to(weights[0].delta, (channels,)), bias
-
-    def static(self, branches: list[tuple[Layer, IntWeights]], layer: NeuronLayer, delta: FloatArray) -> FloatArray:
-        """Largest integer current per channel that weights and payload ranges allow (mixed by the window)."""
-        total = np.zeros(delta.shape)
-        for linear, weights in branches:
-            source = next(n for n in self.nodes if n.name == self.names[self.graph.inputs[linear.name][0]])
-            assert isinstance(source, (Input, Soma))
-            taps = linear.kernel[0] * linear.kernel[1] if isinstance(linear, SumPoolLayer) else 1
-            per_output = np.abs(weights.values).reshape(len(weights.values), -1).sum(1) * taps
-            total = total + per_output * 2.0**weights.exponent * source.payload_type().magnitude
-        window = layer.soma.window
-        return total if window is None else total * float(np.abs(array(window)).sum(1).max())
-
-    def integers(self, layer: Layer) -> IntWeights:
-        """Integer weights of one linear map on its source's payload units."""
-        source = self.graph.inputs[layer.name][0]
-        unit = self.units[source]
-        shapes = self.graph.shapes
-        target = folded(layer, unit, shapes[source] or (1,), shapes[layer.name] or (1,))
-        if isinstance(layer, (ScaleLayer, SumPoolLayer)) and target.size and (target > 0).all():
-            ones = np.ones(target.shape, dtype=np.int64)
-            return IntWeights(values=ones, delta=target, bits=1, exact=True, target=target)
-        return quantize_weights(layer, target, unit, self.spec.mode(layer.name, layer.path))
-
-    def synapse(self, layer: Layer, weights: IntWeights) -> str:
-        """The synapse node of a linear map; the same integers are made once and shared."""
-        key = (layer.name, weights.exponent, weights.values.tobytes())
-        if key in self.made:
-            return self.made[key]
-        name = self.made[key] = self.fresh(layer.name)
-        common: dict[str, Any] = {"bits": weights.bits, "exponent": weights.exponent, "layer": layer.path}
-        values: Any = weights.values
-        if isinstance(layer, (ScaleLayer, SumPoolLayer)) and (values == values.flat[0]).all():
-            values = int(values.flat[0])
-        if isinstance(layer, Conv2dLayer):
-            geometry: dict[str, Any] = {k: getattr(layer, k) for k in ("stride", "padding", "dilation", "groups")}
-            node = Synapse(name, "conv2d", values, **common, **geometry)
-        elif isinstance(layer, SumPoolLayer):
-            node = Synapse(
-                name, "sumpool", values, **common, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding
-            )
-        else:
-            node = Synapse(name, "identity" if isinstance(layer, ScaleLayer) else "linear", values, **common)
-        self.nodes.append(node)
-        self.edges.append((self.names[self.graph.inputs[layer.name][0]], name))
-        self.records.append(
-            QuantRecord(
-                node=name,
-                layer=layer.path,
-                field=f"weight ({weights.bits}{', as trained' if weights.exact else ''})",
-                unit="delta",
-                source=[float(weights.target.min()), float(weights.target.max())],
-                integer=[int(weights.values.min()), int(weights.values.max())],
-                error=weights.error,
-            )
-        )
-        return name
+        self.soma(layer.name, lowered, feed)
 
     def output(self) -> None:
         """The read-out: a non-firing soma for a current, payload sums for a neuron."""
@@ -233,29 +139,26 @@ class _Lowering:
             return
         if layer.reduce == "steps":
             raise QuantizeError(f"{layer.label}: the model returns every step; return their mean, sum or the last one")
-        branches, delta, bias = self.currents(source.name)
+        feed = self.currents(source.name)
         lowered = lower_readout(
             name=self.fresh("readout"),
             path=source.path,
             shape=self.graph.shapes[source.name],
-            delta=delta,
-            bias=bias,
+            delta=feed.delta,
+            bias=feed.bias,
             reach=self.ranges.readout,
             last=layer.reduce == "last",
         )
-        self.soma(layer, lowered, branches)
+        self.soma(layer.name, lowered, feed)
         self.nodes.append(Output(name, "potential", layer=layer.path))
         self.edges.append((lowered.soma.name, name))
 
     def units_meta(self) -> dict[str, Any]:
         """Float value of one payload unit and of one LSB of the potential, by node name."""
         payload = {self.names[k]: v.ravel().tolist() for k, v in self.units.items() if k in self.names}
+        payload |= {name: v.ravel().tolist() for name, v in self.relays.items()}
         return {"payload": payload, "potential": {k: v.ravel().tolist() for k, v in self.mus.items()}}
 
     def layers_meta(self) -> dict[str, str]:
         """Node name of every layer of the float graph."""
-        return {k: v for k, v in self.names.items() if isinstance(self.soma_or_input(v), (Soma, Input))}
-
-    def soma_or_input(self, name: str) -> Node | None:
-        """The node called `name`."""
-        return next((n for n in self.nodes if n.name == name), None)
+        return dict(self.names)

@@ -30,7 +30,6 @@ MIN_WINDOW_BITS = 4
 RESETS = {
     "levels": ("subtract", "zero", "drop"),
     "excess": ("clamp", "zero", "drop"),
-    "relay": ("drop",),
     "none": ("subtract", "zero", "clamp", "drop"),
 }
 
@@ -87,8 +86,6 @@ def lower_soma(
     """
     f = layer.soma
     _check(layer)
-    if f.fire == "relay":
-        return _relay(layer, name, shape, delta, bias, reach.current)
     limit = float(V_MAX) / 2 ** (spec.spare_bits + spare)
     window, kappa = _window(layer, np.minimum(reach.current / delta, reach.static), limit)
     fires = f.fire in ("levels", "excess")
@@ -225,20 +222,6 @@ def _window(layer: NeuronLayer, reach: FloatArray, limit: float) -> tuple[Any, f
     error = np.abs(half_up(scales[:, None, None] * omega) / scales[:, None, None] - omega)
     kappa = float(scales[np.argmin(np.square(error).sum((1, 2)))])
     return half_up(omega * kappa), kappa
-
-
-def _relay(
-    layer: NeuronLayer, name: str, shape: tuple[int, ...], delta: FloatArray, bias: FloatArray, current: FloatArray
-) -> LoweredSoma:
-    """A relay passes its integer current on exactly; one payload unit is worth `delta`."""
-    if (current / delta).max() > V_MAX:
-        raise QuantizeError(f"{layer.label}: the relayed current does not fit 24 bits")
-    ints = half_up(bias / delta)
-    top = int(2 ** np.ceil(np.log2(max(float((current / delta).max()) * 2, 2)))) - 1
-    soma = Soma(name, shape, fire="relay", reset="drop", bias=ints, out_max=min(top, V_MAX), layer=layer.path)
-    unit = delta if not (delta == delta[0]).all() else delta[:1]
-    note = record(name, layer.path, "bias", unit="delta", source=bias, integer=ints, lsb=delta)
-    return LoweredSoma(soma=soma, unit=unit, mu=delta, records=(note,))
 
 
 def lower_readout(

@@ -137,19 +137,14 @@ def regrid(weights: IntWeights, delta: FloatArray) -> IntWeights:
     return attrs.evolve(weights, values=values, delta=delta, bits=8, exact=False, exponent=exponent)
 
 
-def share_unit(branches: list[IntWeights], *, shift: int) -> list[IntWeights]:
-    """Give all branches into one soma the same current unit per channel.
+def common_delta(branches: list[IntWeights], *, shift: int) -> FloatArray:
+    """The current unit `[C]` that several branches into one soma share.
 
-    One exactly trained branch keeps its integers (times 2^shift) and sets the unit; the others are rounded
-    to it. Without one, the largest float weight of all branches sets it.
+    The first exactly trained branch sets it, `shift` bits below its own unit, so that it keeps its integers
+    (times 2^shift); without one, the largest float weight of all branches has 8 bits.
     """
-    if len(branches) == 1:
-        return branches
     exact = next((b for b in branches if b.exact), None)
-    if exact is None:
-        tops = [np.abs(b.target).reshape(len(b.target), -1).max(1) for b in branches]
-        largest = np.max(tops, axis=0)
-        unit = np.where(largest > 0, largest, 1.0) / 127.0
-        return [regrid(b, unit) for b in branches]
-    unit = exact.delta / 2.0**shift
-    return [attrs.evolve(b, delta=unit, exponent=shift) if b is exact else regrid(b, unit) for b in branches]
+    if exact is not None:
+        return exact.delta / 2.0**shift
+    largest = np.max([np.abs(b.target).reshape(len(b.target), -1).max(1) for b in branches], axis=0)
+    return np.where(largest > 0, largest, 1.0) / 127.0

@@ -1,0 +1,246 @@
+"""What drives a soma: linear maps as synapses, in one common unit of current per channel.
+
+One linear map sets its own unit. In a sum the first map with trained integers keeps them (times a power of two) and
+sets the unit; float maps are rounded to it; relays and further trained maps write their payloads in it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import attrs
+import numpy as np
+
+from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import Layer
+from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
+from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.ir.nodes import Input, Node, Synapse
+from snn2chip.ir.soma import Soma
+from snn2chip.quantize.calibrate import Ranges
+from snn2chip.quantize.relays import lower_relay
+from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec
+from snn2chip.quantize.units import LoweredSoma
+from snn2chip.quantize.weights import IntWeights, array, common_delta, folded, quantize_weights, regrid
+
+
+@attrs.frozen(kw_only=True)
+class Feed:
+    """What drives one soma: its synapses, the float value `delta [C]` of one unit of their summed current, the
+    linear maps' bias `[C]` (float), and a static bound `[C]` of the integer current.
+    """
+
+    synapses: list[str]
+    delta: FloatArray
+    bias: FloatArray
+    static: FloatArray
+
+
+@attrs.define
+class Feeds:
+    """The state of one lowering: nodes and edges made so far, and the float unit of every payload."""
+
+    graph: LayerGraph
+    ranges: Ranges
+    spec: QuantSpec
+    spare: dict[str, int]
+    nodes: list[Node] = attrs.field(factory=list)
+    edges: list[tuple[str, str]] = attrs.field(factory=list)
+    records: list[QuantRecord] = attrs.field(factory=list)
+    units: dict[str, FloatArray] = attrs.field(factory=dict)
+    mus: dict[str, FloatArray] = attrs.field(factory=dict)
+    names: dict[str, str] = attrs.field(factory=dict)
+    made: dict[Any, str] = attrs.field(factory=dict)
+    taken: set[str] = attrs.field(factory=set)
+    feeds: dict[str, Feed] = attrs.field(factory=dict)
+    waiting: dict[str, NeuronLayer] = attrs.field(factory=dict)  # relays whose unit a sum will choose
+    biased: set[str] = attrs.field(factory=set)  # maps whose bias a relay of their own carries
+    relays: dict[str, FloatArray] = attrs.field(factory=dict)  # relays without a float layer, and their unit
+
+    def fresh(self, wanted: str) -> str:
+        """A unique legal node name."""
+        base = re.sub(r"[^A-Za-z0-9_.\-]", "_", wanted)
+        base = base if re.match(r"[A-Za-z_]", base) else f"n_{base}"
+        name, n = base[:180], 2
+        while name in self.taken:
+            name, n = f"{base[:180]}_{n}", n + 1
+        self.taken.add(name)
+        return name
+
+    def relay(self, layer: NeuronLayer, unit: FloatArray | None) -> None:
+        """Lower a relay with payloads in `unit` (None: exactly, in the current's own unit)."""
+        self.waiting.pop(layer.name, None)
+        feed = self.currents(self.graph.inputs[layer.name][0])
+        if unit is not None and unit.size == 1 and (feed.delta == feed.delta[0]).all():
+            unit = None  # one unit for all channels as it is
+        current = self.ranges.current[layer.name]
+        shape = self.graph.shapes[layer.name]
+        self.soma(layer.name, self.lowered_relay(self.fresh(layer.name), layer, shape, feed, current, unit), feed)
+
+    def lowered_relay(
+        self, name: str, layer: Layer, shape: tuple[int, ...], feed: Feed, current: FloatArray, unit: FloatArray | None
+    ) -> LoweredSoma:
+        """A relay soma for the current of `feed`."""
+        return lower_relay(
+            name=name,
+            label=layer.label,
+            path=layer.path,
+            shape=shape,
+            delta=feed.delta,
+            bias=feed.bias,
+            current=current,
+            unit=unit,
+            spare_bits=self.spec.spare_bits + self.spare.get(name, 0),
+        )
+
+    def soma(self, layer: str | None, lowered: LoweredSoma, feed: Feed) -> None:
+        """Register a lowered soma (under its layer, if it has one) and connect its synapses."""
+        name = lowered.soma.name
+        self.edges.extend((synapse, name) for synapse in feed.synapses)
+        self.nodes.append(lowered.soma)
+        self.mus[name] = lowered.mu
+        if layer is not None:
+            self.names[layer], self.units[layer] = name, lowered.unit
+        self.records.extend(lowered.records)
+
+    def currents(self, source: str) -> Feed:
+        """The synapses behind a current, made on first use, in one common unit per channel."""
+        if source not in self.feeds:
+            self.feeds[source] = self.make_feed(source)
+        return self.feeds[source]
+
+    def make_feed(self, source: str) -> Feed:
+        """Synapses of one linear map, or of all maps into a sum."""
+        layer = self.graph.layer(source)
+        channels = (self.graph.shapes[source] or (1,))[0]
+        if layer.kind != "add":
+            weights = self.integers(layer)
+            return self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
+        maps = list(self.graph.sources(source))
+        late = {m.name for m in maps if self.graph.inputs[m.name][0] in self.waiting}
+        if len(late) == len(maps):  # nothing else sets a unit: the first relay keeps its own
+            self.relay(self.waiting[self.graph.inputs[maps[0].name][0]], None)
+            late.discard(maps[0].name)
+        found = {m.name: self.integers(m) for m in maps if m.name not in late}
+        for m in maps:  # only trained integers claim the unit of a sum; identities follow it
+            if m.name in found and not isinstance(m, AffineLayer):
+                found[m.name] = attrs.evolve(found[m.name], exact=False)
+        delta = common_delta(list(found.values()), shift=self.spec.residual_shift)
+        delta = np.array(np.broadcast_to(delta, (channels,)))
+        made: list[tuple[str, FloatArray]] = []
+        kept = False
+        for m in maps:
+            if m.name in late:
+                made.append(self.relayed(m, delta))
+            elif not found[m.name].exact:
+                weights = regrid(found[m.name], delta)
+                made.append((self.synapse(m, weights), self.static(m, weights)))
+            elif not kept:
+                weights = attrs.evolve(found[m.name], delta=delta, exponent=self.spec.residual_shift)
+                made.append((self.synapse(m, weights), self.static(m, weights)))
+                kept = True
+            else:
+                made.append(self.own_relay(m, found[m.name], delta))
+        return self.feed(made, delta, maps)
+
+    def feed(self, made: list[tuple[str, FloatArray]], delta: FloatArray, maps: list[Layer]) -> Feed:
+        """Put synapses, unit, static bound and the maps' bias together."""
+        static = np.sum([bound for _, bound in made], axis=0)
+        bias = np.zeros(delta.shape)
+        for m in maps:
+            shift = m.bias if isinstance(m, AffineLayer) else getattr(m, "shift", None)
+            if shift is not None and m.name not in self.biased:
+                bias = bias + array(shift)
+        return Feed(synapses=[name for name, _ in made], delta=delta, bias=bias, static=static)
+
+    def relayed(self, scale: Layer, delta: FloatArray) -> tuple[str, FloatArray]:
+        """An identity branch from a waiting relay: the relay writes in this sum's unit, the weights are ±1."""
+        assert isinstance(scale, ScaleLayer)
+        factor = np.broadcast_to(array(scale.factor), delta.shape)
+        factor = np.where(factor == 0.0, 1e-12, factor)
+        source = self.graph.inputs[scale.name][0]
+        if source in self.waiting:  # another branch of this sum may have lowered it already
+            self.relay(self.waiting[source], delta / np.abs(factor))
+        signs = np.sign(factor).astype(np.int64)
+        target = np.broadcast_to(self.units[source], delta.shape) * factor
+        ratio = np.abs(target) / delta
+        weights = IntWeights(values=signs, delta=delta, bits=1, exact=True, target=target)
+        if not np.allclose(ratio, 1.0):
+            weights = regrid(weights, delta)
+        return self.synapse(scale, weights), self.static(scale, weights)
+
+    def own_relay(self, layer: Layer, weights: IntWeights, delta: FloatArray) -> tuple[str, FloatArray]:
+        """A second exactly trained branch: its current goes through a relay that writes in the sum's unit."""
+        self.biased.discard(layer.name)
+        shape = self.graph.shapes[layer.name]
+        inner = self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
+        self.biased.add(layer.name)  # its bias is inside the relay now
+        name = self.fresh(f"{layer.name}_relay")
+        current = self.ranges.maps[layer.name]
+        lowered = self.lowered_relay(name, layer, shape, inner, current, delta)
+        self.soma(None, lowered, inner)
+        self.relays[name] = delta
+        identity = self.fresh(f"{name}_identity")
+        self.nodes.append(Synapse(identity, "identity", 1, bits=1, layer=layer.path))
+        self.edges.append((name, identity))
+        return identity, np.full(delta.shape, float(lowered.soma.payload_type().magnitude))
+
+    def static(self, linear: Layer, weights: IntWeights) -> FloatArray:
+        """Largest integer current per channel that weights and payload range allow."""
+        source = self.nodes_by_name(self.names[self.graph.inputs[linear.name][0]])
+        assert isinstance(source, (Input, Soma))
+        taps = linear.kernel[0] * linear.kernel[1] if isinstance(linear, SumPoolLayer) else 1
+        per_output = np.abs(weights.values).reshape(len(weights.values), -1).sum(1) * taps
+        bound: FloatArray = per_output * 2.0**weights.exponent * source.payload_type().magnitude
+        return bound
+
+    def nodes_by_name(self, name: str) -> Node:
+        """The node called `name`."""
+        return next(n for n in self.nodes if n.name == name)
+
+    def integers(self, layer: Layer) -> IntWeights:
+        """Integer weights of one linear map on its source's payload units."""
+        source = self.graph.inputs[layer.name][0]
+        unit = self.units[source]
+        shapes = self.graph.shapes
+        target = folded(layer, unit, shapes[source] or (1,), shapes[layer.name] or (1,))
+        if isinstance(layer, (ScaleLayer, SumPoolLayer)) and target.size and (target > 0).all():
+            ones = np.ones(target.shape, dtype=np.int64)
+            return IntWeights(values=ones, delta=target, bits=1, exact=True, target=target)
+        return quantize_weights(layer, target, unit, self.spec.mode(layer.name, layer.path))
+
+    def synapse(self, layer: Layer, weights: IntWeights) -> str:
+        """The synapse node of a linear map; the same integers are made once and shared."""
+        key = (layer.name, weights.exponent, weights.values.tobytes())
+        if key in self.made:
+            return self.made[key]
+        name = self.made[key] = self.fresh(layer.name)
+        common: dict[str, Any] = {"bits": weights.bits, "exponent": weights.exponent, "layer": layer.path}
+        values: Any = weights.values
+        if isinstance(layer, (ScaleLayer, SumPoolLayer)) and (values == values.flat[0]).all():
+            values = int(values.flat[0])
+        if isinstance(layer, Conv2dLayer):
+            geometry: dict[str, Any] = {k: getattr(layer, k) for k in ("stride", "padding", "dilation", "groups")}
+            node = Synapse(name, "conv2d", values, **common, **geometry)
+        elif isinstance(layer, SumPoolLayer):
+            node = Synapse(
+                name, "sumpool", values, **common, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding
+            )
+        else:
+            node = Synapse(name, "identity" if isinstance(layer, ScaleLayer) else "linear", values, **common)
+        self.nodes.append(node)
+        self.edges.append((self.names[self.graph.inputs[layer.name][0]], name))
+        self.records.append(
+            QuantRecord(
+                node=name,
+                layer=layer.path,
+                field=f"weight ({weights.bits}{', as trained' if weights.exact else ''})",
+                unit="delta",
+                source=[float(weights.target.min()), float(weights.target.max())],
+                integer=[int(weights.values.min()), int(weights.values.max())],
+                error=weights.error,
+            )
+        )
+        return name

@@ -1,0 +1,73 @@
+"""Relays: somas that only pass a current on, as payloads in a unit that somebody else wants.
+
+    v = a * 2^n + round(b / mu),   mu = delta / 2^n,  payload = rshift(v * out_gain[c], out_shift[c]) ~ v * mu / unit[c]
+
+Without a wanted unit a relay is exact: n = 0, one payload unit is worth delta.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from snn2chip.errors import QuantizeError
+from snn2chip.ir.soma import Soma
+from snn2chip.ir.types import V_MAX
+from snn2chip.quantize.spec import FloatArray, QuantRecord, half_up, record
+from snn2chip.quantize.units import LoweredSoma
+
+RELAY_BITS = 15
+"""Magnitude bits of a relayed payload when one unit serves all channels."""
+
+
+def lower_relay(
+    *,
+    name: str,
+    label: str,
+    path: str,
+    shape: tuple[int, ...],
+    delta: FloatArray,
+    bias: FloatArray,
+    current: FloatArray,
+    unit: FloatArray | None,
+    spare_bits: int = 1,
+) -> LoweredSoma:
+    """A relay of a current with unit `delta [C]`, largest magnitudes `current [C]` and the linear maps' `bias [C]`.
+
+    `unit`: float value of one payload unit, scalar or `[C]`; None keeps the current's own (exact).
+    Raises QuantizeError when the payload does not fit 24 bits.
+    """
+    limit = float(V_MAX) / 2**spare_bits
+    if (current / delta).max() > limit:
+        raise QuantizeError(f"{label}: the relayed current does not fit 24 bits")
+    if unit is None:
+        fine = np.zeros(delta.shape, dtype=np.int64)
+        unit = delta if not (delta == delta[0]).all() else delta[:1]
+    else:
+        fine = np.clip(np.floor(np.log2(limit / np.maximum(current / delta, 1e-12))), 0, 14).astype(np.int64)
+    mu = delta / 2.0**fine
+    fields: dict[str, Any] = {"gain": 1 << fine, "bias": half_up(bias / mu)}
+    ratio = np.broadcast_to(mu / unit, delta.shape)
+    if (ratio != 1.0).any():
+        shift = np.clip(np.floor(np.log2(65535.0 / ratio)), 0, 30).astype(np.int64)
+        fields |= {"out_gain": np.clip(half_up(ratio * 2.0**shift), 1, 65535), "out_shift": shift}
+    largest = float((current / np.broadcast_to(unit, current.shape)).max())
+    top = (1 << max(int(np.ceil(np.log2(max(largest * 2**spare_bits, 2.0)))), 1)) - 1
+    if top > V_MAX:
+        raise QuantizeError(f"{label}: the relayed payload needs {top.bit_length() + 1} bits, 24 are the most")
+    soma = Soma(name, shape, fire="relay", reset="drop", out_max=top, layer=path, **fields)
+    notes: tuple[QuantRecord, ...] = (
+        record(
+            name, path, "bias", unit="mu", source=bias, integer=fields["bias"], lsb=mu, floor=float(current.max()) / 64
+        ),
+    )
+    if "out_gain" in fields:
+        got = fields["out_gain"] / 2.0 ** fields["out_shift"]
+        notes += (record(name, path, "out_gain", unit="mu per payload unit", source=ratio, integer=got, lsb=1.0),)
+    return LoweredSoma(soma=soma, unit=unit, mu=mu, records=notes)
+
+
+def common_unit(current: FloatArray) -> FloatArray:
+    """One payload unit for all channels: the largest current has `RELAY_BITS` bits."""
+    return np.array([max(float(current.max()), 1e-30) / 2.0**RELAY_BITS])
