@@ -1,7 +1,8 @@
 """Backend equality: every payload of every soma at every logical step, and every read-out potential.
 
 The first divergence is the earliest in data-flow order within the earliest logical step of the lowest
-sample at which two traces differ, so that it names a cause and not a consequence.
+sample at which two traces differ, so that it names a cause and not a consequence. A windowed soma and all
+behind it come after the whole sample that the soma has to see first.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ def compare_pair(program: Program, expected: Trace, got: Trace) -> tuple[int, Di
     compared = 0
     found: tuple[tuple[int, int, int], str, str, tuple[int, ...]] | None = None
     readouts = {program.into[o.name][0].src for o in program.outputs if o.read == "potential"}
+    passed = _windows_passed(program)
     for rank, soma in enumerate(program.somas):
         for what, field in (("payload", "payloads"), ("potential", "potentials")):
             a, b = getattr(expected, field).get(soma.name), getattr(got, field).get(soma.name)
@@ -148,10 +150,10 @@ def compare_pair(program: Program, expected: Trace, got: Trace) -> tuple[int, Di
             if len(different) == 0:
                 continue
             t, n, *index = min(map(tuple, different), key=lambda i: (i[1], i[0], i[2:]))
-            step = program.steps - 1 if what == "potential" else t
-            key = (int(n), int(step), rank)
+            step = int(program.steps - 1 if what == "potential" else t)
+            key = (int(n), passed[soma.name] * program.steps + step, rank)
             if found is None or key < found[0]:
-                found = (key, soma.name, what, tuple(int(i) for i in index))
+                found = (key, soma.name, what, (step, *(int(i) for i in index)))
     if found is not None:
         return compared, _divergence(program, expected, got, *found)
     for name in expected.all_outputs:
@@ -164,6 +166,16 @@ def compare_pair(program: Program, expected: Trace, got: Trace) -> tuple[int, Di
     return compared, None
 
 
+def _windows_passed(program: Program) -> dict[str, int]:
+    """Windowed somas on the longest way to each node, itself included."""
+    passed = {node.name: 0 for node in program.nodes}
+    for _ in range(2):  # the second round carries counts along delayed edges
+        for node in program.order:
+            before = max((passed[edge.src] for edge in program.into[node.name]), default=0)
+            passed[node.name] = before + (getattr(node, "window", None) is not None)
+    return passed
+
+
 def _divergence(
     program: Program,
     expected: Trace,
@@ -171,11 +183,12 @@ def _divergence(
     key: tuple[int, int, int],
     name: str,
     what: str,
-    index: tuple[int, ...],
+    place: tuple[int, ...],
 ) -> Divergence:
     from snn2chip.checks.explain import currents_at
 
-    sample, step, _ = key
+    sample, (step, *rest) = key[0], place
+    index = tuple(rest)
     soma = program[name]
     assert isinstance(soma, Soma)
     field = "payloads" if what == "payload" else "potentials"

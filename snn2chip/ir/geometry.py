@@ -106,8 +106,7 @@ def current_range(synapse: Synapse, payload: PayloadType) -> tuple[int, int]:
     w = synapse.weight
     if synapse.kind in ("identity", "sumpool"):
         n = 1 if synapse.kind == "identity" else synapse.kernel_size[0] * synapse.kernel_size[1]
-        pos, neg = max(int(w.max()), 0) * n, min(int(w.min()), 0) * n
-        rows = np.array([[pos, neg]], dtype=np.int64)
+        rows = np.stack([np.maximum(w.ravel(), 0) * n, np.minimum(w.ravel(), 0) * n], axis=1)
     elif sparse.issparse(w):
         plus, minus = w.maximum(0).sum(1), w.minimum(0).sum(1)
         rows = np.concatenate([np.asarray(plus), np.asarray(minus)], axis=1).astype(np.int64)

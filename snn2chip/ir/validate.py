@@ -185,11 +185,13 @@ def _synapse(node: Synapse) -> Iterator[str]:
     if node.kind not in KINDS:
         yield f"kind must be one of {', '.join(KINDS)}, got {node.kind!r}"
         return
-    if node.sign not in SIGNS:
+    if node.weight is None:
+        yield f"a {node.kind} synapse needs a weight"
+    elif node.sign not in SIGNS:
         yield f"sign must be one of {', '.join(SIGNS)}, got {node.sign!r}"
     elif node.bits not in WEIGHT_BITS:
         yield f"bits must be 1, 'ternary' or 2..8, got {node.bits!r}"
-    elif node.weight is not None:
+    else:
         yield from node.weight_type.breaches(node.values(), stored_only=bool(node.sparse))
     if not 0 <= node.exponent <= 16:
         yield f"exponent must be 0..16, got {node.exponent} (fold a negative one into the soma's gain)"
