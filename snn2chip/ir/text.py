@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from scipy import sparse
 
+from snn2chip.ir.nodes import HostOp
 from snn2chip.ir.program import Program
 
 
@@ -20,6 +21,10 @@ def _show(value: Any) -> str:
         if value.size <= 4:
             return str(value.tolist())
         return f"int{list(value.shape)} {int(value.min())}..{int(value.max())}"
+    if isinstance(value, HostOp):
+        plain = HostOp(kind=value.kind)
+        pairs = [(f.name, _show(getattr(value, f.name)), _show(getattr(plain, f.name))) for f in attrs.fields(HostOp)]
+        return f"{value.kind}({' '.join(f'{name}={own}' for name, own, default in pairs if own != default)})"
     if isinstance(value, tuple):
         return "(" + ", ".join(_show(v) for v in value) + ")"
     return repr(value) if isinstance(value, str) else str(value)
@@ -37,7 +42,7 @@ def program_text(program: Program) -> str:
         ]
         sources = ", ".join(e.src + (f"@-{e.delay}" if e.delay else "") for e in program.into[node.name])
         arrow = f" <- {sources}" if sources else ""
-        lines.append(f"{type(node).__name__.lower()} {node.name}{arrow}: " + " ".join(parts))
+        lines.append(f"{type(node).__name__.lower()} {node.name}{arrow}" + (f": {' '.join(parts)}" if parts else ""))
     return "\n".join(lines) + "\n"
 
 
