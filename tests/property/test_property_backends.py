@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from snn2chip.errors import BackendUnavailable
 from snn2chip.registry import get_backend
 from snn2chip.testing.activity import activity
 from snn2chip.testing.cases import Case
@@ -104,3 +106,10 @@ def test_a_difference_names_the_seed(capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(module, "get_backend", lambda name, **options: Witness())
     assert main(["--programs", "6", "--together", "4"]) == 0
     assert "6 programs equal to the reference" in capsys.readouterr().out
+
+
+def test_without_hypothesis_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(BackendUnavailable, match=r"pip install hypothesis"):
+        programs()
+    assert random_program(1).program.nodes
