@@ -214,3 +214,22 @@ def _sparse_rows_empty(draft: Draft) -> None:
     matrix = sparse.csr_matrix(([3, -2, 7], ([0, 0, 3], [1, 4, 1])), shape=(5, 6))
     draft.replace(Synapse(into, "linear", matrix))
     draft.output(draft.soma("subject", [into], {"levels": "many"}))
+
+
+@_edge
+def _sums_beyond_float32(draft: Draft) -> None:
+    """Odd sums beyond 2^24, which 32-bit floats cannot hold, from 700 inputs and from a convolution of 64 channels.
+
+    A second synapse takes nearly as much away again, so that the last bit of each sum decides.
+    """
+    for name, shape, size in (("flat", (700,), (3, 700)), ("sheet", (64, 3, 3), (2, 64, 3, 3))):
+        values = 255 - 2 * draft.rng.integers(0, 4, (draft.steps, draft.batch, *shape))
+        draft.nodes.append(Input(name, shape, 0, 255, coding="steps"))
+        draft.raw[name] = draft.payloads[name] = values
+        kind, plus = ("linear" if name == "flat" else "conv2d"), 255 - 2 * draft.rng.integers(0, 3, size)
+        into = []
+        for sign, weight in (("excitatory", plus), ("inhibitory", 2 * draft.rng.integers(0, 2, size) - plus)):
+            into.append(draft.synapse(f"{name}_{sign}", name, {"weights": sign}, units=1))
+            draft.replace(Synapse(into[-1], kind, weight, 8, sign=sign))
+        soma = Soma(f"{name}_soma", draft.shape(into[0]), fire="relay", reset="drop")
+        draft.output(draft.add_soma(soma, into))
