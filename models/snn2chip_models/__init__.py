@@ -1,4 +1,4 @@
-"""The model zoo: small spiking nets by name."""
+"""The model zoo: spiking and ordinary nets by name."""
 
 from __future__ import annotations
 

