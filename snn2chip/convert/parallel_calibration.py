@@ -173,10 +173,10 @@ def _calibrate_batch(
         now = state[layer.name]
         teacher[layer.name] = _teach(known[layer.name], now.theta, z_t[0])
         if now.psi.dim():
-            now = attrs.evolve(now, psi=(rho * now.psi + (1 - rho) * _channel_mean(z_t[0] - z_s[0])))
+            now = attrs.evolve(now, psi=rho * now.psi + (1 - rho) * _channel_mean(z_t[0] - z_s[0]).to(now.psi))
         student[layer.name] = now.apply(z_s[0])
         if now.phi.dim():
-            error = _channel_mean(teacher[layer.name] - student[layer.name])
+            error = _channel_mean(teacher[layer.name] - student[layer.name]).to(now.phi)
             phi = now.phi * (rho if options.phi == "ema" else 1.0) + (1 - rho) * error
             now = attrs.evolve(now, phi=torch.maximum(phi, -now.theta))
         state[layer.name] = now
