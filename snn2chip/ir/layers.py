@@ -66,7 +66,7 @@ class FloatSoma:
     gain: Tensor = attrs.field(factory=_one, converter=as_tensor)
     bias: Tensor = attrs.field(factory=_zero, converter=as_tensor)
     v_init: Tensor = attrs.field(factory=_zero, converter=as_tensor)
-    v_init_rule: str = attrs.field(default="round")  # "half-theta": floor(theta_int / 2), exact for QCFS
+    v_init_rule: str = attrs.field(default="round")  # "half-theta": floor(theta_int/2); "strict": one unit lower
     window: Tensor | None = None
     ladder: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     out_max: int | None = None

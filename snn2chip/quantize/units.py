@@ -127,6 +127,8 @@ def lower_soma(
     v_init = np.broadcast_to(array(f.v_init).ravel(), delta.shape)
     half = f.v_init_rule == "half-theta" and f.fire == "levels"
     ints["v_init"] = ints["theta"][:1] // 2 if half else half_up(v_init / mu)[None]
+    if f.v_init_rule == "strict":  # m > theta on integers: the same neuron started one unit lower
+        ints["v_init"] = ints["v_init"] - 1
     records.append(note("v_init", v_init, ints["v_init"], mu, floor=small))
     if f.fire == "none":
         unit = array(f.unit).ravel()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import snn2chip
 from snn2chip.convert.ic_snn import (
     CORRECTED,
     PLAIN,
@@ -25,6 +27,9 @@ from snn2chip.ir.float_run import run_soma
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.passes import run_passes
+from snn2chip.quantize.calibrate import calibrate
+from snn2chip.quantize.lower import lower
 
 
 def ints(low: int, high: int, *shape: int, seed: int) -> Tensor:
@@ -131,19 +136,19 @@ def test_compensation_on_the_bias_is_a_start_at_half_the_threshold_for_constant_
 
 @pytest.mark.parametrize("steps", [1, 4, 16])
 def test_a_strict_compare_loses_one_spike_on_a_current_of_one_threshold(steps: int) -> None:
+    """Constant current V, v(0) = 0: T spikes with >=, T - 1 with >, in float and in the integer program."""
     counts = {}
     for strict in (False, True):
-        net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU()).double()
-        net[0].weight.data.fill_(3.0)
-        made = to_ic_snn(
-            trace(net, torch.ones(2, 1).double()),
-            steps=steps,
-            data=torch.ones(2, 1).double(),
-            options=attrs.evolve(PLAIN, strict=strict),
-            thresholds={"relu1": 3.0},
-        )
-        counts[strict] = float(made.run(torch.ones(1, 1).double(), collect=True).values["relu1"].sum()) / 3
-    assert counts == {False: steps, True: steps - 1}
+        net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1, bias=False)).double()
+        for m in (net[0], net[2]):
+            m.weight.data.fill_(3.0)
+        one = torch.ones(2, 1).double()
+        options = attrs.evolve(PLAIN, strict=strict)
+        made = to_ic_snn(trace(net, one), steps=steps, data=one, options=options, thresholds={"relu1": 3.0})
+        program = lower(run_passes(made), calibrate(run_passes(made), one))
+        payloads = snn2chip.run(program, one.numpy().astype(np.int64), backend="reference").payloads["relu1"]
+        counts[strict] = (float(made.run(one, collect=True).values["relu1"][:, 0].sum()) / 3, int(payloads[:, 0].sum()))
+    assert counts == {False: (steps, steps), True: (steps - 1, steps - 1)}
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8, 15])
