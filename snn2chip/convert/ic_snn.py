@@ -12,8 +12,9 @@
 
 The default, "zero" with "bias", is the half-threshold shift of QCFS. The literal mean is drawn far below 0 by neurons
 with negative drive. With "bias" a found v(0) includes the V/2 that the bias gives, which is taken off again.
-`strict` fires where m > V, as printed: a start lower by one unit on integers, by 2^-20 V in float. In a residual block one threshold serves all activations, and only the first
-has an initial potential and compensation. Source: Li et al. Mathematics 2023, 11(1), 58.
+`strict` fires where m > V, as printed: a start lower by one unit on integers, by 2^-20 V in float.
+In a residual block one threshold serves all activations, and only the first has an initial potential and
+compensation. Source: Li et al. Mathematics 2023, 11(1), 58.
 """
 
 from __future__ import annotations

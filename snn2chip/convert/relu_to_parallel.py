@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
+import attrs
 import torch
 from torch import Tensor, nn
 
 from snn2chip.convert.activations import exchange, find, source_graph
-from snn2chip.convert.parallel_calibration import DAQCFS, Calibration, batches, calibrate, relu_ranges
+from snn2chip.convert.parallel_calibration import DAQCFS, Calibration, batches, calibrate, relu_ranges, run_layers
 from snn2chip.convert.qcfs_to_if import check_positive
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph, Note
@@ -56,11 +57,19 @@ def to_parallel(
     graph = source_graph(model, sample)
     constants = da_qcfs(graph, steps=steps, data=data, calibration=calibration, quantile=quantile, eps=eps)
     options = Calibration() if calibration is None else calibration
-    somas = {name: to_soma(c, form=form, order=order) for name, c in constants.items()}
-    made = exchange(graph, somas, steps=steps if form == "steps" else 1, by="to-parallel")
+    made = build(graph, constants, form=form, order=order)
     text = "no calibration" if data is None else f"calibrated, phi by {options.phi}, momentum {options.momentum:g}"
     note = Note(by="to-parallel", layer=made.output.name, text=f"T = {steps}, {text}")
-    return LayerGraph(layers=made.layers, inputs=made.inputs, steps=made.steps, notes=(*made.notes, note))
+    return attrs.evolve(made, notes=(*made.notes, note))
+
+
+def build(
+    graph: LayerGraph, constants: Mapping[str, DAQCFS], *, form: Form = "graded", order: Order = "first"
+) -> LayerGraph:
+    """Return the graph of parallel neurons with known constants, by layer name (such as stored ones)."""
+    somas = {name: to_soma(c, form=form, order=order) for name, c in constants.items()}
+    steps = max(c.steps for c in constants.values()) if form == "steps" else 1
+    return exchange(graph, somas, steps=steps, by="to-parallel")
 
 
 def da_qcfs(
@@ -108,6 +117,4 @@ def to_soma(constants: DAQCFS, *, form: Form = "graded", order: Order = "first")
 
 def da_qcfs_network(graph: LayerGraph, constants: Mapping[str, DAQCFS], x: Tensor) -> Tensor:
     """Return the output of the ANN whose activations are DA-QCFS, for inputs `[B,...]`: the teacher of the SNN."""
-    from snn2chip.convert.parallel_calibration import run_layers
-
     return run_layers(graph, x, lambda name, z: constants[name].apply(z))
