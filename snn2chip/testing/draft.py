@@ -23,6 +23,8 @@ from snn2chip.testing.soma_maker import Rng, make_soma, run_soma
 
 CURRENT_LIMIT = (1 << 23) - 1
 """Currents are kept inside 24 bits by their static bound, except with magnitude `wide`."""
+WIDE_BITS = 36
+"""Currents of magnitude `wide` stay below 2^36, so that several of them and a window fit the exact range."""
 WEIGHTS: dict[str, tuple[int | str, str]] = {
     "binary": (1, "mixed"),
     "ternary": ("ternary", "mixed"),
@@ -148,7 +150,7 @@ class Draft:
 
     def _exponent(self, bound: int, row: Mapping[str, str]) -> int:
         if row.get("magnitude") == "wide":
-            return 16
+            return max(1, min(16, WIDE_BITS - bound.bit_length()))
         most = max(0, min(16, CURRENT_LIMIT.bit_length() - bound.bit_length()))
         if row.get("magnitude") in ("saturate", "wrap"):
             return most or 1
