@@ -58,7 +58,8 @@ def to_parallel(
     constants = da_qcfs(graph, steps=steps, data=data, calibration=calibration, quantile=quantile, eps=eps)
     options = Calibration() if calibration is None else calibration
     made = build(graph, constants, form=form, order=order)
-    text = "no calibration" if data is None else f"calibrated, phi by {options.phi}, momentum {options.momentum:g}"
+    calibrated = any(c.phi.dim() for c in constants.values())
+    text = f"calibrated, phi by {options.phi}, momentum {options.momentum:g}" if calibrated else "no calibration"
     note = Note(by="to-parallel", layer=made.output.name, text=f"T = {steps}, {text}")
     return attrs.evolve(made, notes=(*made.notes, note))
 
