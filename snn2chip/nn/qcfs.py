@@ -70,7 +70,9 @@ class QCFS(Neuron):
         """Return the graded soma with L levels; raises QuantizeError when training made vth non-positive."""
         theta = self.threshold().detach()
         if not float(theta) > 0:
-            raise QuantizeError(f"QCFS: vth = {float(self.vth)} is not positive; train with a smaller learning rate")
+            raise QuantizeError(
+                f"QCFS: vth = {float(self.vth.detach())} is not positive; train with a smaller learning rate"
+            )
         kept = self.steps == 1
         return FloatSoma(
             steps=self.steps,
@@ -89,7 +91,7 @@ class QCFS(Neuron):
 
         `window` gives LM-HT neurons with Omega = 1/T, the start of hybrid training; weights and biases stay.
         """
-        theta = float(self.vth) / levels
+        theta = float(self.vth.detach()) / levels
         neuron: MHT | LMHT
         if window:
             neuron = LMHT(steps=steps, levels=levels, theta=theta, v_init="half-theta")
@@ -99,4 +101,4 @@ class QCFS(Neuron):
 
     def extra_repr(self) -> str:
         """Return the constants shown by `print`."""
-        return f"steps={self.steps}, levels={self.levels}, vth={float(self.vth):g}"
+        return f"steps={self.steps}, levels={self.levels}, vth={float(self.vth.detach()):g}"
