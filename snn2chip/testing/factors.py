@@ -1,8 +1,7 @@
 """What a test program can vary: factors, their levels, and which levels exclude each other.
 
 A *row* gives every factor one level. Legality is a set of excluded pairs of levels, so that a partial row can be
-judged and completed quickly (`Space`). `soma_levels` reads the levels back from a finished Soma, so that coverage
-is measured on programs and not on intentions.
+judged and completed quickly (`Space`). `snn2chip.testing.levels` reads the levels back from finished nodes.
 """
 
 from __future__ import annotations
@@ -10,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-import numpy as np
-
-from snn2chip.ir.nodes import Product, Synapse
-from snn2chip.ir.program import Program
-from snn2chip.ir.soma import LEGAL_RESETS, PER_CHANNEL, PER_STEP, RESETS, Soma
-from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX
+from snn2chip.ir.soma import LEGAL_RESETS, RESETS
 
 Level = tuple[str, str]
 """(factor, level)"""
@@ -58,7 +52,7 @@ PROGRAM_FACTORS: dict[str, tuple[str, ...]] = {
 
 NARROW = 255
 """An unbounded rule (excess, relay) counts as clipped when its payloads are declared narrower than this."""
-_NO_THETA = ("relay", "table", "none")
+NO_THETA = ("relay", "table", "none")
 _GATED = ("product", "gate")
 
 
@@ -73,7 +67,7 @@ def _excluded() -> Iterator[tuple[Level, Level]]:
             yield ("levels", "many"), ("fire", fire)
     yield from ((("ladder", "yes"), ("reset", r)) for r in RESETS if r != "drop")
     yield ("ladder", "yes"), ("levels", "one")
-    for fire in _NO_THETA:
+    for fire in NO_THETA:
         yield ("theta", "nonpositive"), ("fire", fire)
         yield ("theta", "never"), ("fire", fire)
     yield from ((("theta", "nonpositive"), ("reset", r)) for r in ("subtract", "clamp"))
@@ -207,109 +201,3 @@ def neuron_space() -> Space:
 def full_space() -> Space:
     """The factors of one soma, the synapse that feeds it, and the program around it."""
     return Space({**SOMA_FACTORS, **SYNAPSE_FACTORS, **PROGRAM_FACTORS})
-
-
-def soma_levels(soma: Soma) -> dict[str, str]:
-    """The levels that a finished soma realises (see `SOMA_FACTORS`)."""
-    return {
-        "ladder": "yes" if soma.ladder else "no",
-        "fire": soma.fire,
-        "reset": soma.reset,
-        "levels": "many" if int(soma.levels.max()) > 1 else "one",
-        "theta": _theta_level(soma),
-        "window": "none" if soma.window is None else "shifted" if soma.window_shift else "exact",
-        "syn_leak": "none" if soma.syn_leak is None else _leak_level(soma.syn_leak, full="full"),
-        "leak": _leak_level(soma.leak, full="one"),
-        "v_min": "none" if soma.v_min is None else "positive" if (soma.v_min > 0).any() else "negative",
-        "gain": _gain_level(soma),
-        "bias": "yes" if soma.bias.any() else "no",
-        "v_init": "yes" if soma.v_init.any() else "no",
-        "per_step": "yes" if _per_step(soma) else "no",
-        "spread": _spread_level(soma),
-        "scaling": _scaling_level(soma),
-    }
-
-
-def synapse_levels(node: Synapse | Product, shape: tuple[int, ...], others: list[tuple[int, ...]]) -> dict[str, str]:
-    """The levels that a current source realises (see `SYNAPSE_FACTORS`).
-
-    `shape` is what it makes, `others` the shapes of its sources.
-    """
-    found = {f: levels[0] for f, levels in SYNAPSE_FACTORS.items()}
-    if isinstance(node, Product):
-        gate = any(other != shape for other in others)
-        return {**found, "kind": "gate" if gate else "product", "weights": "none"}
-    named = {1: "binary", "ternary": "ternary", 4: "int4", 8: "int8"}
-    weights = node.sign if node.sign != "mixed" else named.get(node.bits, "int8")
-    depthwise = node.groups > 1 and node.groups == others[0][0]
-    return {
-        "kind": node.kind,
-        "weights": weights,
-        "sparse": "yes" if node.sparse else "no",
-        "exponent": "yes" if node.exponent else "no",
-        "stride": "strided" if node.stride != (1, 1) else "plain",
-        "padding": "yes" if node.padding != (0, 0) else "no",
-        "dilation": "yes" if node.dilation != (1, 1) else "no",
-        "groups": "depthwise" if depthwise else "two" if node.groups > 1 else "one",
-    }
-
-
-def program_pairs(program: Program) -> set[tuple[Level, Level]]:
-    """All pairs of levels that occur together at one soma and one of the current sources that feed it."""
-    found: set[tuple[Level, Level]] = set()
-    space = neuron_space()
-    for soma in program.somas:
-        own = soma_levels(soma)
-        for edge in program.into[soma.name]:
-            node = program[edge.src]
-            assert isinstance(node, (Synapse, Product))
-            others = [program.shapes[e.src] for e in program.into[node.name]]
-            found |= space.pairs_of({**own, **synapse_levels(node, program.shapes[node.name], others)})
-    return found
-
-
-def _theta_level(soma: Soma) -> str:
-    if soma.fire in _NO_THETA or soma.theta is None:
-        return "positive"
-    if (soma.theta == NEVER).any():
-        return "never"
-    return "nonpositive" if (soma.theta <= 0).any() else "positive"
-
-
-def _leak_level(leak: np.ndarray, *, full: str) -> str:  # type: ignore[type-arg]
-    if (leak < 0).any():
-        return "negative"
-    if (leak > LEAK_ONE).any():
-        return "growth"
-    if (leak == LEAK_ONE).all():
-        return full
-    return "zero" if (leak == 0).all() else "decay"
-
-
-def _gain_level(soma: Soma) -> str:
-    if (soma.gain < 0).any():
-        return "negative"
-    return "one" if (soma.gain == 1).all() and not soma.gain_shift.any() else "scaled"
-
-
-def _per_step(soma: Soma) -> bool:
-    values = [getattr(soma, f) for f in PER_STEP if not (f == "theta" and soma.ladder)]
-    return any(v is not None and v.shape[0] > 1 for v in values)
-
-
-def _spread_level(soma: Soma) -> str:
-    values = [getattr(soma, f) for f in (*PER_STEP, *PER_CHANNEL)]
-    trailing = {v.shape[1:] for v in values if v is not None and v[0].size > 1}
-    if len(soma.shape) > 1 and soma.shape in trailing:
-        return "neuron"
-    return "channel" if trailing else "scalar"
-
-
-def _scaling_level(soma: Soma) -> str:
-    top = {"levels": int(soma.levels.max()), "none": 0}.get(soma.fire, V_MAX)
-    if soma.fire == "table" and soma.table is not None:
-        top = int(abs(soma.table).max())
-    reach = min((top * int(soma.out_gain.max())) >> int(soma.out_shift.min()), V_MAX)
-    if (soma.out_max < min(reach, NARROW)).any():
-        return "clipped"
-    return "scaled" if (soma.out_gain != 1).any() or soma.out_shift.any() else "identity"

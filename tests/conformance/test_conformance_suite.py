@@ -21,11 +21,9 @@ from snn2chip.testing.factors import (
     SOMA_FACTORS,
     SYNAPSE_FACTORS,
     full_space,
-    program_pairs,
-    soma_levels,
     soma_space,
-    synapse_levels,
 )
+from snn2chip.testing.levels import program_pairs, soma_levels, synapse_levels
 from snn2chip.testing.machine import Machine
 from snn2chip.testing.witness import Witness
 from snn2chip.trace import Trace

@@ -15,7 +15,8 @@ from snn2chip.registry import get_backend
 from snn2chip.testing.activity import activity
 from snn2chip.testing.cases import Case
 from snn2chip.testing.conformance import check_case
-from snn2chip.testing.factors import neuron_space, program_pairs, soma_space
+from snn2chip.testing.factors import neuron_space, soma_space
+from snn2chip.testing.levels import program_pairs
 from snn2chip.testing.machine import Machine
 from snn2chip.testing.programs import programs, random_program
 from snn2chip.testing.soak import main, soak
