@@ -134,6 +134,18 @@ def test_lava_covering() -> None:
     report.raise_if_failed()
 
 
+@pytest.mark.lava
+def test_lava_outputs_only() -> None:
+    """Without traces the outputs (counts, sums and potentials) are the same."""
+    some = list(covering_cases()[4::11])
+    assert {o.read for case in some for o in case.program.outputs} == {"potential", "count", "payload"}
+    backend: Any = get_backend("lava")
+    traces = backend.run_many([(case.program, case.coded) for case in some], record="outputs")
+    for case, trace in zip(some, traces, strict=True):
+        for name, want in case.expected.all_outputs.items():
+            assert (trace.all_outputs[name] == want).all(), (case, name)
+
+
 # the suite itself
 
 
