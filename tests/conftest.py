@@ -1,6 +1,10 @@
-"""Tests marked `lava` or `cuda` are skipped, with the backend's own reason, where it cannot run."""
+"""What the whole suite shares: skips with the backend's own reason, one thread, files kept on one worker."""
 
 from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the suite's networks are small, its workers are two
 
 import pytest
 
@@ -9,14 +13,15 @@ from snn2chip.registry import get_backend
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip by marker; Lava's tests stay on one worker, since each of its runs already fills the cores."""
+    """Skip `lava` and `cuda` tests where the backend cannot run; with pytest-xdist keep a file on one worker."""
     marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("lava", "cuda")}
-    for item in marked["lava"]:
-        item.add_marker(pytest.mark.xdist_group("lava"))
     if marked["lava"] and (reason := why_missing("lava")):
         _skip(marked["lava"], reason)
     if marked["cuda"] and (reason := get_backend("torch", device="cuda").missing()):
         _skip(marked["cuda"], reason)
+    for item in items:  # fixtures of a file are made once, and a Lava run has the cores of one worker
+        group = "lava" if item.get_closest_marker("lava") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _skip(items: list[pytest.Item], reason: str) -> None:
