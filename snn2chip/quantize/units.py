@@ -30,6 +30,7 @@ MIN_WINDOW_BITS = 4
 RESETS = {
     "levels": ("subtract", "zero", "drop"),
     "excess": ("clamp", "zero", "drop"),
+    "ladder": ("drop",),
     "none": ("subtract", "zero", "clamp", "drop"),
 }
 
@@ -88,15 +89,15 @@ def lower_soma(
     _check(layer)
     limit = float(V_MAX) / 2 ** (spec.spare_bits + spare)
     window, kappa = _window(layer, np.minimum(reach.current / delta, reach.static), limit)
-    fires = f.fire in ("levels", "excess")
-    theta = (
-        np.broadcast_to(_rows(f.theta), (_rows(f.theta).shape[0], len(delta))) if fires else np.zeros((1, len(delta)))
-    )
+    fires = f.fire in ("levels", "excess", "ladder")
+    rows = _rows(f.ladder if f.fire == "ladder" else f.theta) if fires else np.zeros((1, 1))
+    theta = np.broadcast_to(rows, (rows.shape[0], len(delta)))
     gain = np.broadcast_to(_rows(f.gain), (_rows(f.gain).shape[0], len(delta)))
     size = np.abs(gain).max(0)
     size = np.where(size > 0, size, 1.0)
-    levels = f.levels if f.fire == "levels" else 1
-    tops = [reach.potential, size * reach.current, levels * np.abs(theta).max(0), np.abs(_rows(f.bias)).max(0)]
+    levels = f.levels if f.fire in ("levels", "ladder") else 1
+    times = f.levels if f.fire == "levels" else 1  # a ladder holds the multiples already
+    tops = [reach.potential, size * reach.current, times * np.abs(theta).max(0), np.abs(_rows(f.bias)).max(0)]
     top = np.maximum.reduce([np.broadcast_to(t, delta.shape) for t in tops])
     # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
     step = np.maximum(delta * size, top * kappa / (limit * 2.0**14))
@@ -121,10 +122,15 @@ def lower_soma(
     if window is not None:
         ints["window"] = window
         records.append(note("window", array(f.window), window, 1.0 / kappa))
-    if fires:
+    if f.fire == "ladder":
+        ints |= _stateless_ladder(theta, total, mu)
+        records.append(note("theta", theta - total, ints["theta"], mu, floor=small))
+    elif fires:
         ints["theta"] = half_up(theta / mu)
         records.append(note("theta", theta, ints["theta"], mu))
     v_init = np.broadcast_to(array(f.v_init).ravel(), delta.shape)
+    if f.fire == "ladder" and (v_init != 0).any():
+        raise UnsupportedError(f"{layer.label}: a ladder with reset='drop' starts at 0; subtract v_init from it")
     half = f.v_init_rule == "half-theta" and f.fire == "levels"
     ints["v_init"] = ints["theta"][:1] // 2 if half else half_up(v_init / mu)[None]
     if f.v_init_rule == "strict":  # m > theta on integers: the same neuron started one unit lower
@@ -144,11 +150,25 @@ def lower_soma(
                         note("mu", 0, 0, 1), field="payload rounding", source=f.out_rounding, integer="half-up"
                     )
                 )
-    _fits(layer, ints, levels)
-    if f.reset == "drop" and f.fire != "none":  # stateless: the shift goes into the bias of every step
+    _fits(layer, ints, times)
+    if f.reset == "drop" and f.fire not in ("none", "ladder"):  # stateless: the shift goes into the bias of every step
         ints["bias"] = ints["bias"] + ints.pop("v_init")
-    soma = Soma(name, shape, levels=levels, fire=f.fire, reset=f.reset, layer=layer.path, ladder=False, **ints)
+    ladder = f.fire == "ladder"
+    fire = "levels" if ladder else f.fire
+    soma = Soma(name, shape, levels=levels, fire=fire, reset=f.reset, layer=layer.path, ladder=ladder, **ints)
     return LoweredSoma(soma=soma, unit=unit, mu=mu, records=tuple(records))
+
+
+def _stateless_ladder(ladder: FloatArray, bias: FloatArray, mu: FloatArray) -> dict[str, Any]:
+    """Thresholds of a stateless ladder: `m + b >= theta_k` on integers m is `m >= ceil((theta_k - b)/mu)`, exact.
+
+    A bias that changes from step to step cannot move into the one ladder of all steps; it is rounded instead.
+    """
+    if len(bias) > 1:
+        return {"theta": np.ceil(ladder / mu - 2.0**-20).astype(np.int64), "v_init": np.zeros((1, 1), dtype=np.int64)}
+    theta = np.ceil((ladder - bias) / mu - 2.0**-20).astype(np.int64)  # float noise must not lift an exact tie
+    zero = np.zeros((1, 1), dtype=np.int64)
+    return {"theta": theta, "bias": zero, "v_init": zero}
 
 
 def _check(layer: NeuronLayer) -> None:
@@ -179,7 +199,7 @@ def payload_scale(f: FloatSoma, mu: FloatArray, largest: float, bits: int) -> tu
     levels: the count itself. excess: `out_gain / 2^out_shift = mu / unit`; a real payload without a declared
     step gets the step `largest / (2^bits - 1)`.
     """
-    if f.fire == "levels":
+    if f.fire in ("levels", "ladder"):
         return {"out_max": f.levels}, array(f.unit).ravel()
     unit = array(f.unit).ravel()
     top = f.out_max
@@ -195,8 +215,8 @@ def _fits(layer: NeuronLayer, ints: dict[str, Any], levels: int) -> None:
     bad = [
         f"{k} = {int(np.abs(v).max())}" for k, v in ints.items() if k in ("bias", "v_init") and np.abs(v).max() > V_MAX
     ]
-    if "theta" in ints and int(ints["theta"].max()) * levels > V_MAX:
-        bad.append(f"levels*theta = {int(ints['theta'].max()) * levels}")
+    if "theta" in ints and int(np.abs(ints["theta"]).max()) * levels > V_MAX:
+        bad.append(f"levels*theta = {int(np.abs(ints['theta']).max()) * levels}")
     if np.abs(ints["leak"]).max() > 32767:
         bad.append(f"leak = {int(np.abs(ints['leak']).max())}/4096")
     if bad:
@@ -206,6 +226,7 @@ def _fits(layer: NeuronLayer, ints: dict[str, Any], levels: int) -> None:
 def _window(layer: NeuronLayer, reach: FloatArray, limit: float) -> tuple[Any, float]:
     """Integer window and its unit kappa, `window ~ Omega * kappa`.
 
+    Entries that are whole multiples of 1/k (an all-ones window, 1/T, the identity) are taken exactly. Else
     kappa need not be a power of two: theta, bias and v_init are rounded to its unit anyway. Of the scales
     within the upper half of the room that 24 bits leave, the one with the smallest relative error is taken.
     """
@@ -213,6 +234,9 @@ def _window(layer: NeuronLayer, reach: FloatArray, limit: float) -> tuple[Any, f
         return None, 1.0
     omega = array(layer.soma.window)
     room = min(float((limit / np.maximum(reach, 1e-12)).min()), 32767.0 / float(np.abs(omega).max()), 2.0**12)
+    whole = [k for k in range(1, 65) if k <= room and np.abs(omega * k - np.rint(omega * k)).max() < 1e-6]
+    if whole:  # all entries are multiples of 1/k: exact at any scale
+        return half_up(omega * whole[0]), float(whole[0])
     if room < 2.0**MIN_WINDOW_BITS:
         raise QuantizeError(
             f"{layer.label}: only {max(room, 1.0):.3g} steps are left for the temporal window inside 24 bits "

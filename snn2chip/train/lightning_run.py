@@ -55,7 +55,7 @@ def fit(
     check_device(device)
     shown = sys.stderr.isatty() if progress is None else progress
     bars: list[Callback] = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if shown else []
-    with _quiet(), _repeatable(device), _interruptible():
+    with _quiet(), _repeatable(device, threads=recipe.threads), _interruptible():
         trainer: Any = Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=1,
@@ -119,15 +119,19 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _repeatable(device: str) -> Iterator[None]:
+def _repeatable(device: str, *, threads: int) -> Iterator[None]:
+    """One recipe, one result: deterministic algorithms, own random state, the recipe's number of CPU threads."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     with torch.random.fork_rng():
         try:
             yield
         finally:
+            torch.set_num_threads(threads_before)
             torch.use_deterministic_algorithms(before, warn_only=warn_only)

@@ -1,6 +1,6 @@
 """Recipes: what to train and how, as one TOML file.
 
-    title, method, seed, epochs, batch
+    title, method, seed, epochs, batch, threads (CPU threads: part of the recipe, since sums depend on them)
     [data] name                          [input] scale, mean, std      x = (raw*scale - mean)/std
     [model] name, args                   args hold T, L, weights (binary | ternary | intN), qat, ...
     [optimiser] name, lr, weight_decay, momentum          [schedule] name, warmup
@@ -46,6 +46,7 @@ class Recipe:
     title: str = ""
     seed: int = 0
     batch: int = 64
+    threads: int = 1
     args: Mapping[str, Any] = attrs.field(factory=dict)
     scale: float = 1.0
     mean: float | list[float] = 0.0
@@ -66,7 +67,7 @@ class Recipe:
         for key, known in (("method", METHODS), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
             if getattr(self, key) not in known:
                 yield f"{key} {getattr(self, key)!r} is unknown; known: {', '.join(known)}"
-        for key in ("epochs", "batch"):
+        for key in ("epochs", "batch", "threads"):
             if not _whole(getattr(self, key)) or getattr(self, key) < 1:
                 yield f"{key}={getattr(self, key)!r}, expected a whole number of at least 1"
         if not _whole(self.seed) or self.seed < 0:
@@ -104,7 +105,7 @@ _TABLES: dict[str, dict[str, str]] = {
     "schedule": {"name": "schedule", "warmup": "warmup"},
     "loss": {"label_smoothing": "label_smoothing"},
 }
-_TOP = ("title", "method", "seed", "epochs", "batch")
+_TOP = ("title", "method", "seed", "epochs", "batch", "threads")
 _NEEDED = ("method", "epochs", "data.name", "model.name", "optimiser.name", "optimiser.lr")
 
 

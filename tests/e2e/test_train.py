@@ -53,8 +53,10 @@ def small(tmp_path):
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(small, tmp_path):
     files = []
     for n, seed in enumerate((3, 3, 4)):
-        torch.manual_seed(n)  # the caller's random state must not matter
+        torch.manual_seed(n)  # neither the caller's random state nor its threads may matter
+        torch.set_num_threads(n % 2 + 1)
         files.append(train_recipe(small, out=tmp_path / f"{n}.safetensors", seed=seed).path.read_bytes())
+        assert torch.get_num_threads() == n % 2 + 1
     assert files[0] == files[1]
     assert files[0] != files[2]
 

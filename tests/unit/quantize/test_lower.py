@@ -148,7 +148,7 @@ def test_what_cannot_be_lowered_is_said_with_the_users_layer():
 
 
 def test_a_window_with_too_little_room_is_refused():
-    window = torch.full((2, 2), 0.5)
+    window = torch.tensor([[0.513, 0.487], [0.291, 0.709]])
     graph = nets.chain(2, window=window)
     with pytest.raises(QuantizeError, match=r"net\.n1.*temporal window"):
         lower(graph, calibrate(graph, X * 4096))  # 16-bit pixels
@@ -207,10 +207,38 @@ def test_a_negative_gain_per_channel_is_exact():
 
 def test_the_windows_scale_is_chosen_for_its_error():
     """Entries of 1/3 are exact in units of 1/3k, never in powers of two."""
-    graph = nets.chain(2, window=torch.tensor([[1 / 3, 2 / 3], [2 / 3, 1 / 3]], dtype=torch.float64))
-    program, _, _ = both(graph, X)
-    record = next(r for r in program.records if (r["node"], r["field"]) == ("n2", "window"))
-    assert record["error"] < 1e-3 / 2**8
+    for third, bound in ((1 / 3, 1e-12), (0.333, 1e-3 / 2**8)):
+        window = torch.tensor([[third, 2 * third], [2 * third, third]], dtype=torch.float64)
+        program, _, _ = both(nets.chain(2, window=window), X)
+        record = next(r for r in program.records if (r["node"], r["field"]) == ("n2", "window"))
+        assert record["error"] < bound
+
+
+def test_an_all_ones_window_is_exact_even_with_little_room():
+    """16 steps behind 8-bit weights and 8-bit pixels: fraction bits would not fit, none are needed."""
+    x = np.random.default_rng(0).integers(0, 256, (10, 1, 6, 6))
+    graph = nets.chain(16, window=torch.ones(16, 16), theta=2.0**10, unit=0.5)
+    program, trace, floats = both(graph, x)
+    assert (program["n1"].window == 1).all()
+    assert (trace.payloads["n1"] == np.rint(floats.values["n1"].numpy() / 0.5)).all()
+
+
+@pytest.mark.parametrize("columns", [1, 4])
+def test_a_ladder_is_exact_for_any_real_thresholds(columns):
+    """Stateless: v >= theta on integers is v >= ceil(theta), whatever theta and bias are."""
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.rand(5, columns, generator=generator, dtype=torch.float64).cumsum(0) - 0.7
+    graph = nets.chain(1, reset="drop")
+    n1 = graph.layer("n1")
+    soma = attrs.evolve(n1.soma, fire="ladder", ladder=rows, levels=5)
+    c1 = attrs.evolve(graph.layer("c1"), bias=torch.rand(4, generator=generator, dtype=torch.float64) - 0.5)
+    graph = graph.with_layers(attrs.evolve(n1, soma=soma), c1)
+    program, trace, floats = both(graph, X)
+    assert program["n1"].ladder
+    assert (program["n1"].bias == 0).all()
+    counts = np.rint(floats.values["n1"].numpy() / 0.5)
+    assert (trace.payloads["n1"] == counts).all()
+    assert len(np.unique(counts)) >= 5
 
 
 def test_a_neuron_silent_on_the_calibration_data_is_lowered() -> None:
