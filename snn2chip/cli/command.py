@@ -88,7 +88,12 @@ for verb in (demo, train, compile, run, check, report, inspect, emit, doctor):
 
 
 def main() -> None:
-    """Entry point of the command `snn2chip`; a defect of snn2chip itself leaves with 3, never with 1."""
+    """Entry point of the command `snn2chip`; a defect of snn2chip itself leaves with 3, never with 1.
+
+    torch's threads sleep instead of spinning between operations: on a machine whose cores are busy with other
+    work, training a small network with spinning threads takes ten times as long, and alone it is no faster.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is first imported
     try:
         app()
     except Exception as error:
