@@ -19,9 +19,10 @@ from snn2chip.ir.nodes import Input, Output
 from snn2chip.ir.program import Program
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.feeds import Feeds
+from snn2chip.quantize.readout import lower_readout
 from snn2chip.quantize.relays import common_unit
 from snn2chip.quantize.spec import QuantSpec, half_up, record
-from snn2chip.quantize.units import Reach, lower_readout, lower_soma
+from snn2chip.quantize.units import Reach, lower_soma
 from snn2chip.quantize.weights import array
 
 

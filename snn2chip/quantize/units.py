@@ -6,7 +6,7 @@
     excess: payload unit lambda, out_gain / 2^out_shift = mu / lambda
 
 kappa and n are the largest for which mixed current and potential stay inside 24 bits with spare room on the
-calibration data. A read-out has one `mu` for all channels: gain[c] / 2^gain_shift = delta[c] / mu.
+calibration data.
 """
 
 from __future__ import annotations
@@ -248,21 +248,3 @@ def _window(layer: NeuronLayer, reach: FloatArray, limit: float) -> tuple[Any, f
     error = np.abs(half_up(scales[:, None, None] * omega) / scales[:, None, None] - omega)
     kappa = float(scales[np.argmin(np.square(error).sum((1, 2)))])
     return half_up(omega * kappa), kappa
-
-
-def lower_readout(
-    *, name: str, path: str, shape: tuple[int, ...], delta: FloatArray, bias: FloatArray, reach: FloatArray, last: bool
-) -> LoweredSoma:
-    """The non-firing soma that sums (or with `last` only keeps) the output's current in ONE unit for all classes."""
-    limit = float(V_MAX) / 2 * (1 - 2.0**-8)  # room for the rounding of every step
-    top = float(reach.max()) or 1.0
-    mu = max(top / limit, float(delta.max()) * 2.0**-MAX_FRACTION)
-    shift = int(np.clip(np.floor(np.log2(32767.0 * mu / float(delta.max()))), 0, 15))
-    gain = half_up(delta / mu * 2.0**shift)
-    ints = half_up(bias / mu)
-    soma = Soma(name, shape, fire="none", gain=gain, gain_shift=shift, bias=ints, leak=0 if last else 4096, layer=path)
-    records = (
-        record(name, path, "gain", unit=f"delta/mu/2^{shift}", source=delta / mu, integer=gain, lsb=2.0**-shift),
-        record(name, path, "bias", unit="mu", source=bias, integer=ints, lsb=mu, floor=top / 64),
-    )
-    return LoweredSoma(soma=soma, unit=np.array([mu]), mu=np.full(delta.shape, mu), records=records)

@@ -1,0 +1,31 @@
+"""The read-out: a non-firing soma whose potential is in ONE unit for all classes, so that argmax compares.
+
+gain[c] / 2^gain_shift = delta[c] / mu,   v(t) = v(t-1) + rshift(a * gain, gain_shift) + round(b/mu)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snn2chip.ir.soma import Soma
+from snn2chip.ir.types import V_MAX
+from snn2chip.quantize.spec import FloatArray, half_up, record
+from snn2chip.quantize.units import MAX_FRACTION, LoweredSoma
+
+
+def lower_readout(
+    *, name: str, path: str, shape: tuple[int, ...], delta: FloatArray, bias: FloatArray, reach: FloatArray, last: bool
+) -> LoweredSoma:
+    """The non-firing soma that sums (or with `last` only keeps) the output's current in ONE unit for all classes."""
+    limit = float(V_MAX) / 2 * (1 - 2.0**-8)  # room for the rounding of every step
+    top = float(reach.max()) or 1.0
+    mu = max(top / limit, float(delta.max()) * 2.0**-MAX_FRACTION)
+    shift = int(np.clip(np.floor(np.log2(32767.0 * mu / float(delta.max()))), 0, 15))
+    gain = half_up(delta / mu * 2.0**shift)
+    ints = half_up(bias / mu)
+    soma = Soma(name, shape, fire="none", gain=gain, gain_shift=shift, bias=ints, leak=0 if last else 4096, layer=path)
+    records = (
+        record(name, path, "gain", unit=f"delta/mu/2^{shift}", source=delta / mu, integer=gain, lsb=2.0**-shift),
+        record(name, path, "bias", unit="mu", source=bias, integer=ints, lsb=mu, floor=top / 64),
+    )
+    return LoweredSoma(soma=soma, unit=np.array([mu]), mu=np.full(delta.shape, mu), records=records)
