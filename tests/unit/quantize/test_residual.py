@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from snn2chip_models.blocks_empf import empf_stages
+from snn2chip_models.registry import build
 from torch import nn
 
 import snn2chip
@@ -80,3 +81,28 @@ def test_an_identity_named_first_does_not_claim_the_unit() -> None:
     assert programs[1]["f2"].bits == 1
     traces = [snn2chip.run(p, x, backend="reference") for p in programs]
     assert (traces[0].payloads["n2"] == traces[1].payloads["n2"]).all()
+
+
+def test_every_layer_of_a_binary_resnet20_is_right_by_itself() -> None:
+    """Untrained nets amplify every early flip; fed the float network's own payloads, each layer must agree."""
+    torch.manual_seed(0)
+    model = build("resnet20", activation="lmht", L=2, T=2, stem="cifar", weights="binary")
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8)).repeat(4, 2).repeat(4, 3)
+    x = torch.as_tensor((coarse - 128) / 64, dtype=torch.float32)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # a plain average over the passes below
+                module.bias.uniform_(0.0, 0.4)
+        for _ in range(3):
+            for module in model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.reset_running_stats()
+            model(x)
+    model.eval()
+    norm = {"scale": 1.0, "mean": 128.0, "std": 64.0}
+    program, graph = compile_graph(model, x[:2], calibration=coarse, normalise=norm)
+    assert [s.bits for s in program.synapses if s.kind == "conv2d"].count(1) == 20  # 18 and two 1x1 shortcuts
+    measured = fidelity(program, graph, coarse[:2])
+    assert sum(row.rate > 0.02 for row in measured.layers) >= 18
+    assert min(row.forced_equal for row in measured.layers) > 0.99
