@@ -19,9 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         _skip(marked["lava"], reason)
     if marked["cuda"] and (reason := get_backend("torch", device="cuda").missing()):
         _skip(marked["cuda"], reason)
-    for item in items:  # fixtures of a file are made once, and a Lava run has the cores of one worker
-        group = "lava" if item.get_closest_marker("lava") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    with_lava = {item.path for item in marked["lava"]}
+    for item in items:  # fixtures of a file are made once, and Lava runs in one worker only
+        item.add_marker(pytest.mark.xdist_group("lava" if item.path in with_lava else str(item.path)))
 
 
 def _skip(items: list[pytest.Item], reason: str) -> None:
