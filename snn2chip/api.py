@@ -33,7 +33,7 @@ def run(
     inputs: Any,
     *,
     backend: str | Backend = "torch",
-    device: str | None = None,
+    device: str | None = "cpu",
     record: str = "all",
     time_axis: bool = False,
     block: int | None = None,
@@ -46,6 +46,8 @@ def run(
     `block` samples are run at a time; `progress(done, total)` is called after each block.
     Raises InputError, BackendUnavailable, UnsupportedError, BackendFailure.
     """
+    if block is not None and block < 1:
+        raise InputError(f"block must be at least 1 sample, got {block}")
     if record not in ("all", "outputs"):
         raise InputError(f"record must be 'all' or 'outputs', got {record!r}")
     engine = ready_backend(backend, program, device=device)

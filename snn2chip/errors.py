@@ -2,6 +2,7 @@
 
 Snn2ChipError                      exit 2    base of everything raised on purpose
 ├── ProgramError (ValueError)      exit 2    an integer program breaks the contract; lists every breach
+│   ├── ParameterError (TypeError) exit 2   a value of a node is no whole number, no shape, ...
 │   └── ScheduleError              exit 2    no legal machine-time schedule
 ├── FileFormatError (ValueError)   exit 2    a file is damaged, truncated, hostile or of another version
 ├── InputError (ValueError)        exit 2    samples, data names or arguments that do not fit
@@ -44,6 +45,12 @@ class ProgramError(_Listed, ValueError):
     """An integer program breaks the contract; `.breaches` lists all of them."""
 
     headline = "problems in the program"
+
+
+class ParameterError(ProgramError, TypeError):
+    """A value given to a node is of the wrong kind; `.breaches` lists all of them."""
+
+    headline = "values of the wrong kind"
 
 
 class ScheduleError(ProgramError):

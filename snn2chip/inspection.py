@@ -84,6 +84,10 @@ def _json_texts(metadata: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError)
+"""What torch's unpickler raises on bytes that are no pickle."""
+
+
 def _pickle(path: Path) -> dict[str, Any]:
     """A PyTorch file, read with `weights_only=True`: tensors are shown, anything that would run code is refused."""
     import torch
@@ -92,7 +96,7 @@ def _pickle(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch guesses about a damaged file; the error below says it
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, *_DAMAGE) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileFormatError(f"{path}: not a file of plain tensors that can be loaded safely ({first})") from error
     return _weights({}, _tensors(state, ""))

@@ -61,9 +61,9 @@ class Session:
         self._keep = max(self._lag.values()) + max((e.delay for e in program.edges), default=0) + program.steps + 1
         self.reset()
 
-    def reset(self) -> None:
-        """Forget everything and start with the first step of a new sample."""
-        self._clock = 0
+    def reset(self, *, first_sample: int = 0) -> None:
+        """Forget everything and start with the first step of a new sample, counted from `first_sample`."""
+        self._clock, self._first = 0, first_sample
         self._values: dict[str, dict[int, Any]] = {n.name: {} for n in self.program.nodes}
         self._states: dict[str, Any] = {}
         self._read: IntArray | None = None
@@ -100,9 +100,23 @@ class Session:
         return encode(plain, frame, 1)[0]
 
     def flush(self) -> list[StepResult]:
-        """Push out what windowed somas still hold; call at the end of a sample."""
+        """Push out what windowed somas still hold and get ready for the next sample; only at the end of a sample.
+
+        Raises InputError in the middle of a sample. Without windowed somas there is nothing to push out.
+        """
+        steps = self.program.steps
+        if self._clock % steps:
+            raise InputError(f"flush in the middle of a sample: step {self._clock % steps} of {steps}; finish it first")
+        fed = self._clock // steps
         zeros = {n.name: np.zeros((self.batch, *n.shape), np.int64) for n in self.program.inputs}
-        return [self._advance(zeros) for _ in range(max(self._lag.values()))]
+        results = [self._advance(zeros) for _ in range(max(self._lag.values()))]
+        self.reset(first_sample=self._first + fed)
+        return [self._only_fed(result) for result in results]
+
+    def _only_fed(self, result: StepResult) -> StepResult:
+        """The part of a result that belongs to samples that were fed."""
+        known = {name: at for name, at in result.steps.items() if at[0] < self._first}
+        return attrs.evolve(result, steps=known, payloads={name: result.payloads[name] for name in known})
 
     def _advance(self, frames: Mapping[str, IntArray]) -> StepResult:
         for name, frame in frames.items():
@@ -116,7 +130,8 @@ class Session:
                     self._mix(node, at)
                 if at >= 0:
                     payloads[node.name] = self.kernel.numpy(self._fire(node, at))
-                    steps[node.name] = divmod(at, self.program.steps)
+                    sample, step = divmod(at, self.program.steps)
+                    steps[node.name] = (self._first + sample, step)
             elif at >= 0:
                 arriving = [self._arriving(e.src, e.delay, at) for e in self.program.into[node.name]]
                 self._values[node.name][at] = self.kernel.current(node, arriving)  # type: ignore[arg-type]
@@ -180,6 +195,8 @@ def session(program: Program, *, backend: str = "torch", batch: int = 1, device:
     """
     from snn2chip.api import ready_backend
 
+    if batch < 1:
+        raise InputError(f"batch must be at least 1, got {batch}")
     engine = ready_backend(backend, program, device=device)
     make = getattr(engine, "kernel", None)
     if make is None:

@@ -26,7 +26,8 @@ class Divergence:
 
     `step` is the logical step (T-1 for a read-out potential), `index` the neuron's index in the soma's shape,
     `what` is `payload`, `potential` or `output`. `v`, `theta`, `current` are seen by the reference arithmetic on
-    each side's own incoming payloads: `v` after reset at this step, `current` the summed (and mixed) current.
+    each side's own incoming payloads: `v` after reset at this step, `current` the summed (and mixed) current that
+    this program's weights make of the payloads recorded on each side (a trace from elsewhere may have had others).
     """
 
     soma: str
@@ -50,7 +51,7 @@ class Divergence:
             f"index {list(self.index)}: {self.expected_by} has {self.expected}, {self.got_by} has {self.got}"
         )
         if self.current != (None, None):
-            text += f"; incoming current {self.current[0]} / {self.current[1]}"
+            text += f"; incoming current {self.current[0]} / {self.current[1]} (each side's payloads, this program's weights)"
         if self.v != (None, None):
             text += f", v after reset {self.v[0]} / {self.v[1]}"
         return text + (f", theta {self.theta}" if self.theta is not None else "")
@@ -103,6 +104,8 @@ def check(
     """
     from snn2chip.api import ready_backend, run
 
+    if isinstance(backends, str):
+        backends = tuple(name.strip() for name in backends.split(","))
     if len(backends) < 2 or len(set(backends)) != len(backends):
         raise InputError(f"a check needs at least two different backends, got {', '.join(backends) or 'none'}")
     ready = [ready_backend(name, program, device=device if name == "torch" else None) for name in backends]

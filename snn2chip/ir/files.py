@@ -19,7 +19,7 @@ import attrs
 import numpy as np
 from scipy import sparse
 
-from snn2chip.errors import FileFormatError, ProgramError
+from snn2chip.errors import FileFormatError, InputError, ProgramError
 from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -34,7 +34,9 @@ Arrays = dict[str, Any]
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` only if the block succeeds."""
-    target = Path(path)
+    target = Path(path).resolve()  # a link stays a link; what it points to is replaced
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path}: is not a regular file; name a file to write")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)

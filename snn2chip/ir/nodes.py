@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 from scipy import sparse
 
+from snn2chip.errors import ParameterError
 from snn2chip.ir.soma import Soma, _shape
 from snn2chip.ir.types import IntArray, PayloadType, WeightType, as_int, whole
 
@@ -24,7 +25,7 @@ HOST_OPS = ("conv2d", "linear", "bias", "relu", "maxpool", "sumpool", "rescale")
 def _pair(value: Any) -> tuple[int, int]:
     items = tuple(whole(v) for v in value) if np.iterable(value) else (whole(value),) * 2
     if len(items) != 2:
-        raise TypeError(f"expected one number or two, got {value!r}")
+        raise ParameterError(f"expected one number or two, got {value!r}")
     return items[0], items[1]
 
 
@@ -126,8 +127,11 @@ def _weight(value: Any) -> Any:
         stored.sum_duplicates()
         stored.eliminate_zeros()
         stored.sort_indices()
-        return sparse.csr_matrix((as_int(stored.data), stored.indices, stored.indptr), shape=stored.shape)
-    return as_int(value)
+        return sparse.csr_matrix((_weight(stored.data), stored.indices, stored.indptr), shape=stored.shape)
+    try:
+        return as_int(value)
+    except TypeError as error:
+        raise ParameterError(f"the weight of a synapse: {error}; quantize it first") from error
 
 
 @attrs.frozen(eq=False)

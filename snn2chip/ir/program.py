@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from snn2chip.errors import ProgramError
+from snn2chip.errors import ParameterError, ProgramError
 from snn2chip.ir.nodes import Host, Input, Node, Output, Product, Synapse
 from snn2chip.ir.soma import Soma
 
@@ -25,7 +25,10 @@ class Edge(NamedTuple):
 
 
 def _nodes(items: Iterable[Node]) -> tuple[Node, ...]:
-    return tuple(items)
+    try:
+        return tuple(items)
+    except TypeError as error:
+        raise ParameterError(f"nodes must be a list of nodes, got {items!r}") from error
 
 
 def _records(items: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
@@ -33,7 +36,10 @@ def _records(items: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...
 
 
 def _edges(items: Iterable[Any]) -> tuple[Edge, ...]:
-    return tuple(Edge(*item) for item in items)
+    try:
+        return tuple(Edge(*item) for item in items)
+    except TypeError as error:
+        raise ParameterError(f"edges are (src, dst) or (src, dst, delay), got {items!r}") from error
 
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)

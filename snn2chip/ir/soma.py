@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from snn2chip.errors import ParameterError
 from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX, IntArray, PayloadType, as_int, whole
 
 FIRES = ("levels", "excess", "relay", "table", "none")
@@ -48,7 +49,7 @@ RANGES = {
 
 def _shape(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
-        raise TypeError(f"a shape is a tuple of whole numbers, got {value!r}")
+        raise ParameterError(f"a shape is a tuple of whole numbers, got {value!r}")
     return tuple(whole(n) for n in (value if np.iterable(value) else (value,)))
 
 
@@ -96,11 +97,7 @@ class Soma:
 
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__
-        for field in ("table", "window"):
-            if getattr(self, field) is not None:
-                put(self, field, as_int(getattr(self, field)))
-        for field in ("table_offset", "table_shift", "window_shift", "payload_bits"):
-            put(self, field, whole(getattr(self, field)))
+        self._whole_numbers()
         top = (1 << self.payload_bits) - 1 if 0 < self.payload_bits <= 24 else (1 << 23) - 1
         if self.out_max is None:
             put(self, "out_max", top)
@@ -115,6 +112,21 @@ class Soma:
             rows = 0 if self.theta is None else self.theta.shape[0]
             inferred = self.fire == "levels" and self.reset == "drop" and np.size(self.levels) == 1
             put(self, "ladder", bool(inferred and rows > 1 and (self.levels == rows)))
+
+    def _whole_numbers(self) -> None:
+        """Make integers of every numeric field; ParameterError lists the soma's fields that are none."""
+        scalars = ("table_offset", "table_shift", "window_shift", "payload_bits")
+        bad = []
+        for field in (*scalars, "table", "window", *PER_STEP, *PER_CHANNEL):
+            value = getattr(self, field)
+            if value is None and field not in scalars:
+                continue
+            try:
+                object.__setattr__(self, field, whole(value) if field in scalars else as_int(value))
+            except TypeError as error:
+                bad.append(f"{self.name}: {field}: {error}")
+        if bad:
+            raise ParameterError(bad)
 
     def _stored(self, value: IntArray) -> IntArray:
         if value.ndim == 0:

@@ -12,6 +12,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from snn2chip.errors import ParameterError
+
 IntArray = NDArray[np.int64]
 
 V_MAX = (1 << 23) - 1
@@ -142,9 +144,9 @@ def as_int(value: object) -> IntArray:
     if array.dtype.kind == "f" and (np.abs(array) < 2.0**63).all() and (array == np.rint(array)).all():
         array = array.astype(np.int64)
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise TypeError("values do not fit 64-bit integers")
+        raise ParameterError("values do not fit 64-bit integers")
     if array.dtype.kind not in "iu":
-        raise TypeError(f"expected whole numbers, got {array.dtype}")
+        raise ParameterError(f"expected whole numbers, got {array.dtype}")
     out: IntArray = np.array(array, dtype=np.int64)
     out.setflags(write=False)
     return out
@@ -154,5 +156,5 @@ def whole(value: object) -> int:
     """Return one whole number; raises TypeError for anything else, arrays of one entry and text too."""
     array = as_int(value)
     if array.ndim:
-        raise TypeError(f"expected one whole number, got {value!r}")
+        raise ParameterError(f"expected one whole number, got {value!r}")
     return int(array)

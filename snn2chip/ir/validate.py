@@ -42,20 +42,23 @@ MAX_NEURONS = 1 << 31
 def breaches(program: Program) -> list[str]:
     """All breaches of the contract, each naming the node and the user's own layer."""
     found = list(_names(program))
-    if found:
-        return found
-    found += _edge_kinds(program)
+    named = not found or all(text.startswith("steps") for text in found)
+    if named:
+        found += _edge_kinds(program)
+    edges = list(found)
+    shaped = named
     for node in program.nodes:
         own = list(_node(node, program.steps))
+        shaped &= not own or (isinstance(node, Soma) and not any(text.startswith("shape") for text in own))
         found += [f"{describe(node)}: {text}" for text in own]
-    if found:
+    if edges or not shaped:
         return found
     from snn2chip.ir.order import undelayed_cycle
 
     cycle = undelayed_cycle(program)
     if cycle:
         path = " -> ".join([*cycle, cycle[0]])
-        return [f"the loop {path} has no delay; give one of its payload edges a delay of at least 1"]
+        return [*found, f"the loop {path} has no delay; give one of its payload edges a delay of at least 1"]
     found += infer_shapes(program)[1]
     found += _windowed_loops(program)
     return found or list(_bounds(program))

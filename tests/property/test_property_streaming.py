@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import snn2chip
+from snn2chip import Output, Program, Soma, Synapse
+from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Host, Input
 from snn2chip.streaming import StepResult, session
 from snn2chip.testing.cases import Case, covering_cases
@@ -69,3 +72,29 @@ def test_reset_forgets_everything() -> None:
     again = live.step(frames)
     assert first.steps == again.steps
     assert all((again.payloads[k] == v).all() for k, v in first.payloads.items())
+
+
+def test_flush_between_samples_changes_nothing() -> None:
+    """A window of 3 steps lags by 2, which is no multiple of T: the next sample must start at its own first step."""
+    window = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]])
+    program = Program(
+        nodes=[
+            Input("x", (1,), 0, 9, coding="steps"),
+            Synapse("w", "identity"),
+            Soma("s", (1,), theta=4, levels=3, window=window),
+            Output("o", "payload"),
+        ],
+        edges=[("x", "w"), ("w", "s"), ("s", "o")],
+        steps=3,
+    )
+    x = np.array([[3, 0, 6], [5, 2, 1], [9, 9, 0]])
+    batch = snn2chip.run(program, x.T[..., None], backend="reference", time_axis=True)
+    session = snn2chip.session(program, backend="reference")
+    for sample, frames in enumerate(x):
+        results = [session.step([[value]]) for value in frames] + session.flush()
+        got = {at: int(r.payloads["s"][0, 0]) for r in results for name, at in r.steps.items() if name == "s"}
+        assert got == {(sample, t): int(batch.payloads["s"][t, sample, 0]) for t in range(3)}
+        assert [int(r.outputs[0, 0]) for r in results if r.outputs is not None] == [int(batch.outputs[sample, 0])]
+    session.step([[1]])
+    with pytest.raises(InputError, match="middle of a sample"):
+        session.flush()
