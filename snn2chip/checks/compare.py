@@ -51,7 +51,8 @@ class Divergence:
             f"index {list(self.index)}: {self.expected_by} has {self.expected}, {self.got_by} has {self.got}"
         )
         if self.current != (None, None):
-            text += f"; incoming current {self.current[0]} / {self.current[1]} (each side's payloads, this program's weights)"
+            a, b = self.current
+            text += f"; incoming current {a} / {b} (each side's payloads, this program's weights)"
         if self.v != (None, None):
             text += f", v after reset {self.v[0]} / {self.v[1]}"
         return text + (f", theta {self.theta}" if self.theta is not None else "")

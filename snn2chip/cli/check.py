@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snn2chip.cli.feed import DataName, Device, Feed, InputFile, StepsInInput, make_feed
+from snn2chip.cli.report import FloatModel, OwnModel
 from snn2chip.errors import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
     from snn2chip.checks.compare import CheckResult
+    from snn2chip.checks.fidelity import Fidelity
     from snn2chip.ir.program import Program
 
 DEFAULT_SAMPLES = 32
@@ -45,6 +47,8 @@ def check(
     trace: Annotated[
         Path | None, typer.Option("--trace", metavar="T.npz", help="Against a trace recorded elsewhere.")
     ] = None,
+    float_model: FloatModel = None,
+    model: OwnModel = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the result as JSON.")] = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
@@ -55,6 +59,7 @@ def check(
     from snn2chip.cli.screen import write_json
 
     loaded = load(program)
+    feed: Feed | None = None
     if golden and (trace is not None or data is not None or input is not None or samples is not None):
         raise InputError(
             "--golden brings its own samples and results; leave --data, --input, --samples and --trace out"
@@ -79,14 +84,35 @@ def check(
             steps_in_input=steps_in_input,
         )
         result = check_blocks(feed, _pair(_chosen(loaded, backends, ())), device=device)
+    measured = None
+    if float_model is not None:
+        measured = _fidelity(feed, float_model, model=model, data=data) if feed is not None else None
+        if measured is None:
+            raise InputError("--float needs samples: leave --golden and --trace out, or add --data or --input")
     if json is not None:
-        write_json(json, result.as_dict())
+        extra: dict[str, float | None] = {"float": None, "agreement": None}
+        if measured is not None:
+            extra = {"float": measured.float_accuracy, "agreement": measured.agreement}
+        write_json(json, {**result.as_dict(), **extra})
     for note in result.notes:
         typer.echo(f"note: {note}")
     if not result.equal:
         typer.echo(f"DIFFERENT {' / '.join(result.backends)}")
         result.raise_if_different()
+    if measured is not None:
+        typer.echo(
+            f"float fidelity: {measured.agreement:.4f} of {measured.samples} predictions agree with the float model"
+        )
     typer.echo(f"EQUAL {' == '.join(result.backends)}: {result.compared:,} integers compared")
+
+
+def _fidelity(feed: Feed, checkpoint: Path, *, model: str | None, data: str | None) -> Fidelity:
+    from snn2chip.checkpoint_compile import checkpoint_graph
+    from snn2chip.checks.fidelity import fidelity
+
+    graph, _ = checkpoint_graph(checkpoint, model=model, data=data)
+    inputs, labels = next(iter(feed.blocks(feed.samples.total)))
+    return fidelity(feed.program, graph, inputs, labels=labels, time_axis=feed.time_axis)
 
 
 def _has_inputs(program: Program, trace: Path) -> bool:

@@ -40,7 +40,7 @@ class Guarded(TyperGroup):
                 raise
             stop(str(error), error.exit_code)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _mute_broken_streams()
             stop("the reader of the output went away", ENVIRONMENT)
         except KeyboardInterrupt:
             stop("interrupted", INTERRUPTED)
@@ -51,9 +51,21 @@ class Guarded(TyperGroup):
 
 
 def stop(message: str, code: int) -> NoReturn:
-    """Print one message on stderr and leave with `code`."""
-    typer.secho(f"error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+    """Print one message on stderr and leave with `code`, also when nobody reads stderr."""
+    try:
+        typer.secho(f"error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
+    except BrokenPipeError:
+        _mute_broken_streams()
     raise typer.Exit(code)
+
+
+def _mute_broken_streams() -> None:
+    """Point streams whose reader went away at the null device, so that leaving does not fail on them."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 app = typer.Typer(

@@ -10,6 +10,8 @@ import typer
 from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, make_feed
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from snn2chip.reports.report import Report
 
 FloatModel = Annotated[
@@ -36,6 +38,9 @@ def report(
     float_model: FloatModel = None,
     model: OwnModel = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the report as JSON.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="OUT.html", help="Write the tables as one self-contained page.")
+    ] = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
 ) -> None:
@@ -70,9 +75,31 @@ def report(
         )
     if json is not None:
         write_json(json, found.as_dict())
+    if html is not None:
+        write_html(html, found)
     show(found)
-    if json is not None:
-        typer.echo(f"wrote {json}")
+    for file in (json, html):
+        if file is not None:
+            typer.echo(f"wrote {file}")
+
+
+def write_html(path: Path, found: Report) -> None:
+    """Write tables, accuracies and assumptions as one HTML file that needs nothing else."""
+    import io
+
+    from rich.console import Console
+
+    from snn2chip.ir.files import replacing
+
+    screen = Console(record=True, width=130, file=io.StringIO(), highlight=False)
+    for part in tables(found):
+        screen.print(part)
+    for name, value in found.accuracy.items():
+        screen.print(f"{name} accuracy: {'unknown' if value is None else f'{value:.4f}'}")
+    for line in found.assumptions:
+        screen.print(f"assumes: {line}")
+    with replacing(path) as part_file:
+        screen.save_html(str(part_file), inline_styles=True)
 
 
 def show(found: Report) -> None:
@@ -83,14 +110,20 @@ def show(found: Report) -> None:
             typer.echo(f"{name} accuracy {value:.4f}")
 
 
+def tables(found: Report) -> list[Table]:
+    """The counts, and the fidelity if a float model was given."""
+    from snn2chip.reports.tables import counts_table, fidelity_table
+
+    drawn = [counts_table(found)]
+    return drawn if found.fidelity is None else [*drawn, fidelity_table(found.fidelity)]
+
+
 def show_tables(found: Report) -> None:
     """Print the tables and what they assume."""
     from snn2chip.cli.screen import console
-    from snn2chip.reports.tables import counts_table, fidelity_table
 
     screen = console()
-    screen.print(counts_table(found))
-    if found.fidelity is not None:
-        screen.print(fidelity_table(found.fidelity))
+    for part in tables(found):
+        screen.print(part)
     for line in found.assumptions:
         typer.echo(f"assumes: {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 
 import numpy as np
@@ -198,3 +199,25 @@ def test_verbs_train_compile_run(tmp_path):
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 2
         assert said in result.output
+
+
+def test_check_and_report_take_the_float_model(digits, tmp_path):
+    checkpoint, program = digits.trained.path, tmp_path / "digits.s2c"
+    digits.program.save(program)
+    runner = CliRunner()
+    arguments = ["--data", "digits", "--samples", "20", "--float", str(checkpoint)]
+    for verb, extra in (("check", ["--backends", "reference,torch"]), ("report", ["--html", str(tmp_path / "r.html")])):
+        out = tmp_path / f"{verb}.json"
+        done = runner.invoke(app, [verb, str(program), *arguments, *extra, "--json", str(out)])
+        assert done.exit_code == 0, done.output
+        found = json.loads(out.read_text())
+        assert found["agreement"] == 1.0
+        assert (found["float"] if verb == "check" else found["accuracy"]["float"]) >= 0.9
+    page = (tmp_path / "r.html").read_text()
+    for word in ("<html", "neuron2", "own error only", "assumes:"):
+        assert word in page
+    assert "http" not in page.split("<body", 1)[1]
+    bare = tmp_path / "bare.json"
+    plain = ["check", str(program), "--samples", "3", "--backends", "reference,torch", "--json", str(bare)]
+    assert runner.invoke(app, plain).exit_code == 0
+    assert json.loads(bare.read_text())["float"] is None
