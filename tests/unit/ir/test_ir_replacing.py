@@ -32,7 +32,12 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("old")
-    with pytest.raises(RuntimeError), replacing(tmp_path / "f") as part:
-        part.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with replacing(tmp_path / "f") as part:
+            part.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("f", "old")]
