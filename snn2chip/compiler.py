@@ -67,7 +67,7 @@ def compile_graph(
     meta: Mapping[str, Any] | None = None,
 ) -> tuple[Program, LayerGraph]:
     """Like `compile`, and also return the folded float graph (for fidelity)."""
-    graph = float_graph(model, sample, steps=steps, normalise=normalise)
+    graph = float_graph(model, sample, steps=_declared(model) if steps is None else steps, normalise=normalise)
     data = np.asarray(_raw(sample, normalise) if calibration is None else _numpy(calibration))
     program = compile_float_graph(
         graph, data, weights=weights, overrides=overrides, target=target, time_axis=time_axis, meta=meta
@@ -122,6 +122,12 @@ def compile_float_graph(
         for name in full:
             spare[name] = spare.get(name, 0) + 1
     raise QuantizeError([f"{name}: saturates on the calibration data whatever its fraction bits" for name in full])
+
+
+def _declared(model: Any) -> int | None:
+    """T as the model itself says it (`T` or `steps`); the trace must run as many."""
+    found = (getattr(model, key, None) for key in ("T", "steps"))
+    return next((value for value in found if isinstance(value, int) and not isinstance(value, bool)), None)
 
 
 def _numpy(value: Any) -> Any:

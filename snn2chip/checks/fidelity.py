@@ -72,6 +72,11 @@ def fidelity(
         raise InputError("this program was not lowered from this float graph; compile it again to measure fidelity")
     if isinstance(inputs, Mapping):
         (inputs,) = inputs.values()
+    other = [f"{n}: {graph.shapes[n]}, in the program {program.shapes[node]}" for n, node in pairs
+             if graph.shapes[n] != program.shapes[node]]  # fmt: skip
+    if other or graph.steps != program.steps:
+        where = "; ".join(other) or f"it runs {graph.steps} steps, the program {program.steps}"
+        raise InputError(f"the float model is another network than the one that was compiled: {where}")
     x = np.asarray(inputs)
     axis = 1 if time_axis else 0
     y = None if labels is None else np.asarray(labels)

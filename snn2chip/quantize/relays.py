@@ -2,7 +2,8 @@
 
     v = a * 2^n + round(b / mu),   mu = delta / 2^n,  payload = rshift(v * out_gain[c], out_shift[c]) ~ v * mu / unit[c]
 
-Without a wanted unit a relay is exact: n = 0, one payload unit is worth delta.
+Without a wanted unit a relay of a current without bias is exact: n = 0, one payload unit is worth delta. With a bias
+the unit is delta / 2^k, so that the bias keeps its fraction bits.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ def lower_relay(
     limit = float(V_MAX) / 2**spare_bits
     if (current / delta).max() > limit:
         raise QuantizeError(f"{label}: the relayed current does not fit 24 bits")
+    fine = np.clip(np.floor(np.log2(limit / np.maximum(current / delta, 1e-12))), 0, 14).astype(np.int64)
     if unit is None:
-        fine = np.zeros(delta.shape, dtype=np.int64)
-        unit = delta if not (delta == delta[0]).all() else delta[:1]
-    else:
-        fine = np.clip(np.floor(np.log2(limit / np.maximum(current / delta, 1e-12))), 0, 14).astype(np.int64)
+        if not bias.any():
+            fine = np.zeros(delta.shape, dtype=np.int64)  # nothing to round: the integers pass as they are
+        extra = np.clip(np.floor(np.log2(2.0**RELAY_BITS / np.maximum(current / delta, 1e-12))), 0, fine)
+        unit = delta / 2.0**extra
+        unit = unit if not (unit == unit[0]).all() else unit[:1]
     mu = delta / 2.0**fine
     fields: dict[str, Any] = {"gain": 1 << fine, "bias": half_up(bias / mu)}
     ratio = np.broadcast_to(mu / unit, delta.shape)

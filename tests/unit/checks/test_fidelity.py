@@ -70,6 +70,15 @@ def test_per_step_samples_and_potentials_in_thresholds() -> None:
     assert rows["n2"].forced_potential > 0.05
 
 
+def test_another_network_is_refused() -> None:
+    program, graph = lowered()
+    with pytest.raises(InputError, match=r"another network.*2 steps, the program 3"):
+        fidelity(program, graphs.chain(2), X)
+    wide = attrs.evolve(program, meta={**program.meta, "layers": {**program.meta["layers"], "n1": "n2"}})
+    with pytest.raises(InputError, match=r"another network.*n1"):
+        fidelity(wide, graph, X)
+
+
 def test_what_does_not_fit_is_said() -> None:
     program, graph = lowered()
     with pytest.raises(InputError, match="5 labels for 30 samples"):
