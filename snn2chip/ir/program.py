@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import attrs
 
 from snn2chip.errors import ParameterError, ProgramError
-from snn2chip.ir.nodes import Host, Input, Node, Output, Product, Synapse
+from snn2chip.ir.nodes import Host, Input, Node, Output, Synapse
 from snn2chip.ir.soma import Soma
 
 
@@ -156,8 +156,3 @@ class Program:
     def __repr__(self) -> str:
         neurons = sum(s.size for s in self.nodes if isinstance(s, Soma))
         return f"Program({self.name!r}, {len(self.nodes)} nodes, {neurons} neurons, steps={self.steps})"
-
-
-def is_current_source(node: Node) -> bool:
-    """Whether `node` makes a current (rather than a payload)."""
-    return isinstance(node, (Synapse, Product))

@@ -27,7 +27,7 @@ from snn2chip.ir.nodes import (
 )
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import PAYLOAD_BITS, SIGNS, WEIGHT_BITS
-from snn2chip.ir.validate_soma import soma_breaches
+from snn2chip.ir.validate_soma import shape_breaches, soma_breaches
 
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
@@ -36,7 +36,6 @@ Shape = tuple[int, ...]
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,199}\Z")
 MAX_CURRENT = 1 << 46
 """A current times a 16-bit gain must stay an exact 64-bit integer."""
-MAX_NEURONS = 1 << 31
 
 
 def breaches(program: Program) -> list[str]:
@@ -149,8 +148,7 @@ def _node(node: object, steps: int) -> Iterator[str]:
 
 def _source(node: Input | Host) -> Iterator[str]:
     limit = 1 << PAYLOAD_BITS
-    if not node.shape or min(node.shape) < 1 or int(np.prod(node.shape, dtype=object)) > MAX_NEURONS:
-        yield f"shape must have at least one axis and only positive sizes, got {node.shape}"
+    yield from shape_breaches(node.shape)
     if not -limit // 2 <= node.lo <= 0 <= node.hi < limit or node.lo == node.hi:
         yield f"range [{node.lo}, {node.hi}] must contain 0, more than one value and fit {PAYLOAD_BITS} bits"
     if node.coding not in CODINGS:

@@ -14,10 +14,16 @@ MAX_NEURONS = 1 << 31
 OPTIONAL = ("theta", "syn_leak", "v_min")
 
 
+def shape_breaches(shape: tuple[int, ...]) -> Iterator[str]:
+    """What is wrong with the shape of a population or an input."""
+    if not shape or min(shape) < 1 or int(np.prod(shape, dtype=object)) > MAX_NEURONS:
+        yield f"shape must have at least one axis and only positive sizes, got {shape}"
+
+
 def soma_breaches(soma: Soma, steps: int) -> Iterator[str]:
     """Everything about one soma that the contract forbids."""
-    if not soma.shape or min(soma.shape) < 1 or int(np.prod(soma.shape, dtype=object)) > MAX_NEURONS:
-        yield f"shape must have at least one axis and only positive sizes, got {soma.shape}"
+    if bad_shape := list(shape_breaches(soma.shape)):
+        yield from bad_shape
         return
     if soma.fire not in FIRES:
         yield f"fire must be one of {', '.join(FIRES)}, got {soma.fire!r}"
