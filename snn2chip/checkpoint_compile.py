@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from snn2chip.errors import InputError
+from snn2chip.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,6 +69,15 @@ def compile_checkpoint_graph(
     return program, graph
 
 
+def refuse_ordinary(path: str | os.PathLike[str], header: CheckpointHeader | None) -> None:
+    """Raise UnsupportedError for a checkpoint without neurons: it must be converted first."""
+    if header is not None and header.method == "relu":
+        raise UnsupportedError(
+            f"{path}: {header.model} is an ordinary ReLU network, it has no neurons to compile; convert it first: "
+            f"snn2chip convert {path} --method parallel --steps T -o SNN.safetensors"
+        )
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Found:
     """What belongs to a checkpoint: its header, raw calibration samples `[N, ...]`, input, data and class names."""
@@ -88,6 +97,7 @@ def checkpoint_graph(
     from snn2chip.compiler import float_graph
 
     module, header = load_model(path, model=model)
+    refuse_ordinary(path, header)
     name = data or _trained_on(header) or DEFAULT_DATA
     steps = header.T if header is not None else model_steps(module)
     raw, spec, classes = calibration(name, header, steps=steps)

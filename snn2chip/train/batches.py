@@ -13,6 +13,12 @@ from snn2chip.errors import InputError
 from snn2chip.train.augment import augmented
 
 
+def generator_of(*numbers: int) -> Generator:
+    """Return a generator whose draws are a function of these numbers (seed, epoch, ...) alone."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return Generator().manual_seed(int(state >> np.uint64(1)))
+
+
 class Batches:
     """An iterable of (x, y): x the model's input, y int64 `[B]`; what is left after whole batches waits an epoch.
 
@@ -41,8 +47,7 @@ class Batches:
         return len(self.raw) // self.batch
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]
-        generator = Generator().manual_seed(int(state >> np.uint64(1)))
+        generator = generator_of(self.seed, self.epoch)
         order = torch.randperm(len(self.raw), generator=generator)
         for start in range(0, len(self) * self.batch, self.batch):
             chosen = order[start : start + self.batch]

@@ -47,7 +47,7 @@ def fit(
             from lightning.pytorch.callbacks import Callback, RichProgressBar
             from lightning.pytorch.loggers import CSVLogger
 
-            from snn2chip.train.stbp import Stbp
+            from snn2chip.train.modules import module_for
     except ImportError as error:
         raise EnvironmentFault(
             f"training needs Lightning ({error}); install it with: pip install 'snn2chip[train]'"
@@ -70,7 +70,7 @@ def fit(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        trainer.fit(Stbp(model, recipe, steps_per_epoch=len(batches)), batches)
+        trainer.fit(module_for(model, recipe, steps_per_epoch=len(batches)), batches)
     if trainer.interrupted:
         raise KeyboardInterrupt
     model.cpu()

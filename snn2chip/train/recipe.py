@@ -1,10 +1,15 @@
 """Recipes: what to train and how, as one TOML file.
 
     title, method, seed, epochs, batch, threads (CPU threads: part of the recipe, since sums depend on them)
-    [data] name                          [input] scale, mean, std      x = (raw*scale - mean)/std
+    [data] name, frames (of events; T when not given), train_samples, test_samples (the first of them)
+    [input] scale, mean, std             x = (raw*scale - mean)/std
     [model] name, args                   args hold T, L, weights (binary | ternary | intN), qat, ...
-    [optimiser] name, lr, weight_decay, momentum          [schedule] name, warmup
+    [optimiser] name, lr, weight_decay, decay (weights | all), momentum, nesterov
+    [schedule] name, warmup, milestones and gamma (of `step`: lr times gamma from each of these epochs on)
     [loss] label_smoothing               [augment] shift, flip, thin
+    [online] steps (1, K, or "all"), update (each | sum), after (stop | refresh): see `snn2chip.train.online`
+
+`method`: stbp (spiking nets through the surrogate gradient), ann (ReLU or QCFS nets), online (one step at a time).
 
 Only `method`, `epochs`, `[data]`, `[model]` and `[optimiser]` must be there. Adding a recipe is one file in
 the zoo's `recipes` folder.
@@ -13,7 +18,7 @@ the zoo's `recipes` folder.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,9 +33,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-METHODS = ("stbp",)
+METHODS = ("stbp", "ann", "online")
 OPTIMISERS = ("sgd", "adamw")
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "step")
+DECAYS = ("weights", "all")
+UPDATES = ("each", "sum")
+AFTER = ("stop", "refresh")
 
 
 @attrs.frozen(kw_only=True)
@@ -53,10 +61,20 @@ class Recipe:
     std: float | list[float] = 1.0
     optimiser: str = "adamw"
     weight_decay: float = 0.0
+    decay: str = "weights"
     momentum: float = 0.9
+    nesterov: bool = True
     schedule: str = "cosine"
     warmup: float = 0.0
+    milestones: Sequence[float] = ()
+    gamma: float = 0.1
     label_smoothing: float = 0.0
+    online_steps: int | str = 1
+    online_update: str = "each"
+    online_after: str = "stop"
+    frames: int | None = None
+    train_samples: int | None = None
+    test_samples: int | None = None
     augment: Mapping[str, float] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -64,7 +82,7 @@ class Recipe:
             raise InputError([f"recipe {self.name!r}: {text}" for text in breaches])
 
     def _breaches(self) -> Iterator[str]:
-        for key, known in (("method", METHODS), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+        for key, known in _CHOICES:
             if getattr(self, key) not in known:
                 yield f"{key} {getattr(self, key)!r} is unknown; known: {', '.join(known)}"
         for key in ("epochs", "batch", "threads"):
@@ -78,6 +96,17 @@ class Recipe:
                 yield f"{key}={value!r}, expected a number from {low:g} to {high:g}"
         if self.lr == 0:
             yield "lr=0 trains nothing"
+        for key in ("frames", "train_samples", "test_samples"):
+            if (value := getattr(self, key)) is not None and (not _whole(value) or value < 1):
+                yield f"{key}={value!r}, expected a whole number of at least 1"
+        if not isinstance(self.nesterov, bool):
+            yield f"nesterov={self.nesterov!r}, expected true or false"
+        if self.schedule == "step" and not self.milestones:
+            yield "schedule 'step' needs milestones, the epochs at which the rate falls"
+        if not isinstance(self.milestones, Sequence) or not all(_real(m) and m > 0 for m in self.milestones):
+            yield f"milestones={self.milestones!r}, expected epochs above 0"
+        if self.online_steps != "all" and (not _whole(self.online_steps) or int(self.online_steps) < 1):
+            yield f"online.steps={self.online_steps!r}, expected a whole number of at least 1, or 'all'"
         for key, value in self.augment.items():
             if key not in AUGMENTATIONS:
                 yield f"augmentation {key!r} is unknown; known: {', '.join(AUGMENTATIONS)}"
@@ -90,20 +119,33 @@ class Recipe:
         return self.args.get("T")
 
 
+_CHOICES = (
+    ("method", METHODS),
+    ("optimiser", OPTIMISERS),
+    ("schedule", SCHEDULES),
+    ("decay", DECAYS),
+    ("online_update", UPDATES),
+    ("online_after", AFTER),
+)
 _RANGES = (
     ("lr", 0.0, 1e3),
     ("weight_decay", 0.0, 1e3),
     ("momentum", 0.0, 1.0),
     ("warmup", 0.0, 1e6),
+    ("gamma", 0.0, 1.0),
     ("label_smoothing", 0.0, 1.0),
 )
 _TABLES: dict[str, dict[str, str]] = {
-    "data": {"name": "data"},
+    "data": {"name": "data", "frames": "frames", "train_samples": "train_samples", "test_samples": "test_samples"},
     "model": {"name": "model", "args": "args"},
     "input": {"scale": "scale", "mean": "mean", "std": "std"},
-    "optimiser": {"name": "optimiser", "lr": "lr", "weight_decay": "weight_decay", "momentum": "momentum"},
-    "schedule": {"name": "schedule", "warmup": "warmup"},
+    "optimiser": {
+        "name": "optimiser",
+        **{key: key for key in ("lr", "weight_decay", "decay", "momentum", "nesterov")},
+    },
+    "schedule": {"name": "schedule", **{key: key for key in ("warmup", "milestones", "gamma")}},
     "loss": {"label_smoothing": "label_smoothing"},
+    "online": {"steps": "online_steps", "update": "online_update", "after": "online_after"},
 }
 _TOP = ("title", "method", "seed", "epochs", "batch", "threads")
 _NEEDED = ("method", "epochs", "data.name", "model.name", "optimiser.name", "optimiser.lr")

@@ -15,10 +15,16 @@ from snn2chip.errors import InputError
 from snn2chip.train.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
     from snn2chip.data import Samples
+    from snn2chip.nn.base import Neuron
+
+RELU = "relu"
+"""What the header of a checkpoint without neurons says as its method; its T and L are 1."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -99,8 +105,9 @@ def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Sampl
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = build_model(recipe.model) if own_code else None
-        steps = recipe.steps if model is None else _steps(model)
-        train, test = (open_data(recipe.data, split=split, steps=steps) for split in ("train", "test"))
+        steps = recipe.frames or (recipe.steps if model is None else _steps(model))
+        train = open_data(recipe.data, split="train", steps=steps).take(recipe.train_samples)
+        test = open_data(recipe.data, split="test", steps=steps).take(recipe.test_samples)
         shape = train.shapes["x"][1:] if train.time_axis else train.shapes["x"]
         assert train.labels is not None
         classes = tuple(train.classes) or tuple(map(str, range(int(train.labels.max()) + 1)))
@@ -108,21 +115,38 @@ def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Sampl
             args = {"input_shape": list(shape), "classes": len(classes), **args}
             model = build_model(recipe.model, args=args)
     neurons = [module for module in model.modules() if isinstance(module, Neuron)]
-    if not neurons:
-        raise InputError(f"recipe {recipe.name!r}: {recipe.model} has no spiking neurons")
+    check_method(recipe, model, neurons)
     spec = InputSpec(shape=shape, scale=recipe.scale, mean=recipe.mean, std=recipe.std, time=train.time_axis)
     header = CheckpointHeader(
         model=recipe.model,
         args=args,
-        method="+".join(sorted({neuron.method for neuron in neurons})),
-        T=neurons[0].steps,
-        L=max(neuron.levels for neuron in neurons),
+        method="+".join(sorted({neuron.method for neuron in neurons})) or RELU,
+        T=neurons[0].steps if neurons else 1,
+        L=max((neuron.levels for neuron in neurons), default=1),
         input=spec,
         classes=classes,
         provenance={"recipe": attrs.asdict(recipe), "data": recipe.data, "seed": recipe.seed, "versions": versions()},
     )
     check_fit(model, spec, train, classes=len(classes), name=recipe.model)
     return model, header, train, test
+
+
+def check_method(recipe: Recipe, model: nn.Module, neurons: Sequence[Neuron]) -> None:
+    """Raise InputError unless the recipe's method trains a network of this kind."""
+    from snn2chip.train.online import steps_of
+
+    kinds = {neuron.method for neuron in neurons}
+    start = f"recipe {recipe.name!r}: "
+    if recipe.method == "ann" and kinds - {"qcfs"}:
+        raise InputError(
+            f"{start}method 'ann' is for ReLU and QCFS nets; {recipe.model} has {', '.join(kinds)} neurons"
+        )
+    if recipe.method != "ann" and not neurons:
+        raise InputError(f'{start}{recipe.model} has no spiking neurons; train a ReLU net with method = "ann"')
+    if recipe.method == "online":
+        steps = steps_of(model)
+        if recipe.online_steps != "all" and int(recipe.online_steps) > steps:
+            raise InputError(f"{start}online.steps={recipe.online_steps}, but {recipe.model} has T={steps}")
 
 
 def check_fit(model: nn.Module, spec: InputSpec, samples: Samples, *, classes: int, name: str) -> None:

@@ -37,6 +37,22 @@ def test_constant_stays():
     assert [rate_factor(step, recipe=r, steps_per_epoch=2) for step in (0, 1, 2, 7)] == [0.5, 1, 1, 1]
 
 
+def test_steps_fall_at_their_milestones():
+    r = recipe(schedule="step", milestones=[1, 2.5], gamma=0.2, epochs=4)
+    got = [rate_factor(step, recipe=r, steps_per_epoch=2) for step in range(8)]
+    assert got == pytest.approx([1, 1, 0.2, 0.2, 0.2, 0.04, 0.04, 0.04], abs=1e-12)
+
+
+def test_decay_on_everything_and_plain_momentum():
+    model = build_model("mlp", args={"hidden": [4], "T": 2})
+    optimiser = make_optimiser(model, recipe(optimiser="sgd", decay="all", weight_decay=0.1, nesterov=False))
+    decayed, free = optimiser.param_groups
+    assert len(decayed["params"]) == len(list(model.parameters()))
+    assert decayed["weight_decay"] == 0.1
+    assert not free["params"]
+    assert not decayed["nesterov"]
+
+
 def test_the_optimiser_is_stepped_once_per_batch():
     model = build_model("mlp", args={"hidden": [4]})
     optimiser = make_optimiser(model, recipe(optimiser="sgd", epochs=1))

@@ -72,7 +72,7 @@ def test_all_unknown_and_missing_keys_together(tmp_path):
         load_recipe(write(tmp_path, text))
     for part in (
         "unknown key 'metod'",
-        "unknown key optimiser.rate; known: name, lr, weight_decay, momentum",
+        "unknown key optimiser.rate; known: name, lr, weight_decay, decay, momentum, nesterov",
         "unknown key schedule.warm",
         "method is missing",
         "optimiser.lr is missing",
@@ -102,9 +102,13 @@ def test_all_bad_values_together():
             lr="fast",
             momentum=2,
             augment={"zoom": 1, "shift": -1},
+            schedule="step",
+            online_steps=0,
+            nesterov=1,
+            frames=0,
         )
-    assert len(caught.value.breaches) == 8
-    assert "known: stbp" in str(caught.value)
+    assert len(caught.value.breaches) == 12
+    assert "known: stbp, ann, online" in str(caught.value)
     assert "known: shift, flip, thin" in str(caught.value)
 
 

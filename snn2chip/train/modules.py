@@ -1,0 +1,113 @@
+"""What Lightning trains: a model with its loss, optimiser and schedule, one module per method.
+
+    stbp, ann   loss = CE(logits, y), logits averaged over the steps; what the gradient sees of the potential is the
+                neurons' own rule (surrogate), or plain back-propagation without neurons
+    online      loss_t = CE(logits(t), y) at the chosen steps, an update after each (`snn2chip.train.online`)
+
+The model returns the averaged logits `[B, classes]`. Sources: Wu et al. 2018 (STBP); Hao et al. NeurIPS 2024 (LM-HT);
+Hao et al. (EM-PF, arXiv 2410.07547).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from snn2chip.errors import InputError
+from snn2chip.train.batches import generator_of
+from snn2chip.train.online import AfterName, draw_steps, online_losses, steps_of
+from snn2chip.train.optimise import make_optimiser, make_schedule
+from snn2chip.train.recipe import Recipe
+
+_DRAWS = 1  # the stream of random numbers that chooses steps; batches use stream 0
+
+
+class Stbp(LightningModule):
+    """Trains on the logits averaged over the steps; batches are (x, labels `[B]`)."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, *, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.model, self.recipe, self.steps_per_epoch = model, recipe, steps_per_epoch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the averaged logits `[B, classes]`."""
+        logits: Tensor = self.model(x)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Return the loss of one batch; raises InputError when the model does not return `[B, classes]`."""
+        x, labels = batch
+        logits = self.model(x)
+        if logits.dim() != 2 or len(logits) != len(labels):
+            raise InputError(
+                f"{type(self.model).__name__} returned {list(logits.shape)} for {len(labels)} samples; "
+                "expected averaged logits [B, classes]"
+            )
+        loss = cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.show(loss)
+        return loss
+
+    def show(self, loss: Tensor) -> None:
+        """Log the loss where somebody looks."""
+        if self.trainer.progress_bar_callback is not None or self.trainer.logger is not None:
+            self.log("loss", loss, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """Return the recipe's optimiser and its schedule, stepped once per batch."""
+        optimiser = make_optimiser(self.model, self.recipe)
+        schedule = make_schedule(optimiser, self.recipe, steps_per_epoch=self.steps_per_epoch)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Online(Stbp):
+    """Trains one step at a time; which steps is a function of seed, epoch and batch number."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, *, steps_per_epoch: int) -> None:
+        super().__init__(model, recipe, steps_per_epoch=steps_per_epoch)
+        self.automatic_optimization = False
+        self.steps = steps_of(model)
+
+    def chosen(self, *, epoch: int, index: int) -> tuple[int, ...]:
+        """Return the steps that are trained on in this batch, ascending."""
+        if self.recipe.online_steps == "all":
+            return tuple(range(self.steps))
+        generator = generator_of(self.recipe.seed, epoch, _DRAWS, index)
+        return draw_steps(self.steps, count=int(self.recipe.online_steps), generator=generator)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Train on one batch and return the mean loss of its steps."""
+        x, labels = batch
+        optimiser = cast("Any", self.optimizers())
+        losses = online_losses(
+            self.model,
+            x,
+            labels,
+            chosen=self.chosen(epoch=self.current_epoch, index=index),
+            after=cast("AfterName", self.recipe.online_after),
+            loss=partial(cross_entropy, label_smoothing=self.recipe.label_smoothing),
+        )
+        seen = []
+        optimiser.zero_grad()
+        for _, loss in losses:
+            self.manual_backward(loss)
+            seen.append(loss.detach())
+            if self.recipe.online_update == "each":
+                optimiser.step()
+                optimiser.zero_grad()
+        if self.recipe.online_update == "sum":
+            optimiser.step()
+        cast("Any", self.lr_schedulers()).step()
+        mean = torch.stack(seen).mean()
+        self.show(mean)
+        return mean
+
+
+def module_for(model: nn.Module, recipe: Recipe, *, steps_per_epoch: int) -> Stbp:
+    """Return the module that trains `model` as the recipe's method says."""
+    kind = Online if recipe.method == "online" else Stbp
+    return kind(model, recipe, steps_per_epoch=steps_per_epoch)
