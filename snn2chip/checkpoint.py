@@ -3,6 +3,7 @@
     save_checkpoint(path, model, header)             written beside the target, then renamed
     load_checkpoint(path)              -> (module in eval mode, CheckpointHeader)      zoo models, by name
     load_checkpoint(path, model="pkg.mod:function")    the user's own module and its strict state_dict
+    save_graph(path, graph, header)                    a converted network: the layers themselves, no class code
 
 Nothing in a checkpoint can execute code: user code enters only through `module:function`, which the caller
 names. Weights are never loaded in part: every missing, unexpected and mis-shaped tensor is reported at once.
@@ -22,11 +23,23 @@ from snn2chip.checkpoint_tensors import no_larger_than, read_tensors, strict_loa
 from snn2chip.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+    from snn2chip.ir.graph import LayerGraph
+
+GRAPH = "graph"
+"""What the header of a converted network says as its model; its layers are in the header's `args`."""
 SLACK, SLACK_NUMBERS = 4, 1_000_000  # a constructor may make parameters that it exchanges later
 
-__all__ = ["CheckpointHeader", "InputSpec", "build_model", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = [
+    "CheckpointHeader",
+    "InputSpec",
+    "build_model",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+    "save_graph",
+]
 
 
 def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, header: CheckpointHeader) -> Path:
@@ -35,17 +48,43 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, header: Chec
     Raises InputError when the header is not plain JSON or the state_dict holds something else than tensors.
     """
     import torch
-    from safetensors.torch import save_file
 
-    from snn2chip.ir.files import replacing
-
-    text = header.to_json()
+    header.to_json()
     state = model.state_dict()
     other = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if other:
         raise InputError([f"{name}: extra state that is no tensor cannot be stored" for name in other])
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    target = Path(path)
+    return _write(path, tensors, header)
+
+
+def save_graph(path: str | os.PathLike[str], graph: LayerGraph, header: CheckpointHeader) -> Path:
+    """Write a converted network: its layers in the header's `args`, their tensors by name; nothing of it is code.
+
+    `model`, `args`, `method`, `T` and `L` of the header are the graph's own. Raises InputError as `save_checkpoint`.
+    """
+    import attrs
+
+    from snn2chip.ir.graph_files import to_parts
+
+    fields, tensors = to_parts(graph)
+    return _write(path, tensors, attrs.evolve(header, model=GRAPH, args=fields, **_graph_neurons(graph)))
+
+
+def _graph_neurons(graph: LayerGraph) -> dict[str, Any]:
+    from snn2chip.ir.neuron_layer import NeuronLayer
+
+    somas = [layer.soma for layer in graph.layers if isinstance(layer, NeuronLayer)]
+    method = "+".join(sorted({soma.method or soma.fire for soma in somas}))
+    return {"method": method, "T": graph.steps, "L": max((soma.levels for soma in somas), default=1)}
+
+
+def _write(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: CheckpointHeader) -> Path:
+    from safetensors.torch import save_file
+
+    from snn2chip.ir.files import replacing
+
+    text, target = header.to_json(), Path(path)
     with replacing(target) as part:
         save_file(tensors, str(part), metadata={"snn2chip": text})
     return target
@@ -73,6 +112,10 @@ def load_model(path: str | os.PathLike[str], *, model: str | None = None) -> tup
         raise FileFormatError(
             f"{path}: a plain state_dict without a header; name its model with --model NAME or --model module:function"
         )
+    if header is not None and header.model == GRAPH:
+        if model is not None:
+            raise InputError(f"{path}: holds a converted network with all its layers; leave out --model {model}")
+        return _from_layers(header, state, path), header
     if header is not None and model in (None, header.model):
         if model is None and ":" in header.model:
             raise FileFormatError(
@@ -127,6 +170,18 @@ def user_function(name: str) -> Callable[[], Any]:
     if not callable(function):
         raise InputError(f"--model {name}: {module_name} has no function {function_name!r}")
     return function
+
+
+def _from_layers(header: CheckpointHeader, state: dict[str, Tensor], path: str | os.PathLike[str]) -> nn.Module:
+    from snn2chip.convert.activations import GraphNet
+    from snn2chip.ir.graph_files import from_parts
+
+    graph = from_parts(header.args, state, path=path)
+    own = {**_graph_neurons(graph), "input shape": graph.input.shape}
+    said = {"method": header.method, "T": header.T, "L": header.L, "input shape": header.input.shape}
+    if bad := [f"{key}={said[key]}, its layers {key}={own[key]}" for key in own if own[key] != said[key]]:
+        raise FileFormatError(f"{path}: the header says " + "; ".join(bad))
+    return GraphNet(graph).eval()
 
 
 def _from_header(header: CheckpointHeader, path: str | os.PathLike[str], *, numbers: int) -> nn.Module:

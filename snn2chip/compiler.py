@@ -78,11 +78,17 @@ def compile_graph(
 def float_graph(
     model: Any, sample: Any, *, steps: int | None = None, normalise: Mapping[str, Any] | None = None
 ) -> LayerGraph:
-    """The traced float network of raw values in normal form: what the quantizer lowers and fidelity is held against."""
+    """The traced float network of raw values in normal form: what the quantizer lowers and fidelity is held against.
+
+    A converted network, which is a graph already, is not traced.
+    """
+    from snn2chip.convert.activations import GraphNet
     from snn2chip.frontends.torch import trace
+    from snn2chip.ir.graph import LayerGraph
     from snn2chip.passes import run_passes
 
-    graph = trace(model, sample, steps=steps)
+    model = model.graph if isinstance(model, GraphNet) else model
+    graph = model if isinstance(model, LayerGraph) else trace(model, sample, steps=steps)
     if normalise:
         graph = graph.with_normalisation(**dict(normalise))
     return run_passes(graph)

@@ -71,7 +71,16 @@ def _safetensors(path: Path) -> dict[str, Any]:
             ]
     except (SafetensorError, OSError, ValueError) as error:
         raise FileFormatError(f"{path}: damaged or not a safetensors file ({error})") from error
-    return _weights(_json_texts(metadata), tensors)
+    header = _json_texts(metadata)
+    found = _weights(header, tensors)
+    own = header.get("snn2chip")
+    if isinstance(own, dict) and own.get("model") == "graph":
+        from snn2chip.checkpoint import load_model
+
+        graph: Any = load_model(path)[0].graph
+        own["args"] = {"layers": len(graph.layers), "steps": graph.steps}
+        found["text"] = graph.text()
+    return found
 
 
 def _json_texts(metadata: Mapping[str, str]) -> dict[str, Any]:

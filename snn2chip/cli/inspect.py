@@ -33,5 +33,7 @@ def inspect(
     else:
         if found["header"]:
             typer.echo(as_json(found["header"]))
+        if "text" in found:
+            typer.echo(found["text"].rstrip())
         rows = [[t["name"], str(t["shape"]), t["dtype"]] for t in found["tensors"]]
         table(f"{len(rows)} tensors, {found['parameters']:,} numbers", ("tensor", "shape", "type"), rows)

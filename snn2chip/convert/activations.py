@@ -48,6 +48,8 @@ class Activation:
 
 def source_graph(model: nn.Module | LayerGraph, sample: Tensor | None = None) -> LayerGraph:
     """Return the graph to convert: a graph as it is, or a module traced on `sample` in eval mode."""
+    if isinstance(model, GraphNet):
+        return model.graph
     if isinstance(model, LayerGraph):
         return model
     if sample is None:
