@@ -7,15 +7,19 @@ second input (`torch_checks`). Everything that cannot be expressed is reported a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import attrs
+import torch
 from torch import Tensor, nn
 
 from snn2chip.errors import InputError, TraceError
 from snn2chip.frontends.torch_arithmetic import FUNCTIONS
-from snn2chip.frontends.torch_build import LAYOUTS, Builder
+from snn2chip.frontends.torch_build import LAYOUTS, Builder, Layout
 from snn2chip.frontends.torch_checks import check_trace, reset_neurons
 from snn2chip.frontends.torch_finish import Built, finish
 from snn2chip.frontends.torch_leaves import leaf_rule
+from snn2chip.frontends.torch_qat import bind_unbound
 from snn2chip.frontends.torch_recorder import Recorder
 from snn2chip.frontends.torch_tape import Tape
 from snn2chip.ir.graph import LayerGraph
@@ -24,25 +28,25 @@ from snn2chip.ir.graph import LayerGraph
 def trace(model: nn.Module, sample: Tensor, *, steps: int | None = None, replay: bool = True) -> LayerGraph:
     """Return the float graph of `model`, recorded on `sample` in eval mode; the model is left as it was.
 
-    `sample` is `[B,...]`, `[T,B,...]` or `[B,T,...]`, whichever the model takes (found out from what it does with it);
-    two or more samples in the batch make the recording unambiguous. `steps`, if given, must be the T that is
-    found. `replay` proves the trace on a second input and records the spike rates as notes of the graph.
+    `sample` is `[B,...]`, `[T,B,...]` or `[B,T,...]`, whichever the model takes: found out from what it does with it,
+    and kept as `layout` of the graph's input; a single sample is recorded twice over, so that its axis is told from
+    axes of size 1. `steps`, if given, must be the T that is found, or is the T of a network without any steps.
+    `replay` proves the trace on a second input and records the spike rates as notes of the graph.
 
-    Raises TraceError with every reason: operations without an integer form (with the layer path and source line),
-    a neuron shared by two layers, steps that run different layers, or a replay that differs.
+    Raises InputError when the model itself fails on the sample, TraceError with every reason: operations without an
+    integer form (with the layer path and source line), a neuron shared by two layers, steps that run different
+    layers, or a replay that differs.
     """
     if not isinstance(model, nn.Module) or not isinstance(sample, Tensor) or sample.dim() < 2:
         raise InputError("trace needs an nn.Module and a sample tensor [B,...] or [T,B,...]")
     if not sample.is_floating_point():
         raise InputError(f"the sample is {sample.dtype}; give the model's own float input, such as sample.float()")
+    bind_unbound(model, sample)
     training = {module: module.training for module in model.modules()}
     model.eval()
     reset_neurons(model)
     try:
-        x = sample.detach().clone()
-        tape = Recorder(model, is_leaf=lambda module: leaf_rule(module) is not None).run(x.clone())
-        reset_neurons(model)
-        built, names = _build(tape, sample, owner=type(model).__name__)
+        tape, x, built, names = _record(model, sample.detach(), steps)
         graph = built.graph
         if steps is not None and graph.steps != steps:
             raise TraceError(f"the model runs {graph.steps} steps, expected {steps}")
@@ -56,23 +60,61 @@ def trace(model: nn.Module, sample: Tensor, *, steps: int | None = None, replay:
             module.training = mode
 
 
-def _build(tape: Tape, sample: Tensor, *, owner: str) -> tuple[Built, dict[int, str]]:
-    """Interpret the tape for every layout the sample may have; the first one without problems is meant.
+def _record(model: nn.Module, sample: Tensor, steps: int | None) -> tuple[Tape, Tensor, Built, dict[int, str]]:
+    """Record the model and interpret the tape; of a single sample, two copies if the model takes them.
 
-    Without any such, the layout with the fewest problems, and of those the one understood longest, is reported.
+    The first recording and layout without problems is meant. Without any such, the layout with the fewest problems,
+    and of those the one understood longest, is reported.
     """
-    attempts: list[tuple[int, int, list[str]]] = []
-    for layout, lead in LAYOUTS.items():
-        if sample.dim() <= len(lead):
+    attempts: list[_Attempt] = []
+    for x, layouts in _recordings(sample):
+        reset_neurons(model)
+        try:
+            tape = Recorder(model, is_leaf=lambda module: leaf_rule(module) is not None).run(x.clone())
+        except InputError:
+            if x is sample:
+                raise
+            continue  # the model takes no second sample along this axis
+        finally:
+            reset_neurons(model)
+        found = _build(tape, x, layouts, owner=type(model).__name__, steps=steps)
+        if isinstance(found, tuple):
+            return tape, x.clone(), *found
+        attempts += found
+    raise TraceError(min(attempts, key=lambda attempt: attempt.rank).problems)
+
+
+def _recordings(sample: Tensor) -> Iterator[tuple[Tensor, tuple[Layout, ...]]]:
+    """What to record, with the layouts it may have: two copies along an axis of size 1 that may be the batch."""
+    if sample.shape[0] == 1:
+        yield torch.cat([sample, sample]), ("B", "BT")
+    yield sample, tuple(LAYOUTS)
+    if sample.dim() > 2 and sample.shape[1] == 1:
+        yield torch.cat([sample, sample], 1), ("TB",)
+
+
+@attrs.frozen
+class _Attempt:
+    rank: tuple[int, int]
+    problems: list[str]
+
+
+def _build(
+    tape: Tape, sample: Tensor, layouts: Sequence[Layout], *, owner: str, steps: int | None
+) -> tuple[Built, dict[int, str]] | list[_Attempt]:
+    """Interpret the tape for every layout the sample may have: the first without problems, or all problems."""
+    attempts: list[_Attempt] = []
+    for layout in layouts:
+        if sample.dim() <= len(LAYOUTS[layout]):
             continue
         builder = Builder(tape, layout=layout, shape=tuple(sample.shape))
         builder.interpret(lambda op: None if op.module is None else leaf_rule(op.module), FUNCTIONS)
-        built = finish(builder, owner=owner)
+        built = finish(builder, owner=owner, steps=steps)
         if built is not None:
             return built, builder.neurons
         understood = len(tape.ops) if builder.understood is None else builder.understood
-        attempts.append((len(builder.problems), -understood, builder.problems))
-    raise TraceError(min(attempts, key=lambda attempt: attempt[:2])[2])
+        attempts.append(_Attempt((len(builder.problems), -understood), builder.problems))
+    return attempts
 
 
 def _rounding(model: nn.Module, names: dict[int, str], *, steps: int) -> dict[str, float]:

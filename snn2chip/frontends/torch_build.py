@@ -40,11 +40,12 @@ class Builder:
         self.steps: int | None = None
         self._keys: dict[Hashable, str] = {}
         self._counts: dict[str, int] = {}
+        self.layout = layout
         lead = LAYOUTS[layout]
         self.batch = shape[layout.index("B")]
         if "T" in layout:
             self.note_steps(shape[layout.index("T")])
-        self._add_layer("input", InputLayer(name="input", shape=tuple(shape[len(lead) :])), ())
+        self._add_layer("input", InputLayer(name="input", shape=tuple(shape[len(lead) :]), layout=layout), ())
         features = tuple((i,) for i in range(len(shape) - len(lead)))
         time = AXIS if "T" in layout else STATIC
         self.values[tape.input] = Value("input", time, (*lead, *features))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from snn2chip.errors import TraceError
 from snn2chip.frontends.torch_finish import Built
+from snn2chip.frontends.torch_qat import input_unit, on_grid
 from snn2chip.frontends.torch_tape import Tape
 from snn2chip.frontends.torch_values import Atom, Value
 from snn2chip.ir.float_run import step_value
@@ -41,6 +42,7 @@ def check_trace(model: nn.Module, tape: Tape, built: Built, sample: Tensor, *, q
     neurons = [layer.name for layer in built.graph.of_kind("neuron")]
     best: tuple[int, str, Tensor, dict[str, Tensor]] | None = None
     for title, x in _inputs(sample, steps=built.graph.steps if built.one_step else None):
+        x = on_grid(x, input_unit(model))
         seen = _replayed(model, tape, built, x)
         active = sum(bool((seen[name] != 0).any()) for name in neurons if name in seen)
         if best is None or active > best[0]:
@@ -79,7 +81,11 @@ def _replayed(model: nn.Module, tape: Tape, built: Built, x: Tensor) -> dict[str
     """Return the model's own value of every layer `[T or 1, B, *shape]` on x; TraceError if the replay differs."""
     parts = list(x) if built.one_step else [x]
     reset_neurons(model)
-    expected = [model(part.clone()) for part in parts]
+    try:
+        expected = [model(part.clone()) for part in parts]
+    except Exception as error:
+        text = f"{type(model).__name__}: the model runs on the sample but fails on another input of the same shape"
+        raise TraceError(f"{text} ({type(error).__name__}: {error}); its forward depends on the data") from error
     reset_neurons(model)
     pieces: dict[str, dict[int | None, Tensor]] = {}
     for call, part in enumerate(parts):

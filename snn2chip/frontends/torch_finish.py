@@ -27,8 +27,11 @@ class Built:
     one_step: bool
 
 
-def finish(builder: Builder, *, owner: str) -> Built | None:
-    """Return the graph of an interpreted tape, or None with the reasons in `builder.problems`."""
+def finish(builder: Builder, *, owner: str, steps: int | None = None) -> Built | None:
+    """Return the graph of an interpreted tape, or None with the reasons in `builder.problems`.
+
+    `steps` is the T of a network in which nothing happens in time; else the network says it itself.
+    """
     op = Op(
         target=finish,
         name="output",
@@ -44,19 +47,19 @@ def finish(builder: Builder, *, owner: str) -> Built | None:
     if builder.problems:
         return None
     try:
-        return _finish(builder, op)
+        return _finish(builder, op, steps)
     except Refusal as refusal:
         builder.refuse(op, str(refusal))
         return None
 
 
-def _finish(builder: Builder, op: Op) -> Built:
+def _finish(builder: Builder, op: Op, wanted: int | None) -> Built:
     result = map_refs(builder.tape.output, builder.value_of)
     if not isinstance(result, Value):
         raise Refusal("must be one tensor that depends on the input; return the logits alone")
     if builder.steps is None:
         timed = [v.time.steps for v in builder.values.values() if isinstance(v, Value) and v.time.steps]
-        builder.steps = max([1, *(1 + max(steps) for steps in timed)])
+        builder.steps = max(1 + max(steps) for steps in timed) if timed else wanted or 1
     steps = builder.steps
     axes, value = builder.split(op, result)
     reduce, one_step = _reduce(builder, axes, value.time)
@@ -98,8 +101,8 @@ def _reduce(builder: Builder, axes: Axes, time: Time) -> tuple[str, bool]:
         return "mean", False
     if time.step == steps - 1:
         return "last", False
-    if time.step == 0:
-        return "steps", True
+    if time.step == 0 and builder.layout == "B" and builder.calls:
+        return "steps", True  # single-step neurons, called once: the user's own loop runs the steps
     raise Refusal(f"is step {time.step} of {steps}; return all steps, their mean, their sum or the last one")
 
 

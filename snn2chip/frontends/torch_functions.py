@@ -204,7 +204,13 @@ def _joined(b: Builder, values: Sequence[Value]) -> Time:
         )
     times = [v.time for v in values]
     if any(t != STATIC for t in times) and times != [at_step(t) for t in range(len(values))]:
-        raise Refusal(f"joins {', '.join(map(str, times))}; expected all steps once, in order")
+        shown = ", ".join(map(str, times))
+        if [*times[::-1]] == [at_step(t) for t in range(len(values))]:
+            raise Refusal(
+                f"turns time around (joins {shown}): its first step needs the last step of the input, which a chip "
+                "that takes one step after the other does not have yet; reverse the samples before the model"
+            )
+        raise Refusal(f"joins {shown}; expected all steps once, in order")
     b.note_steps(len(values))
     return AXIS
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from snn2chip.errors import InputError, Snn2ChipError
 from snn2chip.frontends.torch_tape import Op, Ref, Tape, map_tensors, tensors_in
 
 PASSIVE = frozenset(
@@ -56,19 +58,43 @@ class Recorder(TorchFunctionMode):
         self._seen: dict[int, tuple[int, int]] = {}  # id -> (number, version)
         self._alive: list[Tensor] = []
         self._stack: list[tuple[str, str]] = []
+        self._failed: tuple[Exception, tuple[str, str]] | None = None  # what a forward raised, and the innermost one
         self._paused = True
 
     def run(self, x: Tensor) -> Tape:
-        """Return the tape of model(x); the model must be in eval mode and its neurons reset."""
+        """Return the tape of model(x); the model must be in eval mode and its neurons reset.
+
+        Raises InputError with the user's layer and line when the model itself fails on x.
+        """
         self._add(x)
         with torch.no_grad(), self._wrapped(), self._indexing_seen(), self:
             self._paused = False
             try:
                 output = self._model(x)
+            except Exception as error:
+                if _is_ours(error):
+                    raise
+                raise InputError(self._failure(error, x)) from error
             finally:
                 self._paused = True
         self.tape.output = map_tensors(output, lambda t: Ref(self._ref(t, [])))
         return self.tape
+
+    def _note(self, error: Exception) -> None:
+        if self._failed is None or self._failed[0] is not error:
+            self._failed = (error, self._stack[-1])
+
+    def _failure(self, error: Exception, x: Tensor) -> str:
+        path, owner = "", type(self._model).__name__
+        if self._failed is not None and self._failed[0] is error:
+            path, owner = self._failed[1]
+        line = _line_of(error)
+        kind = "" if isinstance(error, Snn2ChipError) else f"{type(error).__name__}: "
+        where = (f"{path} ({owner})" if path else owner) + (f" at {line}" if line else "")
+        return (
+            f"{where}: the model's forward fails on the sample {list(x.shape)}: {kind}{error}; "
+            "give a sample that the model itself takes"
+        )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -192,6 +218,9 @@ class Recorder(TorchFunctionMode):
             self._stack.append((path, type(module).__name__))
             try:
                 return self._call(forward, args, kwargs, module)
+            except Exception as error:
+                self._note(error)
+                raise
             finally:
                 self._stack.pop()
 
@@ -202,6 +231,9 @@ class Recorder(TorchFunctionMode):
             self._stack.append((path, type(module).__name__))
             try:
                 return forward(*args, **kwargs)
+            except Exception as error:
+                self._note(error)
+                raise
             finally:
                 self._stack.pop()
 
@@ -260,7 +292,30 @@ def _source() -> str:
     while frame is not None and frame.f_code is not Recorder.run.__code__:
         file = frame.f_code.co_filename
         if not os.path.abspath(file).startswith(_SKIPPED):
-            inside = os.path.relpath(file)
-            return f"{file if inside.startswith('..') else inside}:{frame.f_lineno}"
+            return _place(file, frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return ""
+
+
+def _place(file: str, line: int) -> str:
+    inside = os.path.relpath(file)
+    return f"{file if inside.startswith('..') else inside}:{line}"
+
+
+def _line_of(error: Exception) -> str:
+    """Return file:line of the user's code that raised, or nothing if only torch and this package ran."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not os.path.abspath(file).startswith(_SKIPPED):
+            place = _place(file, line)
+    return place
+
+
+def _is_ours(error: Exception) -> bool:
+    """Return whether the recorder itself raised: a defect of ours, or no fault of anybody's code."""
+    if isinstance(error, (MemoryError, OSError)):
+        return True
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    file = os.path.abspath(frame.f_code.co_filename)
+    return file.startswith(_HERE + os.sep) and frame.f_code not in (Recorder._record.__code__, Recorder._call.__code__)

@@ -36,6 +36,11 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("avg_pool1d", "avg_pool3d", "lp_pool2d", "interpolate", "upsample"), _POOL),
         **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "normalize"), _NORM),
         "pad": "pads outside of a convolution; give the convolution itself the padding",
+        **dict.fromkeys(
+            ("flip", "fliplr", "flipud"),
+            "turns an axis around; a chip takes one step after the other, so reverse steps in the samples, before the "
+            "model, and features in the weights",
+        ),
         "conv1d": "has no integer form; use conv2d with a height of 1",
         "conv3d": "has no integer form; use conv2d",
         "conv_transpose2d": "has no integer form; use conv2d",

@@ -24,6 +24,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from snn2chip.ir.trained import TrainedSoma
+
 Shape = tuple[int, ...]
 REDUCE = ("steps", "sum", "mean", "last")
 
@@ -72,6 +74,7 @@ class FloatSoma:
     out_max: int | None = None
     out_rounding: str = "half-up"
     method: str = ""
+    trained: TrainedSoma | None = None  # integers it was trained on, if it was
 
 
 def brief(value: Tensor) -> str:
@@ -130,7 +133,8 @@ class InputLayer(Layer):
         x = (raw*scale - mean) / std        or, once folded,        x = raw - offset
 
     `scale` None means that raw values are x itself, of no declared integer unit; a number declares that raw values
-    are integers (`mean`, `std`: None, scalars or `[C]`). `offset` is `[C]` integers in raw units.
+    are integers (`mean`, `std`: None, scalars or `[C]`). `offset` is `[C]` integers in raw units. `layout` is how the
+    model itself takes a batch: B for `[B, *shape]`, TB for `[T, B, *shape]`, BT for `[B, T, *shape]`.
     """
 
     kind: ClassVar[str] = "input"
@@ -140,6 +144,7 @@ class InputLayer(Layer):
     mean: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     std: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     offset: Tensor | None = attrs.field(default=None, converter=optional_tensor)
+    layout: str = "B"
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return the declared shape."""
