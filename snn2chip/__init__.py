@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from snn2chip.api import load, run
     from snn2chip.checks.compare import CheckResult, Divergence, check
     from snn2chip.compiler import compile
+    from snn2chip.foreign.load import load_foreign
     from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
     from snn2chip.ir.program import Program
     from snn2chip.ir.soma import Soma
@@ -25,6 +26,7 @@ _PUBLIC = {
     "compile": "compiler",
     "report": "reports.report",
     "load": "api",
+    "load_foreign": "foreign.load",
     "run": "api",
     "check": "checks.compare",
     "CheckResult": "checks.compare",
@@ -51,6 +53,7 @@ __all__ = [
     "check",
     "compile",
     "load",
+    "load_foreign",
     "report",
     "run",
     "session",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-_DAMAGE = (
+DAMAGE = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -47,16 +47,16 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str |
     """
     if not Path(path).is_file():
         raise FileFormatError(f"{path}: no such file")
-    return _read_pt(path) if _is_pickled(path) else _read_safetensors(path)
+    return _read_pt(path) if is_pickled(path) else _read_safetensors(path)
 
 
-def _is_pickled(path: str | os.PathLike[str]) -> bool:
+def is_pickled(path: str | os.PathLike[str]) -> bool:
     """Whether a file is torch.save's: by its first bytes, in doubt by its name; safetensors: a length, then `{`."""
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be read ({_short(error)})") from error
+        raise FileFormatError(f"{path}: cannot be read ({short(error)})") from error
     return start[8:] != b"{" and (start[:4] == b"PK\x03\x04" or Path(path).suffix in PT_SUFFIXES)
 
 
@@ -67,10 +67,8 @@ def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], 
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get("snn2chip")
             return {name: file.get_tensor(name) for name in file.keys()}, text  # noqa: SIM118
-    except (SafetensorError, *_DAMAGE) as error:
-        raise FileFormatError(
-            f"{path}: damaged, truncated or not a safetensors checkpoint ({_short(error)})"
-        ) from error
+    except (SafetensorError, *DAMAGE) as error:
+        raise FileFormatError(f"{path}: damaged, truncated or not a safetensors checkpoint ({short(error)})") from error
 
 
 def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
@@ -80,9 +78,9 @@ def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise FileFormatError(
-            f"{path}: damaged, or holds more than tensors, which is never unpickled ({_short(error)}); "
+            f"{path}: damaged, or holds more than tensors, which is never unpickled ({short(error)}); "
             "save it with torch.save(model.state_dict(), path)"
         ) from error
     if not isinstance(loaded, dict):
@@ -95,7 +93,7 @@ def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
     other = [str(k) for k, v in loaded.items() if not (isinstance(k, str) and isinstance(v, torch.Tensor))]
     if other:
         raise FileFormatError(
-            f"{path}: no plain state_dict, other things under {_short(', '.join(other))}; save model.state_dict() alone"
+            f"{path}: no plain state_dict, other things under {short(', '.join(other))}; save model.state_dict() alone"
         )
     return loaded, None
 
@@ -150,13 +148,13 @@ def strict_load(module: nn.Module, state: dict[str, Tensor], *, path: str | os.P
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise FileFormatError(f"{path}: {type(module).__name__} refuses these weights ({_short(error)})") from error
+        raise FileFormatError(f"{path}: {type(module).__name__} refuses these weights ({short(error)})") from error
 
 
 def _type(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
 
 
-def _short(error: Any) -> str:
+def short(error: Any) -> str:
     text = " ".join(str(error).split())
     return (text or type(error).__name__)[:200]

@@ -113,6 +113,7 @@ class ResNet(nn.Module):
             neuron_args=dict(neuron_args or {}),
         )
         self.blocks, self.hidden, self.T = tuple(blocks), tuple(hidden), parts.steps
+        self.input_shape, self.events = parts.shape, parts.format.events
         self.bottleneck, self.preactivation = bottleneck, preactivation
         self.stem = parts.chain(_stem(parts, outputs=stem_channels, preactivation=preactivation))
         stages: Named = {}

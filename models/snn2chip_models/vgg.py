@@ -85,6 +85,7 @@ class VGG(nn.Module):
         self.stages = tuple(tuple(stage) for stage in stages)
         self.hidden = tuple(hidden)
         self.T = parts.steps
+        self.input_shape, self.events = parts.shape, parts.format.events
         pixels = self._pixels(parts, last_pool)
         layers: Named = {}
         width = parts.shape[0]
