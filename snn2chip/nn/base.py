@@ -10,6 +10,7 @@ One step, with the hooks a neuron file fills in:
     o(t) = fire(m)                     payload value, o = theta*s, with the surrogate gradient
     v(t) = settle(m, o(t))             reset, and what of it the gradient sees
 
+Half-precision currents (autocast) are integrated in float32; payloads come back in the type of the currents.
 A neuron file also says how it becomes a soma: `lower()` returns a `FloatSoma`. Tests read `variants` and
 check properties, gradients and lowering of every neuron in `snn2chip.nn.NEURONS`.
 """
@@ -104,6 +105,11 @@ class Neuron(nn.Module, ABC):
     def lower(self) -> FloatSoma:
         """Return this neuron as a float soma, in its trained (not rounded) constants."""
 
+    @property
+    def input_steps(self) -> int:
+        """How many steps the input has: T, but for a window that reads another number of frames."""
+        return self.steps
+
     def mix(self, x: Tensor) -> Tensor:
         """Return the currents `[T,B,...]` after temporal mixing; without a window that is `x` itself."""
         return x
@@ -133,18 +139,18 @@ class Neuron(nn.Module, ABC):
         """Return payload values o = theta*s of currents x: `[T,B,...]`, or `[B,...]` in single-step mode."""
         if self.step_mode == "s":
             return self._one_step(x)
-        if x.dim() < 2 or x.shape[0] != self.steps:
+        if x.dim() < 2 or x.shape[0] != self.input_steps:
             raise InputError(
-                f"{type(self).__name__}: expected [T,B,...] with T = {self.steps}, got {list(x.shape)}; "
+                f"{type(self).__name__}: expected [T,B,...] with T = {self.input_steps}, got {list(x.shape)}; "
                 "put the steps first (Repeat, TimeFold) or build the neuron with this many steps"
             )
         currents = self.mix(x)
         mixed = None if self.qat is None else self.qat.mix(self, x)
-        state = self._initial(x[0])
+        state = self._initial(_wide(x[0]))
         payloads: list[Tensor] = []
         for t in range(self.steps):
-            o, state = self._advance(currents[t], state, None if mixed is None else mixed[t])
-            payloads.append(o)
+            o, state = self._advance(_wide(currents[t]), state, None if mixed is None else mixed[t])
+            payloads.append(o.to(x.dtype))
         return torch.stack(payloads)
 
     def _one_step(self, x: Tensor) -> Tensor:
@@ -158,6 +164,7 @@ class Neuron(nn.Module, ABC):
                 f"{type(self).__name__}: step {self._seen + 1} of a sample of {self.steps} steps; "
                 "call reset() before every sample or build the neuron with more steps"
             )
+        kind, x = x.dtype, _wide(x)
         state = self._initial(x) if self._state is None else self._state
         if state[0].shape != x.shape:
             raise InputError(
@@ -167,7 +174,7 @@ class Neuron(nn.Module, ABC):
         integer = None if self.qat is None else self.qat.mix(self, x)
         o, self._state = self._advance(x, state, integer)
         self._seen += 1
-        return o
+        return o.to(kind)
 
     def _initial(self, like: Tensor) -> State:
         v = self.initial_potential().to(like.dtype).expand(like.shape)
@@ -180,3 +187,8 @@ class Neuron(nn.Module, ABC):
         m = self.integrate(current, v)
         o = self.fire(m)
         return o, (self.settle(m, o), None)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return half-precision currents in float32, in which potentials are kept; other types as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -14,6 +14,7 @@ derivative is the ReLU's own, ds/dm = 1[m > theta], ds/dtheta = -1[m > theta] (0
 Online and full gradients of currents, weights and leaks agree exactly if and only if a neuron fires at steps 1..k and
 never after (0 <= k <= T). The threshold's own gradient is not covered: after a spike v(t) = theta(t) is kept.
 Lowers to: fire = excess, reset = clamp (version III: drop), leak and theta per step.
+`learn_start` makes v(0), one number per layer, a trained parameter that starts at 0.
 Source: Hao et al. (EM-PF, arXiv 2410.07547). There the released version III reads theta(1) at every step: `tied`.
 """
 
@@ -49,7 +50,7 @@ class ExcessNeuron(Neuron):
         self.payload: PayloadGrid | None = None
         if payload_bits is not None:
             self.payload = PayloadGrid(bits=payload_bits, step=payload_step, rounding=payload_rounding)
-        self._step = 0
+        self._clock = [0]  # the running step; a list, because torch.compile cannot follow an attribute that is set
 
     def threshold(self) -> Tensor:
         """Return theta(t), `[T]`, every entry in (0, 1)."""
@@ -69,7 +70,7 @@ class ExcessNeuron(Neuron):
 
     def now(self, raw: Tensor, *, like: Tensor) -> Tensor:
         """Return sigmoid(raw(t)) of the running step, a scalar in the type of `like`; `raw` is `[T]` or `[1]`."""
-        return torch.sigmoid(raw[self._step if raw.numel() > 1 else 0]).to(like.dtype)
+        return torch.sigmoid(raw[self._clock[0] if raw.numel() > 1 else 0]).to(like.dtype)
 
     def soma_fields(self) -> dict[str, Any]:
         """Return the fields every version hands to its float soma."""
@@ -90,12 +91,12 @@ class ExcessNeuron(Neuron):
         return f"steps={self.steps}, payload={sent}"
 
     def _initial(self, like: Tensor) -> State:
-        self._step = 0
+        self._clock[0] = 0
         return super()._initial(like)
 
     def _advance(self, current: Tensor, state: State, integer: Tensor | None) -> tuple[Tensor, State]:
         result = super()._advance(current, state, integer)
-        self._step += 1
+        self._clock[0] += 1
         return result
 
 
@@ -109,6 +110,7 @@ class EMPF(ExcessNeuron):
         {"detach": "reset"},
         {"payload_bits": 4},
         {"payload_bits": 3, "payload_step": 0.5, "detach": "nothing"},
+        {"learn_start": True},
     )
 
     def __init__(
@@ -116,6 +118,7 @@ class EMPF(ExcessNeuron):
         *,
         steps: int,
         detach: DetachName = "state",
+        learn_start: bool = False,
         payload_bits: int | None = None,
         payload_step: float = 0.25,
         payload_rounding: RoundingName = "half-up",
@@ -132,6 +135,11 @@ class EMPF(ExcessNeuron):
         check_choice(type(self).__name__, detach=(detach, get_args(DetachName)))
         self.detach = detach
         self.leak_raw = nn.Parameter(torch.zeros(steps))
+        self.v_start: nn.Parameter | None = nn.Parameter(torch.zeros(())) if learn_start else None
+
+    def initial_potential(self) -> Tensor:
+        """Return v(0): 0, or the trained start."""
+        return super().initial_potential() if self.v_start is None else self.v_start
 
     def leaks(self) -> Tensor:
         """Return leak(t), `[T]`, every entry in (0, 1)."""
@@ -152,6 +160,10 @@ class EMPF(ExcessNeuron):
     def lower(self) -> FloatSoma:
         """Return a soma that fires its excess and clamps, leak and theta `[T,1]`."""
         return FloatSoma(**self.soma_fields(), reset="clamp", leak=self.leaks().unsqueeze(1))
+
+    def soma_fields(self) -> dict[str, Any]:
+        """Return the shared fields and v(0)."""
+        return {**super().soma_fields(), "v_init": self.initial_potential().detach()}
 
 
 class EMPFParallel(ExcessNeuron):

@@ -64,7 +64,16 @@ class TimeFold(nn.Module):
 
 def is_timed(module: nn.Module) -> bool:
     """Return whether a module handles `[T,B,...]` itself: a neuron, a layer of this file, a holder of one."""
-    return any(isinstance(m, Neuron) or getattr(m, "timed", False) for m in module.modules())
+    return isinstance(module, Neuron) or getattr(module, "timed", False) or any(map(is_timed, _children(module)))
+
+
+def _children(module: nn.Module) -> list[nn.Module]:
+    # not .children(): torch.compile cannot follow its set of modules seen
+    return [child for child in module._modules.values() if child is not None]
+
+
+def _holds_repeat(module: nn.Module) -> bool:
+    return isinstance(module, Repeat) or any(map(_holds_repeat, _children(module)))
 
 
 def _leaves_time(module: nn.Module) -> bool:
@@ -83,7 +92,7 @@ class Seq(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         """Return the output of the last layer."""
         x = input
-        in_time = not any(isinstance(m, Repeat) for m in self.modules())
+        in_time = not _holds_repeat(self)
         lead: tuple[int, int] | None = None
         for module in self:
             if is_timed(module):

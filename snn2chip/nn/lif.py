@@ -9,6 +9,7 @@ IF is leak = 1. Backward, with h the surrogate of do/dm (rectangular or triangul
     subtract:  k = 1 - h;   zero:  k = 1 - s - m*h/theta      detach = nothing
     subtract:  k = 1;       zero:  k = 1 - s                  detach = reset
     k = 0                                                     detach = state
+    surrogate_on = "spike": the surrogate has its height on s, h is theta times as large
 
 Lowers to: fire = levels, levels = 1, the same leak, theta, v_init and reset; one payload unit is worth theta.
 Source: Wu et al. 2018 (STBP).
@@ -24,7 +25,7 @@ from torch import Tensor
 from snn2chip.errors import InputError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.nn.base import DetachName, HalfTheta, Neuron, ResetName, StepMode, check_choice, start_potential
-from snn2chip.nn.surrogate import SurrogateName, rectangular_fire, triangular_fire
+from snn2chip.nn.surrogate import SurrogateName, SurrogateOn, rectangular_fire, triangular_fire
 
 
 class LIF(Neuron):
@@ -37,6 +38,7 @@ class LIF(Neuron):
         {"leak": 0.75, "v_init": "half-theta", "detach": "reset"},
         {"leak": 0.75, "reset": "zero", "detach": "reset", "surrogate": "triangular"},
         {"leak": 1.125, "v_init": 0.25, "detach": "state"},
+        {"leak": 0.75, "theta": 0.5, "surrogate_on": "spike"},
     )
 
     theta: Tensor
@@ -52,6 +54,7 @@ class LIF(Neuron):
         reset: ResetName = "subtract",
         detach: DetachName = "nothing",
         surrogate: SurrogateName = "rectangular",
+        surrogate_on: SurrogateOn = "payload",
         gamma: float = 1.0,
         step_mode: StepMode = "m",
     ) -> None:
@@ -61,12 +64,14 @@ class LIF(Neuron):
             reset=(reset, get_args(ResetName)),
             detach=(detach, get_args(DetachName)),
             surrogate=(surrogate, get_args(SurrogateName)),
+            surrogate_on=(surrogate_on, get_args(SurrogateOn)),
         )
         if not theta > 0 or not gamma > 0:
             raise InputError(f"{type(self).__name__}: theta={theta} and gamma={gamma} must be positive")
         self.reset_rule: ResetName = reset
         self.detach: DetachName = detach
         self.surrogate: SurrogateName = surrogate
+        self.surrogate_on: SurrogateOn = surrogate_on
         self.gamma, self.v_init = gamma, v_init
         self.register_buffer("theta", torch.tensor(float(theta)))
         self.register_buffer("leak", torch.tensor(float(leak)))
@@ -86,8 +91,8 @@ class LIF(Neuron):
     def fire(self, m: Tensor) -> Tensor:
         """Return o = theta*1[m >= theta]."""
         if self.surrogate == "triangular":
-            return triangular_fire(m, theta=self.theta, gamma=self.gamma)
-        return rectangular_fire(m, theta=self.theta)
+            return triangular_fire(m, theta=self.theta, gamma=self.gamma, on=self.surrogate_on)
+        return rectangular_fire(m, theta=self.theta, on=self.surrogate_on)
 
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = m - o (subtract) or v = m*(1 - s) (zero)."""
@@ -134,6 +139,7 @@ class IF(LIF):
         reset: ResetName = "subtract",
         detach: DetachName = "nothing",
         surrogate: SurrogateName = "rectangular",
+        surrogate_on: SurrogateOn = "payload",
         gamma: float = 1.0,
         step_mode: StepMode = "m",
     ) -> None:
@@ -145,6 +151,7 @@ class IF(LIF):
             reset=reset,
             detach=detach,
             surrogate=surrogate,
+            surrogate_on=surrogate_on,
             gamma=gamma,
             step_mode=step_mode,
         )

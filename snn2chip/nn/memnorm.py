@@ -5,7 +5,9 @@
     s(t) = ReLU(n(t) - theta(t)),   v(t) = min(n(t), theta(t))                     the normalised potential is kept
 
 `scales` = sigmoid: alpha(t), beta(t) in (0, 1), both start at 1/2 (released); version I is only a limit. `free`: any
-real number, start (1, 0): a fresh neuron is exactly version I. With the running statistics the norm is affine,
+real number, start (1, 0): a fresh neuron is exactly version I. `carry` = raw keeps v(t) = m(t) - s(t) instead, the
+potential before the norm, as one reading of the printed text has it; that form does not merge and is not lowered.
+With the running statistics the norm is affine,
 
     a_c(t) = alpha(t) + beta(t)*gamma_c/sd_c,      c_c(t) = beta(t)*(b_c - gamma_c*mu_c/sd_c)
 
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snn2chip.errors import InputError
+from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.nn.base import DetachName, StepMode, check_choice
 from snn2chip.nn.empf import EMPF
@@ -33,6 +35,7 @@ from snn2chip.nn.payload import RoundingName
 
 ScalesName = Literal["sigmoid", "free"]
 FormName = Literal["A", "B"]
+CarryName = Literal["normalised", "raw"]
 
 
 class MembraneNorm(_BatchNorm):
@@ -68,9 +71,11 @@ class EMPFNorm(EMPF):
         steps: int,
         channels: int,
         scales: ScalesName = "sigmoid",
+        carry: CarryName = "normalised",
         eps: float = 1e-5,
         momentum: float = 0.1,
         detach: DetachName = "state",
+        learn_start: bool = False,
         payload_bits: int | None = None,
         payload_step: float = 0.25,
         payload_rounding: RoundingName = "half-up",
@@ -80,15 +85,17 @@ class EMPFNorm(EMPF):
         super().__init__(
             steps=steps,
             detach=detach,
+            learn_start=learn_start,
             payload_bits=payload_bits,
             payload_step=payload_step,
             payload_rounding=payload_rounding,
             step_mode=step_mode,
         )
-        check_choice(type(self).__name__, scales=(scales, get_args(ScalesName)))
+        check_choice(type(self).__name__, scales=(scales, get_args(ScalesName)), carry=(carry, get_args(CarryName)))
         if not isinstance(channels, int) or channels < 1:
             raise InputError(f"EMPFNorm: channels={channels!r}, expected an integer >= 1")
-        self.channels, self.scales = channels, scales
+        self.channels, self.scales, self.carry = channels, scales, carry
+        self._before_norm: Tensor | None = None
         self.alpha_raw = nn.Parameter(torch.zeros(steps) if scales == "sigmoid" else torch.ones(steps))
         self.beta_raw = nn.Parameter(torch.zeros(steps))
         self.norms = nn.ModuleList(MembraneNorm(channels, eps=eps, momentum=momentum) for _ in range(steps))
@@ -104,12 +111,23 @@ class EMPFNorm(EMPF):
     def integrate(self, current: Tensor, v: Tensor) -> Tensor:
         """Return n = alpha(t)*m + beta(t)*norm_t(m), m = leak(t)*v + I; `[B,C,...]`."""
         m = super().integrate(current, v)
-        normed: Tensor = self.norms[self._step](m)
+        if self.carry == "raw":
+            self._before_norm = m
+        normed: Tensor = self.norms[self._clock[0]](m)
         if self.scales == "sigmoid":
             alpha, beta = self.now(self.alpha_raw, like=m), self.now(self.beta_raw, like=m)
         else:
-            alpha, beta = self.alpha_raw[self._step].to(m.dtype), self.beta_raw[self._step].to(m.dtype)
+            alpha, beta = self.alpha_raw[self._clock[0]].to(m.dtype), self.beta_raw[self._clock[0]].to(m.dtype)
         return alpha * m + beta * normed
+
+    def settle(self, m: Tensor, o: Tensor) -> Tensor:
+        """Return v = min(n, theta(t)), or with `carry` raw v = m - s, s the excess of the normalised potential."""
+        if self._before_norm is None:
+            return super().settle(m, o)
+        raw, self._before_norm = self._before_norm, None
+        excess = torch.relu(m - self.now(self.theta_raw, like=m))
+        v = raw - (excess if self.detach == "nothing" else excess.detach())
+        return v.detach() if self.detach == "state" else v
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Return (a, c), each `[T,C]`: n(t) = a*m(t) + c with the running statistics."""
@@ -123,7 +141,12 @@ class EMPFNorm(EMPF):
         return alpha + beta * slope, beta * (shift - mean * slope)
 
     def merged(self, *, form: FormName = "A") -> MergedNorm:
-        """Return the inference constants with the norm inside leak, gain, bias (A) or also theta (B)."""
+        """Return the inference constants with the norm inside leak, gain, bias (A) or also theta (B).
+
+        Raises UnsupportedError with `carry` raw: what is kept is not the potential that is compared.
+        """
+        if self.carry == "raw":
+            raise UnsupportedError("EMPFNorm: carry='raw' does not merge into leak, gain, bias; use carry='normalised'")
         check_choice(type(self).__name__, form=(form, get_args(FormName)))
         a, c = self.affine()
         leak = a * self.leaks().detach().unsqueeze(1)

@@ -4,6 +4,11 @@
     LM-HT:  I(t) = sum_j Omega[t,j]*x(j),   Omega = 2*sigmoid(M)/T in (0, 2/T)
             leak = sigmoid(a) + 1/2 in (1/2, 3/2)
 
+Choices of the papers besides the defaults, by name: `surrogate_on = "spike"` (height 1 on s: do/dm is theta instead of
+1 in the band), `theta = 1`, `leak_range = "unit"` (leak = sigmoid(a) in (0, 1), 1/2 at the start), `frames = F` (event
+frames [F,B,..] into T steps, Omega [T,F] = 2*sigmoid(M)/F), `window_scale = "sum"` (Omega = 2*sigmoid(M), 1 at the
+start: the released code's first layer on an averaged frame, a gain of T).
+
 Backward with `detach = "state"` (always so for LM-HT), the temporal path through v cut:
 
     g_m(t) = g_o(t)*1[theta/2 <= m(t) <= (L + 1/2)*theta]
@@ -17,15 +22,18 @@ step of L*T levels. Source: Hao et al. NeurIPS 2024 (LM-HT, arXiv 2402.00411).
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from snn2chip.errors import InputError
+from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.nn.base import DetachName, HalfTheta, Neuron, StepMode, check_choice, start_potential
-from snn2chip.nn.surrogate import rectangular_fire
+from snn2chip.nn.surrogate import SurrogateOn, rectangular_fire
+
+LeakRange = Literal["centred", "unit"]
+WindowScale = Literal["mean", "sum"]
 
 
 class _MultiLevel(Neuron):
@@ -41,14 +49,19 @@ class _MultiLevel(Neuron):
         theta: float | None,
         v_init: float | HalfTheta,
         detach: DetachName,
+        surrogate_on: SurrogateOn,
         step_mode: StepMode,
     ) -> None:
         super().__init__(steps=steps, levels=levels, step_mode=step_mode)
-        check_choice(type(self).__name__, detach=(detach, get_args(DetachName)))
+        check_choice(
+            type(self).__name__,
+            detach=(detach, get_args(DetachName)),
+            surrogate_on=(surrogate_on, get_args(SurrogateOn)),
+        )
         value = 2.0 / levels if theta is None else float(theta)
         if not value > 0:
             raise InputError(f"{type(self).__name__}: theta={theta} must be positive")
-        self.v_init, self.detach = v_init, detach
+        self.v_init, self.detach, self.surrogate_on = v_init, detach, surrogate_on
         self.register_buffer("theta", torch.tensor(value))
 
     @abstractmethod
@@ -69,7 +82,7 @@ class _MultiLevel(Neuron):
 
     def fire(self, m: Tensor) -> Tensor:
         """Return o = theta*clip(floor(m/theta), 0, L)."""
-        return rectangular_fire(m, theta=self.theta, levels=self.levels)
+        return rectangular_fire(m, theta=self.theta, levels=self.levels, on=self.surrogate_on)
 
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = m - o."""
@@ -92,6 +105,7 @@ class MHT(_MultiLevel):
         {"levels": 4},
         {"levels": 3, "leak": 0.75, "theta": 0.5, "v_init": "half-theta", "detach": "nothing"},
         {"levels": 2, "leak": 1.25, "v_init": 0.125, "detach": "reset"},
+        {"levels": 3, "leak": 0.75, "theta": 0.5, "detach": "nothing", "surrogate_on": "spike"},
     )
 
     leak: Tensor
@@ -105,10 +119,19 @@ class MHT(_MultiLevel):
         leak: float = 1.0,
         v_init: float | HalfTheta = 0.0,
         detach: DetachName = "state",
+        surrogate_on: SurrogateOn = "payload",
         step_mode: StepMode = "m",
     ) -> None:
         """`theta` is 2/levels unless given, so that the whole range is 2."""
-        super().__init__(steps=steps, levels=levels, theta=theta, v_init=v_init, detach=detach, step_mode=step_mode)
+        super().__init__(
+            steps=steps,
+            levels=levels,
+            theta=theta,
+            v_init=v_init,
+            detach=detach,
+            surrogate_on=surrogate_on,
+            step_mode=step_mode,
+        )
         self.register_buffer("leak", torch.tensor(float(leak)))
 
     def leak_factor(self) -> Tensor:
@@ -139,6 +162,8 @@ class LMHT(_MultiLevel):
         {"levels": 4},
         {"levels": 3, "theta": 0.5, "v_init": "half-theta"},
         {"levels": 2, "v_init": 0.125, "learn_window": False, "learn_leak": False},
+        {"levels": 2, "leak_range": "unit", "surrogate_on": "spike"},
+        {"levels": 2, "window_scale": "sum"},
     )
 
     def __init__(
@@ -150,27 +175,61 @@ class LMHT(_MultiLevel):
         v_init: float | HalfTheta = 0.0,
         learn_window: bool = True,
         learn_leak: bool = True,
+        leak_range: LeakRange = "centred",
+        window_scale: WindowScale = "mean",
+        frames: int | None = None,
+        surrogate_on: SurrogateOn = "payload",
         step_mode: StepMode = "m",
     ) -> None:
-        """`theta` is 2/levels unless given; the raw parameters start at 0: Omega = 1/T and leak = 1."""
-        super().__init__(steps=steps, levels=levels, theta=theta, v_init=v_init, detach="state", step_mode=step_mode)
-        self.window_raw = nn.Parameter(torch.zeros(steps, steps), requires_grad=learn_window)
+        """`theta` is 2/levels unless given; the raw parameters start at 0: Omega = 1/T and leak = 1.
+
+        `frames` F (T unless given) is how many steps the input has: a first layer of event frames, `[F,B,...]`.
+        """
+        super().__init__(
+            steps=steps,
+            levels=levels,
+            theta=theta,
+            v_init=v_init,
+            detach="state",
+            surrogate_on=surrogate_on,
+            step_mode=step_mode,
+        )
+        check_choice(
+            type(self).__name__,
+            leak_range=(leak_range, get_args(LeakRange)),
+            window_scale=(window_scale, get_args(WindowScale)),
+        )
+        if frames is not None and (not isinstance(frames, int) or frames < 1):
+            raise InputError(f"LMHT: frames={frames!r}, expected an integer >= 1")
+        self.frames = steps if frames is None else frames
+        self.leak_range, self.window_scale = leak_range, window_scale
+        self.window_raw = nn.Parameter(torch.zeros(steps, self.frames), requires_grad=learn_window)
         self.leak_raw = nn.Parameter(torch.zeros(()), requires_grad=learn_leak)
 
+    @property
+    def input_steps(self) -> int:
+        """F, the steps of the input."""
+        return self.frames
+
     def window(self) -> Tensor:
-        """Return Omega `[T,T]`, every entry in (0, 2/T)."""
-        return 2 * torch.sigmoid(self.window_raw) / self.steps
+        """Return Omega `[T,F]`, every entry in (0, 2/F), or in (0, 2) with `window_scale` sum."""
+        return 2 * torch.sigmoid(self.window_raw) / (self.frames if self.window_scale == "mean" else 1)
 
     def leak_factor(self) -> Tensor:
-        """Return the leak, a scalar in (1/2, 3/2)."""
-        return torch.sigmoid(self.leak_raw) + 0.5
+        """Return the leak, a scalar in (1/2, 3/2), or in (0, 1) with `leak_range` unit."""
+        return torch.sigmoid(self.leak_raw) + (0.5 if self.leak_range == "centred" else 0.0)
 
     def mix(self, x: Tensor) -> Tensor:
-        """Return I(t) = sum_j Omega[t,j]*x(j), `[T,B,...]`."""
-        return (self.window().to(x.dtype) @ x.flatten(1)).view(x.shape)
+        """Return I(t) = sum_j Omega[t,j]*x(j), `[T,B,...]` of `[F,B,...]`."""
+        return (self.window().to(x.dtype) @ x.flatten(1)).view(self.steps, *x.shape[1:])
 
     def lower(self) -> FloatSoma:
-        """Return a soma with L levels, soft reset, the learned leak and the window Omega."""
+        """Return a soma with L levels, soft reset, the learned leak and the window Omega; F must be T."""
+        if self.frames != self.steps:
+            raise UnsupportedError(
+                f"LMHT: a window of {self.steps} steps over {self.frames} frames has no integer form; a program has "
+                "one number of steps: use frames = steps, or average the frames (frames='mean' in the zoo)"
+            )
         return FloatSoma(
             steps=self.steps,
             theta=self.theta,

@@ -7,6 +7,8 @@ The straight-through floor follows the clip:
 
     da/dz = 1[0 <= z <= vth]        da/dvth = (a - z)/vth inside, 0 below, 1 above
 
+`clip = "after"` clips after the floor: the same values and formulas, on the band -vth/(2L) <= z < vth*(1 + 1/(2L)).
+
 Lowers to: fire = levels with L levels, theta = vth/L. One step: v_init = floor(theta/2) and soft reset.
 Several steps of the activation keep nothing between them: reset = drop, bias theta/2. `spiking` gives the
 conversion to T steps: IF or multi-level neurons of threshold vth/levels, started at half of it, whose payload
@@ -16,16 +18,18 @@ Source: Bu et al. ICLR 2022 (arXiv 2303.04347).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from snn2chip.errors import InputError, QuantizeError
 from snn2chip.ir.layers import FloatSoma
-from snn2chip.nn.base import Neuron, StepMode
+from snn2chip.nn.base import Neuron, StepMode, check_choice
 from snn2chip.nn.multilevel import LMHT, MHT
 from snn2chip.nn.surrogate import straight_through
+
+ClipName = Literal["before", "after"]
 
 
 class QCFS(Neuron):
@@ -36,12 +40,23 @@ class QCFS(Neuron):
         {"levels": 4, "vth": 1.0},
         {"levels": 8, "vth": 2.0},
         {"levels": 3, "vth": 1.5},
+        {"levels": 4, "vth": 1.0, "clip": "after"},
     )
 
-    def __init__(self, *, steps: int = 1, levels: int = 4, vth: float = 8.0, step_mode: StepMode = "m") -> None:
+    def __init__(
+        self,
+        *,
+        steps: int = 1,
+        levels: int = 4,
+        vth: float = 8.0,
+        clip: ClipName = "before",
+        step_mode: StepMode = "m",
+    ) -> None:
         super().__init__(steps=steps, levels=levels, step_mode=step_mode)
+        check_choice(type(self).__name__, clip=(clip, get_args(ClipName)))
         if not vth > 0:
             raise InputError(f"{type(self).__name__}: vth={vth} must be positive")
+        self.clip: ClipName = clip
         self.vth = nn.Parameter(torch.tensor(float(vth)))
 
     def threshold(self) -> Tensor:
@@ -59,6 +74,9 @@ class QCFS(Neuron):
     def fire(self, m: Tensor) -> Tensor:
         """Return a = theta*floor(clip(m/theta, 1/2, L + 1/2)), the floor passed straight through."""
         theta = self.threshold()
+        if self.clip == "after":
+            ratio = m / theta
+            return theta * straight_through(ratio, value=torch.floor(ratio)).clamp(0, self.levels)
         ratio = (m / theta).clamp(0.5, self.levels + 0.5)
         return theta * straight_through(ratio, value=torch.floor(ratio))
 

@@ -44,6 +44,7 @@ def temporal_rule(neuron: LIF | MHT, x: Array, g_o: Array) -> dict[str, Array]:
         h = np.maximum(neuron.gamma - np.abs(m - theta), 0) / neuron.gamma**2
     else:
         h = ((m >= theta / 2) & (m <= (neuron.levels + 0.5) * theta)).astype(float)
+    h = h * (theta if neuron.surrogate_on == "spike" else 1.0)
     kept = 1 - s if hard else np.ones_like(m)
     if neuron.detach == "nothing":
         kept = kept - (m * h / theta if hard else h)
@@ -61,25 +62,28 @@ def window_rule(neuron: LMHT, x: Array, g_o: Array) -> dict[str, Array]:
     """The temporal path is cut; the chain through the window and the leak is written out."""
     steps, theta = neuron.steps, float(neuron.theta)
     raw, a = neuron.window_raw.detach().numpy(), neuron.leak_raw.item()
-    omega, leak = 2 * sigmoid(raw) / steps, sigmoid(a) + 0.5
+    most = 2 / steps if neuron.window_scale == "mean" else 2.0
+    omega, leak = most * sigmoid(raw), sigmoid(a) + (0.5 if neuron.leak_range == "centred" else 0.0)
     v0 = theta / 2 if neuron.v_init == "half-theta" else float(neuron.v_init)
     mixed = np.einsum("tj,jb->tb", omega, x)
     m, _, before = potentials(mixed, theta, neuron.levels, leak, v0, False)
     g_m = g_o * ((m >= theta / 2) & (m <= (neuron.levels + 0.5) * theta))
+    g_m = g_m * (theta if neuron.surrogate_on == "spike" else 1.0)
     found = {"x": np.einsum("tj,tb->jb", omega, g_m)}
     if neuron.window_raw.requires_grad:
         slope = sigmoid(raw) * (1 - sigmoid(raw))
-        found["window_raw"] = np.einsum("tb,jb->tj", g_m, x) * 2 * slope / steps
+        found["window_raw"] = np.einsum("tb,jb->tj", g_m, x) * most * slope
         found["leak_raw"] = np.asarray((g_m * before).sum() * sigmoid(a) * (1 - sigmoid(a)))
     return found
 
 
 def qcfs_rule(neuron: QCFS, x: Array, g_o: Array) -> dict[str, Array]:
-    """Pass band 0 <= z <= vth; d a/d vth = (a - z)/vth inside, 0 below, 1 above."""
+    """Pass band by clip; d a/d vth = (a - z)/vth inside, 0 below, 1 above."""
     vth, levels = float(neuron.vth), neuron.levels
     a = vth / levels * np.clip(np.floor(x * levels / vth + 0.5), 0, levels)
-    inside = (x >= 0) & (x <= vth)
-    slope = np.where(inside, (a - x) / vth, np.where(x > vth, 1.0, 0.0))
+    half = vth / (2 * levels)
+    inside = (x >= 0) & (x <= vth) if neuron.clip == "before" else (x >= -half) & (x < vth + half)
+    slope = np.where(inside, (a - x) / vth, np.where(x > vth / 2, 1.0, 0.0))
     return {"x": g_o * inside, "vth": np.asarray((g_o * slope).sum())}
 
 
@@ -90,7 +94,8 @@ def excess_rule(neuron: EMPF | EMPFParallel, x: Array, g_o: Array) -> dict[str, 
     leak = sigmoid(neuron.leak_raw.detach().numpy()) if isinstance(neuron, EMPF) else np.zeros(steps)
     detach = neuron.detach if isinstance(neuron, EMPF) else "state"
     m, before = np.zeros_like(x), np.zeros_like(x)
-    v = np.zeros_like(x[0])
+    start = neuron.v_start if isinstance(neuron, EMPF) else None
+    v = np.full_like(x[0], 0.0 if start is None else start.item())
     for t in range(steps):
         before[t] = v
         m[t] = leak[t] * v + x[t]
@@ -106,6 +111,8 @@ def excess_rule(neuron: EMPF | EMPFParallel, x: Array, g_o: Array) -> dict[str, 
     found = {"x": g_m, "theta_raw": g_theta if len(neuron.theta_raw) == steps else g_theta.sum(keepdims=True)}
     if isinstance(neuron, EMPF):
         found["leak_raw"] = (g_m * before).sum(1) * leak * (1 - leak)
+        if start is not None:
+            found["v_start"] = g_v.sum()
     return found
 
 
