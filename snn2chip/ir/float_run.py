@@ -3,7 +3,8 @@
     m(t) = leak[t]*v(t-1) + gain[t]*I(t) + bias[t],   I(t) = sum_j window[t,j]*I(j) with a window
     payload(t) = s(m(t))*unit,   v(t) = reset of m(t)      with out_max: unit*clip(round(s/unit), 0, out_max)
 
-Used for fidelity: the same equations as the integer soma, without any rounding.
+Used for fidelity: the same equations as the integer soma, without any rounding. A soma that was trained on integers
+runs on them, as it did in training.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from snn2chip.errors import UnsupportedError
 from snn2chip.ir.layers import FloatSoma
+from snn2chip.ir.trained import run_trained
 
 FIRES = ("levels", "excess", "relay", "none", "ladder")
 RESETS = ("subtract", "clamp", "zero", "drop")
@@ -62,6 +64,11 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
             f"{', '.join(RESETS)}, got fire={soma.fire}, reset={soma.reset}"
         )
     current = current.expand(soma.steps, *current.shape[1:])
+    if soma.trained is not None and bool((soma.gain == 1).all()):
+        found = run_trained(soma.trained, current)
+        units = (soma.unit.to(current), soma.trained.lsb, soma.trained.lsb)
+        payload, before, after = (whole.to(current.dtype) * unit for whole, unit in zip(found, units, strict=True))
+        return SomaRun(payload=payload, before=before, after=after)
     if soma.window is not None:
         mixed = soma.window.to(current) @ current.flatten(1)
         current = mixed.view(current.shape)

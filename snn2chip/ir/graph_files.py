@@ -63,7 +63,7 @@ _WORDS = {
     "v_init_rule": ("round", "half-theta", "strict"),
     "out_rounding": ("half-up", "half-even"),
 }
-_NOT_STORED = ("source",)
+_NOT_STORED = ("source", "trained")
 _DAMAGE = (
     ArithmeticError,
     AssertionError,

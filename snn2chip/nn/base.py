@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from snn2chip.ir.layers import FloatSoma
 
 if TYPE_CHECKING:
     from snn2chip.nn.qat import IntegerGrid
+    from snn2chip.nn.qat_feed import Feed
 
 StepMode = Literal["m", "s"]
 ResetName = Literal["subtract", "zero"]
@@ -66,6 +68,8 @@ class Neuron(nn.Module, ABC):
     levels: int
     step_mode: StepMode
     qat: IntegerGrid | None
+    feed: Feed | None  # what drives an integer-trained neuron, and in `exact` "exact" or why it is not known
+    exact: str
 
     def __init__(self, *, steps: int, levels: int = 1, step_mode: StepMode = "m") -> None:
         super().__init__()
@@ -77,7 +81,7 @@ class Neuron(nn.Module, ABC):
         if breaches := [f"{type(self).__name__}: {text}" for text, fine in checked.items() if not fine]:
             raise InputError(breaches)
         self.steps, self.levels, self.step_mode = steps, levels, step_mode
-        self.qat = None
+        self.qat, self.feed, self.exact = None, None, ""
         self._state: State | None = None
         self._seen = 0
 
@@ -115,9 +119,11 @@ class Neuron(nn.Module, ABC):
         return x
 
     def float_soma(self) -> FloatSoma:
-        """Return the lowering rule in float; after `quantize_neurons` leak and window lie on the grid."""
+        """Return the lowering rule in float; after `quantize_neurons` leak and window on the grid, with integers."""
         soma = self.lower()
-        return soma if self.qat is None else self.qat.snap(soma)
+        if self.qat is None:
+            return soma
+        return attrs.evolve(self.qat.snap(soma), trained=self.qat.trained(self))
 
     @property
     def v(self) -> Tensor | None:

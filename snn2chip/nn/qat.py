@@ -6,13 +6,21 @@
     k = clip(floor(m_int/theta_int), 0, L),   o = k*theta,   v_int = m_int - k*theta_int   (hard reset: 0)
 
 Every float quantity of a step (m, o, v) takes the integer value and keeps the neuron's own backward rule,
-straight through, so the surrogate band is read at the integer potential. Weights: see `intweight`. Biases and
-norms stay float until the compiler rounds them.
+straight through, so the surrogate band is read at the integer potential. Weights: see `intweight`.
+
+Behind integer, binary or ternary weights the current itself is the program's: whole numbers a, scaled and shifted by
+integers (`qat_feed`), with norms at their running statistics. So in eval mode every payload is the compiled program's,
+and compiling takes these integers as they are. In training a norm uses the statistics of its batch, which no
+program can; there x_int above is taken. `exact` of a neuron says whether it is so, or why not:
+
+    float weights in front        the compiler rounds them, training did not
+    a sum of currents             (residual nets) its branches share one unit that the compiler chooses
+    real-valued input             the chip gets it rounded; declare `input_unit` if it is whole multiples of one
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import torch
@@ -20,12 +28,13 @@ from torch import Tensor, nn
 
 from snn2chip.errors import InputError, QuantizeError, UnsupportedError
 from snn2chip.ir.layers import FloatSoma
+from snn2chip.ir.trained import STATE_MAX, TrainedSoma, advance
 from snn2chip.nn.base import Neuron
 from snn2chip.nn.intweight import IntConv2d, IntLinear, check_bits
 from snn2chip.nn.surrogate import straight_through
 
-STATE_MAX = 2**23 - 1
 LEAK_ONE = 4096
+UNBOUND = "its network has not run yet"
 _RESETS = ("subtract", "zero", "drop")
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -50,10 +59,18 @@ class IntegerFields:
 
 @attrs.frozen(kw_only=True)
 class IntegerGrid:
-    """The grid a neuron is trained on: theta = 2^theta_bits current units, window step 2^-window_bits."""
+    """The grid a neuron is trained on: theta = 2^theta_bits current units, window step 2^-window_bits.
+
+    `input_unit`: the model's input is whole multiples of it (None: found out on the first input, if that is whole).
+    """
 
     theta_bits: int = attrs.field(default=8, validator=[attrs.validators.ge(1), attrs.validators.le(22)])
     window_bits: int = attrs.field(default=8, validator=[attrs.validators.ge(0), attrs.validators.le(14)])
+    input_unit: float | None = attrs.field(
+        default=None,
+        converter=attrs.converters.optional(float),
+        validator=attrs.validators.optional(attrs.validators.gt(0)),
+    )
 
     def fields(self, neuron: Neuron) -> IntegerFields:
         """Return the neuron's constants as integers; UnsupportedError or QuantizeError if there are none."""
@@ -87,15 +104,29 @@ class IntegerGrid:
             window = (_half_up(window * 2**self.window_bits) / 2**self.window_bits).to(window.dtype)
         return attrs.evolve(soma, leak=_half_up(soma.leak * LEAK_ONE) / LEAK_ONE, window=window)
 
+    def trained(self, neuron: Neuron) -> TrainedSoma | None:
+        """Return the neuron's integers behind its feed; None if it has none or a norm uses its batch's statistics."""
+        feed = neuron.feed
+        if feed is None or not feed.settled:
+            return None
+        fields = self.fields(neuron)
+        return feed.trained(fields, kappa=1 if fields.window is None else 2**self.window_bits)
+
     def mix(self, neuron: Neuron, x: Tensor) -> Tensor:
         """Return the integer currents of x `[T,B,...]` (or one step `[B,...]`), mixed by a window."""
+        trained = self.trained(neuron)
+        if trained is not None and neuron.feed is not None:
+            steps = x.unsqueeze(0) if neuron.step_mode == "s" else x
+            neuron.feed.check(trained, steps)
+            scaled = trained.scaled(trained.accumulated(steps))
+            return scaled[0] if neuron.step_mode == "s" else scaled
         fields = self.fields(neuron)
         unit = fields.lsb if fields.window is None else fields.lsb * 2**self.window_bits
         integer = _half_up(x.detach().double() / unit).clamp(-STATE_MAX, STATE_MAX)
         if fields.window is None:
-            return integer
+            return integer + fields.bias
         window = fields.window.to(integer.device)
-        return torch.stack([sum_products(row, integer) for row in window])
+        return torch.stack([sum_products(row, integer) for row in window]) + fields.bias
 
     def initial(self, neuron: Neuron, like: Tensor) -> Tensor:
         """Return the integer potential at the start of a sample, shaped like one step."""
@@ -106,16 +137,9 @@ class IntegerGrid:
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run one step on integers: (payload value, (v, v_integer)), with the neuron's own gradient."""
         fields = self.fields(neuron)
-        decayed = v_integer * fields.leak
-        decayed = decayed.sign() * (decayed.abs() >> 12)
-        m_integer = (decayed + integer + fields.bias).clamp(-STATE_MAX, STATE_MAX)
-        count = torch.div(m_integer, fields.theta, rounding_mode="floor").clamp(0, fields.levels)
-        if fields.reset == "subtract":
-            after = m_integer - count * fields.theta
-        elif fields.reset == "zero":
-            after = torch.where(count > 0, 0, m_integer)
-        else:
-            after = torch.zeros_like(m_integer)
+        m_integer, count, after = advance(
+            integer, v_integer, leak=fields.leak, theta=fields.theta, levels=fields.levels, reset=fields.reset
+        )
         unit = neuron.threshold().detach()
         m = straight_through(neuron.integrate(current, v), value=_value(m_integer, fields.lsb, current))
         o = straight_through(neuron.fire(m), value=unit * count.to(current.dtype))
@@ -146,19 +170,47 @@ def _breaches(name: str, soma: FloatSoma) -> list[str]:
     return breaches
 
 
-def quantize_neurons(model: _Model, *, theta_bits: int = 8, window_bits: int = 8) -> _Model:
+def quantize_neurons(
+    model: _Model, *, theta_bits: int = 8, window_bits: int = 8, input_unit: float | None = None
+) -> _Model:
     """Let every neuron of `model` run on integers from now on; the model is changed and returned.
 
-    Raises QuantizeError or UnsupportedError for neurons without such a form, InputError if there is none.
+    `input_unit`: the model's input is whole multiples of it, (raw*scale - mean)/std with a whole mean/scale has the
+    unit scale/std. None: it is 1 if the first input is whole numbers, else unknown. On the first input every neuron
+    looks up the layers in front of it (`bind_neurons`). Raises QuantizeError or UnsupportedError for neurons
+    without such a form, InputError if there is none.
     """
-    grid = IntegerGrid(theta_bits=theta_bits, window_bits=window_bits)
-    neurons = [module for module in model.modules() if isinstance(module, Neuron)]
+    grid = IntegerGrid(theta_bits=theta_bits, window_bits=window_bits, input_unit=input_unit)
+    neurons = _neurons(model)
     if not neurons:
         raise InputError("quantize_neurons: the model has no neurons from snn2chip.nn")
     for neuron in neurons:
         grid.fields(neuron)
-        neuron.qat = grid
+        neuron.qat, neuron.feed, neuron.exact = grid, None, UNBOUND
+    if not isinstance(model, Neuron):
+        model.register_forward_pre_hook(_bind_first)
     return model
+
+
+def declare_input_unit(model: nn.Module, unit: float | None) -> None:
+    """Say that the model's input is whole multiples of `unit` (None: of none that is known)."""
+    for neuron in _neurons(model):
+        if neuron.qat is not None:
+            neuron.qat = attrs.evolve(neuron.qat, input_unit=unit)
+            neuron.feed, neuron.exact = None, UNBOUND
+
+
+def _neurons(model: nn.Module) -> list[Neuron]:
+    return [module for module in model.modules() if isinstance(module, Neuron)]
+
+
+def _bind_first(model: nn.Module, args: tuple[Any, ...]) -> None:
+    """Before a forward: look up what drives the neurons, once."""
+    if len(args) != 1 or not isinstance(args[0], Tensor) or all(n.exact != UNBOUND for n in _neurons(model)):
+        return
+    from snn2chip.frontends.torch_qat import bind_neurons
+
+    bind_neurons(model, args[0])
 
 
 def quantize_weights(model: _Model, *, bits: int, edge_bits: int | None = 8) -> _Model:

@@ -32,7 +32,7 @@ class SteadyWindows(Pass):
         for layer in graph.layers:
             if isinstance(layer, NeuronLayer):
                 soma = layer.soma
-                if soma.window is not None and set(graph.inputs[layer.name]) <= steady:
+                if soma.window is not None and soma.trained is None and set(graph.inputs[layer.name]) <= steady:
                     rows = soma.window.double().sum(1, keepdim=True)
                     gain = soma.gain.double() * rows  # [], [C], [T, C or 1] all broadcast against [T, 1]
                     edit.replace(attrs.evolve(layer, soma=attrs.evolve(soma, window=None, gain=gain)))

@@ -22,6 +22,7 @@ from snn2chip.quantize.feeds import Feeds
 from snn2chip.quantize.readout import lower_readout
 from snn2chip.quantize.relays import common_unit
 from snn2chip.quantize.spec import QuantSpec, half_up, record
+from snn2chip.quantize.trained import lower_trained, mismatch
 from snn2chip.quantize.units import Reach, lower_soma
 from snn2chip.quantize.weights import array
 
@@ -56,13 +57,20 @@ def lower(
         steps=graph.steps,
         target=target,
         records=[r.as_dict() for r in work.records],
-        meta={**(meta or {}), "units": work.units_meta(), "layers": work.layers_meta()},
+        meta={
+            **(meta or {}),
+            "units": work.units_meta(),
+            "layers": work.layers_meta(),
+            **({"trained": work.trained} if work.trained else {}),
+        },
     )
 
 
 @attrs.define
 class _Lowering(Feeds):
     """Inputs, somas and read-outs on top of their feeds."""
+
+    trained: dict[str, str] = attrs.field(factory=dict)  # neurons trained on integers: "exact", or why not
 
     def input(self, coding: str) -> None:
         """The Input node: whole numbers as they are, real values on a grid of `input_bits`."""
@@ -106,6 +114,12 @@ class _Lowering(Feeds):
         feed = self.currents(self.graph.inputs[layer.name][0])
         window = layer.soma.window
         name = self.fresh(layer.name)
+        if layer.soma.trained is not None:
+            self.trained[name] = mismatch(layer, feed) or "exact"
+            if self.trained[name] == "exact":
+                shape, current = self.graph.shapes[layer.name], self.ranges.current[layer.name]
+                self.soma(layer.name, lower_trained(layer, feed, name=name, shape=shape, current=current), feed)
+                return
         lowered = lower_soma(
             layer,
             name=name,
