@@ -55,6 +55,8 @@ def complete(args: Mapping[str, Any], *, model: str, layout: Layout, tensors: Ma
         )
     if layout.activation != "relu" and made.get("L") is None:
         breaches.append(f"{model}: a file of layout {layout.name} does not say its levels; give args={{'L': ..}}")
+    if made.get("qat"):
+        breaches.append(f"{model}: other people's nets are loaded in float; leave out qat, quantise after loading")
     if breaches:
         raise InputError(breaches)
     return made

@@ -39,6 +39,7 @@ def load_foreign(
     """
     import torch
 
+    from snn2chip.checkpoint import build_model
     from snn2chip.checkpoint_tensors import strict_load
     from snn2chip.foreign.arguments import complete
     from snn2chip.foreign.layouts import layout_called
@@ -50,16 +51,18 @@ def load_foreign(
     file = read_foreign(path)
     form = known or _recognise(file, path)
     full = complete(args or {}, model=model, layout=form, tensors=file.tensors)
-    net = _build(model, full, file, path)
-    own = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
-    table, bad = best(tables(plan_of(net, name=model), form, own, name=model), own, file.tensors)
+    with torch.device("meta"):  # shapes only: what does not fit costs no memory
+        bare = build_model(model, args=dict(full))
+    own = {name: value for name, value in bare.state_dict().items() if isinstance(value, torch.Tensor)}
+    table, bad = best(tables(plan_of(bare, name=model), form, own, name=model), own, file.tensors)
     if bad:
         hint = _HALF if file.half_prefixed else ""
         raise FileFormatError(
             f"{path}: {len(bad)} tensors do not fit {model} in layout {form.name}{hint}:\n"
             + "\n".join(f"  - {text}" for text in bad)
         )
-    strict_load(net, renamed(table, own, file.tensors), path=path)
+    net = build_model(model, args=dict(full))
+    strict_load(net, renamed(table, net.state_dict(), file.tensors), path=path)
     return net.eval(), _header(net, model, full, form, file, path, spec=input, classes=classes)
 
 
@@ -70,14 +73,6 @@ def _recognise(file: ForeignFile, path: str | os.PathLike[str]) -> Layout:
         return detect_layout(file.tensors)
     except InputError as error:
         raise InputError(f"{path}: {error}{_HALF if file.half_prefixed else ''}") from error
-
-
-def _build(model: str, args: Mapping[str, Any], file: ForeignFile, path: str | os.PathLike[str]) -> nn.Module:
-    from snn2chip.checkpoint import SLACK, SLACK_NUMBERS, build_model
-    from snn2chip.checkpoint_tensors import no_larger_than
-
-    with no_larger_than(SLACK * file.numbers + SLACK_NUMBERS, path=path):
-        return build_model(model, args=dict(args))
 
 
 def _header(

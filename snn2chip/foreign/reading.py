@@ -34,11 +34,6 @@ class ForeignFile:
     left_out: tuple[str, ...]
     half_prefixed: bool = False
 
-    @property
-    def numbers(self) -> int:
-        """How many numbers the tensors hold."""
-        return sum(value.numel() for value in self.tensors.values())
-
 
 def read_foreign(path: str | os.PathLike[str]) -> ForeignFile:
     """Return the tensors of a foreign file, on the CPU.

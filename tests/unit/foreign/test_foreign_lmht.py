@@ -217,7 +217,8 @@ def test_what_was_loaded_is_a_checkpoint_of_ours(tmp_path):
     model, header = load_foreign(tmp_path / "a.pth", model="small-vgg", args=VGG_ARGS)
     save_checkpoint(tmp_path / "b.safetensors", model, header)
     again, same = load_checkpoint(tmp_path / "b.safetensors")
-    assert same == header and header.input.shape == IMAGE
+    assert same == header
+    assert header.input.shape == IMAGE
     same_forward(theirs, again)
 
 
@@ -248,4 +249,5 @@ def test_levels_and_the_activation_are_checked_before_anything_is_built(tmp_path
     with pytest.raises(InputError) as caught:
         load_foreign(tmp_path / "a.pth", model="small-vgg", args=args)
     assert len(caught.value.breaches) == 2
-    assert "does not say its levels" in str(caught.value) and "asked for 'if'" in str(caught.value)
+    assert "does not say its levels" in str(caught.value)
+    assert "asked for 'if'" in str(caught.value)
