@@ -19,18 +19,21 @@ class Ranges:
     """Largest magnitudes seen, per channel, in float units.
 
     `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
-    payload value, `maps[layer]` the current of one linear map into a sum, `readout` the running sum of the
-    output's current, `raw` the smallest and largest raw input, `whole` whether all of them were whole numbers.
+    payload value, `maps[layer]` the current of one linear map into a sum, `moments[layer]` mean and mean square of
+    the payload values that it is fed, `readout` the running sum of the output's current, `raw` the smallest and largest
+    raw input, `whole` whether all of them were whole numbers.
     """
 
     potential: dict[str, FloatArray]
     current: dict[str, FloatArray]
     payload: dict[str, float]
     maps: dict[str, FloatArray]
+    moments: dict[str, tuple[float, float]]
     readout: FloatArray
     raw: tuple[float, float]
     whole: bool
     samples: int
+    input_range: tuple[float, float] | None = None
 
 
 def _top(value: torch.Tensor) -> FloatArray:
@@ -40,23 +43,26 @@ def _top(value: torch.Tensor) -> FloatArray:
 
 
 @torch.no_grad()
-def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: int = 64) -> Ranges:
+def calibrate(
+    graph: LayerGraph,
+    data: Any,
+    *,
+    time_axis: bool = False,
+    input_range: tuple[float, float] | None = None,
+    block: int = 64,
+) -> Ranges:
     """Run the float graph over raw samples `[N, ...]` (`[T, N, ...]` with `time_axis`) and keep the ranges.
 
-    Raises InputError for no samples or for NaN and infinity.
+    Raises InputError for no samples, for samples that do not vary, and for NaN and infinity.
     """
-    x = torch.as_tensor(np.asarray(data) if not isinstance(data, torch.Tensor) else data)
     axis = 1 if time_axis else 0
-    total = x.shape[axis] if x.dim() > axis else 0
-    if total == 0:
-        raise InputError("calibration needs at least one sample")
-    x = x.double() if not x.is_floating_point() else x
-    if not bool(torch.isfinite(x).all()):
-        raise InputError("calibration samples contain NaN or infinity")
+    x = _samples(data, axis)
+    total = x.shape[axis]
     potential: dict[str, FloatArray] = {}
     current: dict[str, FloatArray] = {}
     payload: dict[str, float] = {}
     maps: dict[str, FloatArray] = {}
+    moments: dict[str, tuple[float, float]] = {}
     readout: FloatArray = np.zeros(1)
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
@@ -73,6 +79,9 @@ def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: i
         for add in graph.of_kind("add"):
             for name in graph.inputs[add.name]:
                 maps[name] = np.maximum(maps.get(name, 0.0), _top(run.values[name]))
+                fed, share = run.values[graph.inputs[name][0]].double(), part.shape[axis] / total
+                first, second = moments.get(name, (0.0, 0.0))
+                moments[name] = (first + share * float(fed.mean()), second + share * float(fed.square().mean()))
         last = run.values[graph.inputs[graph.output.name][0]]
         readout = np.maximum(readout, _top(last.cumsum(0)))
     return Ranges(
@@ -80,8 +89,36 @@ def calibrate(graph: LayerGraph, data: Any, *, time_axis: bool = False, block: i
         current=current,
         payload=payload,
         maps=maps,
+        moments=moments,
         readout=readout,
         raw=(float(x.min()), float(x.max())),
         whole=bool((x == x.round()).all()),
         samples=total,
+        input_range=input_range,
     )
+
+
+def _samples(data: Any, axis: int) -> torch.Tensor:
+    """The samples as floating-point numbers, if ranges can be taken from them."""
+    array = data if isinstance(data, torch.Tensor) else np.asarray(data)
+    if not isinstance(array, torch.Tensor) and array.dtype.kind not in "biuf":
+        raise InputError(f"calibration samples must be real numbers, got {array.dtype}")
+    x = torch.as_tensor(array)
+    if x.is_complex():
+        raise InputError(f"calibration samples must be real numbers, got {x.dtype}")
+    if x.dim() <= axis or x.numel() == 0:
+        raise InputError("calibration needs at least one sample")
+    x = x if x.is_floating_point() else x.double()
+    if not bool(torch.isfinite(x).all()):
+        raise InputError("calibration samples contain NaN or infinity")
+    one, first = x.flatten()[0], x.narrow(axis, 0, 1)
+    if x.numel() > 1 and bool((x == one).all()):
+        raise InputError(
+            f"all {x.numel():,} values of the calibration samples are {float(one):g}, so they say nothing about the "
+            "ranges; give real samples with calibration=... (the default is the sample used for tracing)"
+        )
+    if x.shape[axis] > 1 and bool((x == first).all()):
+        raise InputError(
+            f"all {x.shape[axis]} calibration samples are the same; give different real samples with calibration=..."
+        )
+    return x

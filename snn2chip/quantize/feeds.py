@@ -1,7 +1,7 @@
 """What drives a soma: linear maps as synapses, in one common unit of current per channel.
 
-One linear map sets its own unit. In a sum the first map with trained integers keeps them (times a power of two) and
-sets the unit; float maps are rounded to it; relays and further trained maps write their payloads in it.
+One linear map sets its own unit. In a sum one map keeps its integers (times a power of two) and sets the unit, the
+others follow directly or through relays that write in it (`sums`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Input, Node, Synapse
 from snn2chip.ir.soma import Soma
+from snn2chip.ir.types import V_MAX
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.relays import lower_relay
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec
+from snn2chip.quantize.sums import Branch, plan_sum, whole_units
 from snn2chip.quantize.units import LoweredSoma
-from snn2chip.quantize.weights import IntWeights, array, common_delta, folded, quantize_weights, regrid
+from snn2chip.quantize.weights import IntWeights, array, folded, quantize_weights, width_of
+
+WINDOW_ROOM = 6
+"""Bits of a sum's current that are left to the entries of a temporal window behind it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,8 +78,6 @@ class Feeds:
         """Lower a relay with payloads in `unit` (None: exactly, in the current's own unit)."""
         self.waiting.pop(layer.name, None)
         feed = self.currents(self.graph.inputs[layer.name][0])
-        if unit is not None and unit.size == 1 and (feed.delta == feed.delta[0]).all():
-            unit = None  # one unit for all channels as it is
         current = self.ranges.current[layer.name]
         shape = self.graph.shapes[layer.name]
         self.soma(layer.name, self.lowered_relay(self.fresh(layer.name), layer, shape, feed, current, unit), feed)
@@ -119,31 +122,46 @@ class Feeds:
             weights = self.integers(layer)
             return self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
         maps = list(self.graph.sources(source))
+        reach = [np.broadcast_to(self.ranges.maps[m.name], (channels,)) for m in maps]
         late = {m.name for m in maps if self.graph.inputs[m.name][0] in self.waiting}
         if len(late) == len(maps):  # nothing else sets a unit: the first relay keeps its own
             self.relay(self.waiting[self.graph.inputs[maps[0].name][0]], None)
             late.discard(maps[0].name)
-        found = {m.name: self.integers(m) for m in maps if m.name not in late}
-        for m in maps:  # only trained integers claim the unit of a sum; identities follow it
-            if m.name in found and not isinstance(m, AffineLayer):
-                found[m.name] = attrs.evolve(found[m.name], exact=False)
-        delta = common_delta(list(found.values()), shift=self.spec.residual_shift)
-        delta = np.array(np.broadcast_to(delta, (channels,)))
-        made: list[tuple[str, FloatArray]] = []
-        kept = False
+        direct = [m for m in maps if m.name not in late]
+        branches, shift = [self.branch(m) for m in direct], self.spec.residual_shift
+        plan = plan_sum(branches, np.sum(reach, axis=0), limit=self.room(source), shift=shift)
+        chosen = {m.name: weights for m, weights in zip(direct, plan.weights, strict=True)}
+        made = []
         for m in maps:
-            if m.name in late:
-                made.append(self.relayed(m, delta))
-            elif not found[m.name].exact:
-                weights = regrid(found[m.name], delta)
-                made.append((self.synapse(m, weights), self.static(m, weights)))
-            elif not kept:
-                weights = attrs.evolve(found[m.name], delta=delta, exponent=self.spec.residual_shift)
-                made.append((self.synapse(m, weights), self.static(m, weights)))
-                kept = True
+            placed = chosen.get(m.name)
+            if placed is not None:
+                made.append((self.synapse(m, placed), self.static(m, placed)))
+            elif m.name in late:
+                made.append(self.relayed(m, plan.delta))
             else:
-                made.append(self.own_relay(m, found[m.name], delta))
-        return self.feed(made, delta, maps)
+                made.append(self.own_relay(m, self.integers(m), plan.delta))
+        return self.feed(made, plan.delta, maps)
+
+    def branch(self, layer: Layer) -> Branch:
+        """One linear map into a sum, as the choice of the sum's unit sees it."""
+        channels = (self.graph.shapes[layer.name] or (1,))[0]
+        mean, power = self.ranges.moments[layer.name]
+        unit = float(self.units[self.graph.inputs[layer.name][0]].mean())
+        return Branch(
+            weights=self.integers(layer),
+            payload=self.magnitude(layer),
+            mean=mean / unit,
+            power=power / unit**2,
+            reach=np.array(np.broadcast_to(self.ranges.maps[layer.name], (channels,))),
+            width=width_of(self.spec.mode(layer.name, layer.path)),
+            identity=isinstance(layer, (ScaleLayer, SumPoolLayer)),
+        )
+
+    def room(self, source: str) -> float:
+        """Largest integer current of a sum that leaves its soma, and a window in it, their own bits."""
+        users = self.graph.users(source)
+        mixed = any(isinstance(u, NeuronLayer) and u.soma.window is not None for u in users)
+        return float(V_MAX) / 2 ** (self.spec.spare_bits + 1 + WINDOW_ROOM * mixed)
 
     def feed(self, made: list[tuple[str, FloatArray]], delta: FloatArray, maps: list[Layer]) -> Feed:
         """Put synapses, unit, static bound and the maps' bias together."""
@@ -159,26 +177,24 @@ class Feeds:
         """An identity branch from a waiting relay: the relay writes in this sum's unit, the weights are ±1."""
         assert isinstance(scale, ScaleLayer)
         factor = np.broadcast_to(array(scale.factor), delta.shape)
-        factor = np.where(factor == 0.0, 1e-12, factor)
         source = self.graph.inputs[scale.name][0]
-        if source in self.waiting:  # another branch of this sum may have lowered it already
-            self.relay(self.waiting[source], delta / np.abs(factor))
-        signs = np.sign(factor).astype(np.int64)
-        target = np.broadcast_to(self.units[source], delta.shape) * factor
-        ratio = np.abs(target) / delta
-        weights = IntWeights(values=signs, delta=delta, bits=1, exact=True, target=target)
-        if not np.allclose(ratio, 1.0):
-            weights = regrid(weights, delta)
+        if source in self.waiting:  # another branch may have lowered it already
+            self.relay(self.waiting[source], delta / np.where(factor == 0.0, 1.0, np.abs(factor)))
+        weights = whole_units(np.broadcast_to(self.units[source], delta.shape) * factor)
+        if not np.allclose(weights.delta[factor != 0.0], delta[factor != 0.0]):
+            return self.own_relay(scale, weights, delta)
+        weights = attrs.evolve(weights, delta=delta)
         return self.synapse(scale, weights), self.static(scale, weights)
 
     def own_relay(self, layer: Layer, weights: IntWeights, delta: FloatArray) -> tuple[str, FloatArray]:
-        """A second exactly trained branch: its current goes through a relay that writes in the sum's unit."""
+        """A branch that keeps its integers: its current goes through a relay that writes in the sum's unit."""
         self.biased.discard(layer.name)
+        current = self.ranges.maps[layer.name]
+        weights = attrs.evolve(weights, delta=np.maximum(weights.delta, current * (4.0 / V_MAX)))  # next to no weights
         shape = self.graph.shapes[layer.name]
         inner = self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
         self.biased.add(layer.name)  # its bias is inside the relay now
         name = self.fresh(f"{layer.name}_relay")
-        current = self.ranges.maps[layer.name]
         lowered = self.lowered_relay(name, layer, shape, inner, current, delta)
         self.soma(None, lowered, inner)
         self.relays[name] = delta
@@ -189,16 +205,17 @@ class Feeds:
 
     def static(self, linear: Layer, weights: IntWeights) -> FloatArray:
         """Largest integer current per channel that weights and payload range allow."""
-        source = self.nodes_by_name(self.names[self.graph.inputs[linear.name][0]])
-        assert isinstance(source, (Input, Soma))
         taps = linear.kernel[0] * linear.kernel[1] if isinstance(linear, SumPoolLayer) else 1
         per_output = np.abs(weights.values).reshape(len(weights.values), -1).sum(1) * taps
-        bound: FloatArray = per_output * 2.0**weights.exponent * source.payload_type().magnitude
+        bound: FloatArray = per_output * 2.0**weights.exponent * self.magnitude(linear)
         return bound
 
-    def nodes_by_name(self, name: str) -> Node:
-        """The node called `name`."""
-        return next(n for n in self.nodes if n.name == name)
+    def magnitude(self, linear: Layer) -> float:
+        """Largest payload of what a linear map reads."""
+        name = self.names[self.graph.inputs[linear.name][0]]
+        source = next(n for n in self.nodes if n.name == name)
+        assert isinstance(source, (Input, Soma))
+        return float(source.payload_type().magnitude)
 
     def integers(self, layer: Layer) -> IntWeights:
         """Integer weights of one linear map on its source's payload units."""
@@ -206,9 +223,8 @@ class Feeds:
         unit = self.units[source]
         shapes = self.graph.shapes
         target = folded(layer, unit, shapes[source] or (1,), shapes[layer.name] or (1,))
-        if isinstance(layer, (ScaleLayer, SumPoolLayer)) and target.size and (target > 0).all():
-            ones = np.ones(target.shape, dtype=np.int64)
-            return IntWeights(values=ones, delta=target, bits=1, exact=True, target=target)
+        if isinstance(layer, (ScaleLayer, SumPoolLayer)):
+            return whole_units(target)
         return quantize_weights(layer, target, unit, self.spec.mode(layer.name, layer.path))
 
     def synapse(self, layer: Layer, weights: IntWeights) -> str:
@@ -232,15 +248,5 @@ class Feeds:
             node = Synapse(name, "identity" if isinstance(layer, ScaleLayer) else "linear", values, **common)
         self.nodes.append(node)
         self.edges.append((self.names[self.graph.inputs[layer.name][0]], name))
-        self.records.append(
-            QuantRecord(
-                node=name,
-                layer=layer.path,
-                field=f"weight ({weights.bits}{', as trained' if weights.exact else ''})",
-                unit="delta",
-                source=[float(weights.target.min()), float(weights.target.max())],
-                integer=[int(weights.values.min()), int(weights.values.max())],
-                error=weights.error,
-            )
-        )
+        self.records.append(weights.record(name, layer.path))
         return name

@@ -109,7 +109,9 @@ class _Lowering(Feeds):
                 self.waiting[layer.name] = layer
             else:
                 trained = any(getattr(u, "parts", None) is not None for u in users)
-                self.relay(layer, common_unit(self.ranges.current[layer.name]) if trained else None)
+                delta = self.currents(self.graph.inputs[layer.name][0]).delta
+                common = trained and not (delta == delta[0]).all()  # one unit for all channels, unless it is one anyway
+                self.relay(layer, common_unit(self.ranges.current[layer.name]) if common else None)
             return
         feed = self.currents(self.graph.inputs[layer.name][0])
         window = layer.soma.window

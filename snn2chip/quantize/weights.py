@@ -18,7 +18,7 @@ from snn2chip.errors import QuantizeError
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.layers import Layer
 from snn2chip.ir.linear_layers import AffineLayer
-from snn2chip.quantize.spec import FloatArray, half_up
+from snn2chip.quantize.spec import FloatArray, QuantRecord, half_up
 
 IntValues = NDArray[np.int64]
 
@@ -48,6 +48,18 @@ class IntWeights:
         got = rows(self.delta, self.values) * self.values * 2.0**self.exponent
         norm = float(np.square(self.target).sum())
         return float(np.sqrt(np.square(got - self.target).sum() / norm)) if norm else 0.0
+
+    def record(self, node: str, path: str) -> QuantRecord:
+        """The decision as a record of the synapse `node`."""
+        return QuantRecord(
+            node=node,
+            layer=path,
+            field=f"weight ({self.bits}{', as trained' if self.exact else ''})",
+            unit="delta",
+            source=[float(self.target.min()), float(self.target.max())],
+            integer=[int(self.values.min()), int(self.values.max())],
+            error=self.error,
+        )
 
 
 def rows(per_output: FloatArray, like: Any) -> FloatArray:
@@ -94,11 +106,10 @@ def quantize_weights(layer: Layer, target: FloatArray, unit: FloatArray, mode: s
         delta = (np.abs(flat) * keep).sum(1) / np.maximum(keep.sum(1), 1)
         values, width = (np.sign(flat) * keep).reshape(target.shape), "ternary"
     else:
-        width = 8 if mode == "keep" else int(mode[3:])
-        top = (1 << (width - 1)) - 1
-        delta = _search(flat, top)
-        values = _round(target, delta, top)
-    delta = np.where(delta > 0, delta, 1.0)
+        width = width_of(mode)
+        delta = _search(flat, top(width))
+        values = _round(target, delta, top(width))
+    delta = np.where(delta > 0, delta, (float(delta.max()) or 1.0) * (2.0**-20 if width == 1 else 1.0))  # ±1 is never 0
     return IntWeights(values=values.astype(np.int64), delta=delta, bits=width, exact=False, target=target)
 
 
@@ -109,42 +120,47 @@ def _keeps(kind: str, mode: str) -> bool:
     return have <= asked
 
 
-def _round(target: FloatArray, delta: FloatArray, top: int) -> IntValues:
+def _round(target: FloatArray, delta: FloatArray, largest: int) -> IntValues:
     safe = np.where(delta > 0, delta, 1.0)
-    return np.clip(half_up(target / rows(safe, target)), -top, top)
+    return np.clip(half_up(target / rows(safe, target)), -largest, largest)
 
 
-def _search(flat: FloatArray, top: int) -> FloatArray:
-    """Per-channel delta with the smallest squared error among shrunk versions of max|w| / top."""
-    largest = np.abs(flat).max(1) / top
-    if top > 31:
+def _search(flat: FloatArray, most: int) -> FloatArray:
+    """Per-channel delta with the smallest squared error among shrunk versions of max|w| / most."""
+    largest = np.abs(flat).max(1) / most
+    if most > 31:
         return largest
     best, best_error = largest, np.full(len(flat), np.inf)
-    for shrink in np.linspace(0.4, 1.0, 61):
+    for shrink in np.linspace(0.2, 1.0, 81):
         delta = largest * shrink
-        error = np.square(_round(flat, delta, top) * delta[:, None] - flat).sum(1)
+        error = np.square(_round(flat, delta, most) * delta[:, None] - flat).sum(1)
         better = error < best_error
         best, best_error = np.where(better, delta, best), np.where(better, error, best_error)
     return best
 
 
-def regrid(weights: IntWeights, delta: FloatArray) -> IntWeights:
-    """The same float weights on another current unit: 8-bit integers times a power of two."""
-    ratio = np.abs(weights.target).reshape(len(weights.target), -1).max(1) / delta
-    exponent = max(0, int(np.ceil(np.log2(max(float(ratio.max()), 1e-30) / 127.0))))
-    step = delta * 2.0**exponent
-    values = np.clip(half_up(weights.target / rows(step, weights.target)), -127, 127)
-    return attrs.evolve(weights, values=values, delta=delta, bits=8, exact=False, exponent=exponent)
+def top(bits: int | str) -> int:
+    """Largest integer that weights of this width use."""
+    return 1 if bits in (1, "ternary") else (1 << (int(bits) - 1)) - 1
 
 
-def common_delta(branches: list[IntWeights], *, shift: int) -> FloatArray:
-    """The current unit `[C]` that several branches into one soma share.
+def width_of(mode: str) -> int | str:
+    """Width of float weights in a mode: 1, "ternary" or 2..8 bits."""
+    names: dict[str, int | str] = {"keep": 8, "binary": 1, "ternary": "ternary"}
+    return names[mode] if mode in names else int(mode[3:])
 
-    The first exactly trained branch sets it, `shift` bits below its own unit, so that it keeps its integers
-    (times 2^shift); without one, the largest float weight of all branches has 8 bits.
-    """
-    exact = next((b for b in branches if b.exact), None)
-    if exact is not None:
-        return exact.delta / 2.0**shift
-    largest = np.max([np.abs(b.target).reshape(len(b.target), -1).max(1) for b in branches], axis=0)
-    return np.where(largest > 0, largest, 1.0) / 127.0
+
+def on_grid(weights: IntWeights, delta: FloatArray) -> IntWeights:
+    """The same float weights at the same width, rounded to another unit `delta [O]`."""
+    if weights.bits == 1:
+        values = np.where(weights.target >= 0, 1, -1)
+    else:
+        values = _round(weights.target, delta, top(weights.bits))
+    return attrs.evolve(weights, values=values.astype(np.int64), delta=delta)
+
+
+def errors(weights: IntWeights) -> FloatArray:
+    """Errors of the weights `[O, K]` of every output channel, in float units."""
+    off = rows(weights.delta, weights.values) * weights.values * 2.0**weights.exponent - weights.target
+    flat: FloatArray = off.reshape(len(off), -1)
+    return flat
