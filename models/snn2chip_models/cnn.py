@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from snn2chip.errors import InputError
 from snn2chip.nn.encode import Repeat, Seq, TimeMean
 from snn2chip.nn.qat import quantize_neurons
-from snn2chip.nn.registry import make_neuron
-from snn2chip_models.layers import check_kind, conv2d, edge_kind, linear
+from snn2chip_models.layers import activation, check_kind, conv2d, edge_kind, linear
 
 
 class ConvNet(nn.Module):
     """Stages of 3x3 convolutions with the given channels and strides; returns logits `[B,classes]`.
 
-    `neuron`, `L`, `T`, `neuron_args` choose the neuron (L None: its default), `weights` the weight kind,
+    `neuron`, `L`, `T`, `neuron_args` choose the neuron (L None: its default; relu: an ordinary net on `[B,..]`, or on
+    the mean of event frames), `weights` the weight kind,
     `pool` averages k x k before the head, `qat` runs the neurons on integers during training.
     """
 
@@ -48,21 +48,22 @@ class ConvNet(nn.Module):
         check_kind(weights, owner="ConvNet")
         size = _check_geometry(input_shape, channels, strides, pool)
         edge = edge_kind(weights)
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [TimeMean()] if events and neuron == "relu" else []
         inputs = input_shape[0]
         for index, (outputs, stride) in enumerate(zip(channels, strides, strict=True)):
             kind = edge if index == 0 else weights
             layers.append(conv2d(kind, inputs=inputs, outputs=outputs, stride=stride))
             layers.append(nn.BatchNorm2d(outputs))
-            if index == 0 and not events:
+            if index == 0 and not events and neuron != "relu":
                 layers.append(Repeat(T))
-            layers.append(make_neuron(neuron, steps=T, levels=L, channels=outputs, **dict(neuron_args or {})))
+            layers.append(
+                activation(neuron, steps=T, levels=L, channels=outputs, args=neuron_args or {}, owner="ConvNet")
+            )
             inputs = outputs
         if pool > 1:
             layers.append(nn.AvgPool2d(pool))
         layers += [nn.Flatten(), linear(edge, inputs=inputs * size[0] * size[1], outputs=classes, bias=True)]
-        layers.append(TimeMean())
-        self.layers = Seq(*layers)
+        self.layers = nn.Sequential(*layers) if neuron == "relu" else Seq(*layers, TimeMean())
         if qat:
             quantize_neurons(self)
 

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from snn2chip.errors import InputError
 from snn2chip.nn.encode import Repeat, Seq, TimeMean
 from snn2chip.nn.qat import quantize_neurons
-from snn2chip.nn.registry import make_neuron
-from snn2chip_models.layers import check_kind, edge_kind, linear
+from snn2chip_models.layers import activation, check_kind, edge_kind, linear
 
 
 class MLP(nn.Module):
@@ -43,16 +42,17 @@ class MLP(nn.Module):
         if not hidden:
             raise InputError("MLP: hidden is empty; give the width of at least one stage")
         edge = edge_kind(weights)
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = [TimeMean(), nn.Flatten()] if events and neuron == "relu" else [nn.Flatten()]
         inputs = prod(input_shape)
         for index, outputs in enumerate(hidden):
             layers.append(linear(edge if index == 0 else weights, inputs=inputs, outputs=outputs))
             layers.append(nn.BatchNorm1d(outputs))
-            if index == 0 and not events:
+            if index == 0 and not events and neuron != "relu":
                 layers.append(Repeat(T))
-            layers.append(make_neuron(neuron, steps=T, levels=L, channels=outputs, **dict(neuron_args or {})))
+            layers.append(activation(neuron, steps=T, levels=L, channels=outputs, args=neuron_args or {}, owner="MLP"))
             inputs = outputs
-        self.layers = Seq(*layers, linear(edge, inputs=inputs, outputs=classes, bias=True), TimeMean())
+        layers.append(linear(edge, inputs=inputs, outputs=classes, bias=True))
+        self.layers = nn.Sequential(*layers) if neuron == "relu" else Seq(*layers, TimeMean())
         if qat:
             quantize_neurons(self)
 

@@ -64,7 +64,8 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """Stem, stages of blocks, global average, linear head; returns logits `[B,classes]`.
 
-    `stem`, `activation`, `L`, `T`, `frames`, `neuron_args`: see `snn2chip_models.stems`; `pool` is the stem's.
+    `stem`, `activation`, `L`, `T`, `frames`, `neuron_args`, `host_stem`: see `snn2chip_models.stems`; `pool` is the
+    stem's.
     Raises InputError that lists what does not fit.
     """
 
@@ -85,7 +86,8 @@ class ResNet(nn.Module):
         activation: str = "lmht",
         L: int | None = None,
         T: int | None = None,
-        frames: str | None = None,
+        frames: str | int | None = None,
+        host_stem: bool = False,
         weights: str = "float",
         bn: bool = True,
         bias: bool | None = None,
@@ -115,7 +117,11 @@ class ResNet(nn.Module):
         self.blocks, self.hidden, self.T = tuple(blocks), tuple(hidden), parts.steps
         self.input_shape, self.events = parts.shape, parts.format.events
         self.bottleneck, self.preactivation = bottleneck, preactivation
-        self.stem = parts.chain(_stem(parts, outputs=stem_channels, preactivation=preactivation))
+        if host_stem and (parts.format.events or preactivation):
+            raise InputError("ResNet: host_stem needs a static input and a standard net, whose stem has an activation")
+        if isinstance(frames, int) and preactivation:
+            raise InputError("ResNet: frames as a number needs a standard net; here currents pass by the first neurons")
+        self.stem = parts.chain(_stem(parts, outputs=stem_channels, preactivation=preactivation, host_stem=host_stem))
         stages: Named = {}
         inputs = stem_channels
         for s, (count, width, stride) in enumerate(zip(blocks, channels, strides, strict=True), start=1):
@@ -144,8 +150,8 @@ class ResNet(nn.Module):
         return logits
 
 
-def _stem(parts: Parts, *, outputs: int, preactivation: bool) -> Named:
-    """Return the first convolution in full precision, its activation, and ImageNet's pool."""
+def _stem(parts: Parts, *, outputs: int, preactivation: bool, host_stem: bool) -> Named:
+    """Return the first convolution in full precision, its activation, and ImageNet's pool; a host stem runs once."""
     shape = parts.format
     conv = parts.conv(
         inputs=parts.shape[0],
@@ -155,12 +161,13 @@ def _stem(parts: Parts, *, outputs: int, preactivation: bool) -> Named:
         extra=shape.extra,
         edge=True,
     )
+    pool: Named = {"pool": parts.pooling(3, stride=2, padding=1)} if shape.pool else {}
+    if host_stem:
+        return parts.entry({**conv, "act": nn.ReLU(), **pool})
     made = parts.entry(conv)
     if not preactivation:
-        made["act"] = parts.act(outputs)
-    if shape.pool:
-        made["pool"] = parts.pooling(3, stride=2, padding=1)
-    return made
+        made["act"] = parts.act(outputs, first=True)
+    return {**made, **pool}
 
 
 def _preset(**fixed: Any) -> Callable[..., ResNet]:

@@ -7,6 +7,7 @@ No neuron stands between stem and first block, and none behind the last block. `
 binary weights the bytes are those of the paper's table (`snn2chip_models.params`).
 
     resnet18-empf, resnet34-empf    64..512 channels      resnet19-empf   128,256,512       resnet20-empf   16,32,64
+    resnet50-empf, resnet101-empf   bottlenecks, 256..2048 channels out
 
 Source: Hao et al. (EM-PF, arXiv 2410.07547).
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from snn2chip.nn.binary import InitName
 from snn2chip.nn.qat import quantize_neurons
 from snn2chip_models.blocks_empf import SecaName, VersionName, empf_stages
+from snn2chip_models.resnet import EXPANSION
 from snn2chip_models.stems import Named, Parts, start_weights
 
 _NEURON = {"I": "empf", "II": "empf-norm"}
@@ -42,6 +44,7 @@ class EMPFResNet(nn.Module):
         stem_channels: int = 64,
         version: VersionName = "I",
         parallel: bool = True,
+        bottleneck: bool = False,
         seca: SecaName = "none",
         weights: str = "binary",
         binary_init: InitName = "kaiming",
@@ -89,6 +92,7 @@ class EMPFResNet(nn.Module):
             strides=strides,
             inputs=stem_channels,
             steps=parts.steps,
+            expansion=EXPANSION if bottleneck else None,
             version=version,
             parallel=parallel,
             seca=seca,
@@ -97,7 +101,8 @@ class EMPFResNet(nn.Module):
             neuron_args=neuron_args,
         )
         head: Named = {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-        self.head = parts.chain({**head, **parts.head(inputs=channels[-1], hidden=(), classes=classes)})
+        outputs = channels[-1] * (EXPANSION if bottleneck else 1)
+        self.head = parts.chain({**head, **parts.head(inputs=outputs, hidden=(), classes=classes)})
         start_weights(self)
         if qat:
             quantize_neurons(self)
@@ -119,3 +124,5 @@ resnet18 = _preset(blocks=(2, 2, 2, 2))
 resnet19 = _preset(blocks=(3, 3, 2), channels=(128, 256, 512), strides=(1, 2, 2))
 resnet20 = _preset(blocks=(3, 3, 3), channels=(16, 32, 64), strides=(1, 2, 2), stem_channels=16)
 resnet34 = _preset(blocks=(3, 4, 6, 3))
+resnet50 = _preset(blocks=(3, 4, 6, 3), bottleneck=True)
+resnet101 = _preset(blocks=(3, 4, 23, 3), bottleneck=True)

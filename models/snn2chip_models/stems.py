@@ -7,7 +7,10 @@
 activation = "relu": an ordinary net on `[B,..]` (event frames are averaged first). "qcfs": the quantised net, T = 1
 unless given. Any name in `snn2chip.nn.NEURONS`: a spiking net whose logits are averaged over T = 2 (or given) steps;
 a static input passes the first convolution once and is repeated. `frames = "mean"` averages event frames into one
-static input, as the released LM-HT code does. Everything is a JSON value, so that a checkpoint can store it.
+static input, as the released LM-HT code does; `frames = F`, a number, lets the first LM-HT neurons mix F frames into T
+steps through a window [T,F]. "parallel" is the neuron of a converted net: it is evaluated, not trained. `host_stem`
+puts ReLU behind the stem instead of a neuron (and behind it ImageNet's pool): the part of a net that stays on the host.
+Everything is a JSON value, so that a checkpoint can store it.
 """
 
 from __future__ import annotations
@@ -22,8 +25,7 @@ from torch import nn
 
 from snn2chip.errors import InputError
 from snn2chip.nn.encode import Repeat, Seq, TimeMean
-from snn2chip.nn.registry import NEURONS, make_neuron
-from snn2chip_models.layers import WEIGHT_KINDS, conv2d, edge_kind, linear
+from snn2chip_models.layers import ACTIVATIONS, WEIGHT_KINDS, activation, conv2d, edge_kind, linear
 
 PoolName = Literal["avg", "max"]
 FramesName = Literal["steps", "mean"]
@@ -65,21 +67,25 @@ class Parts:
     T: int | None
     weights: str
     pool: str
-    frames: str | None
+    frames: str | int | None
     bn: bool
     bias: bool | None
     neuron_args: Mapping[str, Any]
 
     def __attrs_post_init__(self) -> None:
         """Check every choice."""
-        known = ("relu", *sorted(NEURONS))
+        known = ACTIVATIONS
+        mixed = isinstance(self.frames, int)
         relu = {"L": self.L, "T": None if self.T == 1 else self.T, "neuron_args": dict(self.neuron_args) or None}
         checks = {
             f"stem={self.stem!r} is unknown; known: {', '.join(STEMS)}": self.stem in STEMS,
             f"activation={self.activation!r} is unknown; known: {', '.join(known)}": self.activation in known,
             f"weights={self.weights!r} is unknown; known: {', '.join(WEIGHT_KINDS)}": self.weights in WEIGHT_KINDS,
             f"pool={self.pool!r} is none of avg, max": self.pool in get_args(PoolName),
-            f"frames={self.frames!r} is none of steps, mean": self.frames in (None, *get_args(FramesName)),
+            f"frames={self.frames!r} is none of steps, mean or a number": mixed
+            or self.frames in (None, *get_args(FramesName)),
+            f"frames={self.frames!r}: only event frames into lmht neurons have a window over frames": not mixed
+            or (self.activation == "lmht" and self.stem in STEMS and self.format.events),
             "frames='steps' needs a spiking activation": not (self.relu and self.frames == "steps"),
             f"input_shape={self.input_shape!r}, expected [C,H,W]": self.input_shape is None
             or len(self.input_shape) == 3,
@@ -112,12 +118,11 @@ class Parts:
         """T: given, or 1 for ReLU and QCFS and 2 for spiking nets."""
         return (1 if self.activation in ("relu", "qcfs") else 2) if self.T is None else self.T
 
-    def act(self, channels: int) -> nn.Module:
-        """Return one activation for currents of this many channels."""
-        if self.relu:
-            return nn.ReLU()
-        return make_neuron(
-            self.activation, steps=self.steps, levels=self.L, channels=channels, **dict(self.neuron_args)
+    def act(self, channels: int, *, first: bool = False) -> nn.Module:
+        """Return one activation for currents of this many channels; the first one reads F = `frames`, if a number."""
+        args = {**self.neuron_args, **({"frames": self.frames} if first and isinstance(self.frames, int) else {})}
+        return activation(
+            self.activation, steps=self.steps, levels=self.L, channels=channels, args=args, owner=self.owner
         )
 
     def conv(

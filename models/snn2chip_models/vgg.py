@@ -55,7 +55,7 @@ class VGG(nn.Module):
         activation: str = "lmht",
         L: int | None = None,
         T: int | None = None,
-        frames: str | None = None,
+        frames: str | int | None = None,
         weights: str = "float",
         bn: bool = True,
         bias: bool | None = None,
@@ -97,7 +97,7 @@ class VGG(nn.Module):
                 if seca:
                     made[f"seca{tag}"] = SECA()
                 layers |= parts.entry(made) if first else made
-                layers[f"act{tag}"] = parts.act(outputs)
+                layers[f"act{tag}"] = parts.act(outputs, first=first)
                 width = outputs
             if s < len(self.stages) or last_pool == "pool":
                 layers[f"pool{s}"] = parts.pooling()
@@ -140,5 +140,10 @@ vgg11 = _preset(stages=VGG11)
 vgg13 = _preset(stages=VGG13, last_pool="global")
 vgg13_standard = _preset(stages=VGG13_STANDARD)
 vgg16 = _preset(stages=VGG16)
-vgg_snn = _preset(stages=VGG_SNN, stem="dvs", T=10)
 small_vgg = _preset(stages=SMALL)
+
+
+def vgg_snn(**args: Any) -> VGG:
+    """Return the net for event frames 48 x 48: ten steps, or one for ReLU and QCFS on the averaged frame."""
+    steps = {} if args.get("activation") in ("relu", "qcfs") else {"T": 10}
+    return VGG(**{"stages": VGG_SNN, "stem": "dvs", **steps, **args})

@@ -122,7 +122,7 @@ class ParallelNeuron(nn.Module):
             f"{key} has shape {list(v.shape)}, expected a number or [C]" for key, v in made.items() if v.dim() > 1
         ]
         breaches += [] if isinstance(steps, int) and steps >= 1 else [f"steps={steps!r}: expected an integer >= 1"]
-        breaches += [] if bool((made["theta"] > 0).all()) else ["theta must be positive"]
+        breaches += [] if made["theta"].is_meta or bool((made["theta"] > 0).all()) else ["theta must be positive"]
         if breaches:
             raise InputError([f"ParallelNeuron: {text}" for text in breaches])
         self.steps, self.levels = steps, 1
