@@ -70,7 +70,7 @@ class Flat(Steps, nn.Flatten):
 
 
 class TheirVGG(nn.Module):
-    """layer{s}: conv, norm, activation, dropout, .., pool; classifier: flatten, linear, activation, dropout, .., head."""
+    """layer{s}: conv, norm, activation, dropout, .., pool; classifier: flatten, (linear, activation, dropout), head."""
 
     def __init__(self, *, name="thresh", hidden=(), bias=True, dropout=True):
         super().__init__()
