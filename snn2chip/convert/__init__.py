@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn2chip.convert.activations import GraphNet
+    from snn2chip.convert.files import Converted, convert_checkpoint
     from snn2chip.convert.hybrid import to_hybrid
+    from snn2chip.convert.ic_search import search_pool
     from snn2chip.convert.ic_snn import ICOptions, to_ic_snn
     from snn2chip.convert.methods import METHODS, convert
     from snn2chip.convert.parallel_calibration import DAQCFS, Calibration
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "GraphNet": "activations",
+    "Converted": "files",
+    "convert_checkpoint": "files",
     "to_hybrid": "hybrid",
+    "search_pool": "ic_search",
     "ICOptions": "ic_snn",
     "to_ic_snn": "ic_snn",
     "METHODS": "methods",
@@ -46,15 +51,18 @@ __all__ = [
     "DAQCFS",
     "METHODS",
     "Calibration",
+    "Converted",
     "GraphNet",
     "ICOptions",
     "Pool",
     "balance",
     "collapse",
     "convert",
+    "convert_checkpoint",
     "direct_code",
     "rate_code",
     "search",
+    "search_pool",
     "serialise",
     "to_hybrid",
     "to_ic_snn",
