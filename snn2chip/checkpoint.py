@@ -127,7 +127,10 @@ def load_model(path: str | os.PathLike[str], *, model: str | None = None) -> tup
         module = build_model(model)
     strict_load(module, state, path=path)
     if header is not None:
+        from snn2chip.nn.qat import declare_input_unit
+
         _same_neurons(module, header, path)
+        declare_input_unit(module, header.input.unit)
     return module.eval(), header
 
 

@@ -76,6 +76,17 @@ class InputSpec:
         mean, std = (v[0] if len(v) == 1 else list(v) for v in (self.mean, self.std))
         return {"scale": self.scale, "mean": mean, "std": std}
 
+    @property
+    def unit(self) -> float | None:
+        """The value of one raw unit in the model's input, scale/std, where mean/scale is whole; else None.
+
+        For normalised raw integers only: with scale 1, mean 0 and std 1 raw values may be of any kind.
+        """
+        mean = [value / self.scale for value in self.mean]
+        plain = (self.scale, *self.mean, *self.std) == (1.0, *[0.0] * len(self.mean), *[1.0] * len(self.std))
+        whole = all(abs(value - round(value)) < 1e-9 for value in mean)
+        return None if plain or not whole or len(set(self.std)) > 1 else self.scale / self.std[0]
+
     def apply(self, raw: Any) -> Tensor:
         """Return the model's input of raw samples, float32, the steps first when `time` is set.
 

@@ -5,6 +5,8 @@ Only the structure is kept (`nn.qat_feed.Feed`): the numbers are read from the m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,7 +42,8 @@ def bind_neurons(model: nn.Module, sample: Tensor) -> dict[str, str]:
     if not neurons:
         return {}
     try:
-        graph = trace(model, sample, replay=False)
+        with _without_hooks(model):
+            graph = trace(model, sample, replay=False)
     except Snn2ChipError as error:
         for neuron in neurons.values():
             neuron.exact = f"the network cannot be traced: {error}"
@@ -68,6 +71,21 @@ def input_unit(model: nn.Module) -> float | None:
     """The unit of the model's input on which its first neurons were trained, or None."""
     feeds = (m.feed for m in model.modules() if isinstance(m, Neuron))
     return next((feed.input_unit for feed in feeds if feed is not None and feed.source is None), None)
+
+
+@contextmanager
+def _without_hooks(model: nn.Module) -> Iterator[None]:
+    """Take the forward hooks off all modules for a while: what they compute is not the network."""
+    kept = [(m, dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in model.modules()]
+    for m, _, _ in kept:
+        m._forward_hooks.clear()
+        m._forward_pre_hooks.clear()
+    try:
+        yield
+    finally:
+        for m, after, before in kept:
+            m._forward_hooks.update(after)
+            m._forward_pre_hooks.update(before)
 
 
 def _feed(graph: LayerGraph, model: nn.Module, neuron: NeuronLayer, grid: IntegerGrid, sample: Tensor) -> Feed:

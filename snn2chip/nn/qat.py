@@ -114,12 +114,12 @@ class IntegerGrid:
 
     def mix(self, neuron: Neuron, x: Tensor) -> Tensor:
         """Return the integer currents of x `[T,B,...]` (or one step `[B,...]`), mixed by a window."""
-        trained = self.trained(neuron)
-        if trained is not None and neuron.feed is not None:
+        trained, feed = self.trained(neuron), neuron.feed
+        if trained is not None and feed is not None:
             steps = x.unsqueeze(0) if neuron.step_mode == "s" else x
-            neuron.feed.check(trained, steps)
-            scaled = trained.scaled(trained.accumulated(steps))
-            return scaled[0] if neuron.step_mode == "s" else scaled
+            if feed.holds(trained, steps, training=neuron.training):
+                scaled = trained.scaled(trained.accumulated(steps))
+                return scaled[0] if neuron.step_mode == "s" else scaled
         fields = self.fields(neuron)
         unit = fields.lsb if fields.window is None else fields.lsb * 2**self.window_bits
         integer = _half_up(x.detach().double() / unit).clamp(-STATE_MAX, STATE_MAX)

@@ -100,16 +100,19 @@ class Feed:
             kappa=kappa,
         )
 
-    def check(self, soma: TrainedSoma, current: Tensor) -> None:
-        """Raise InputError if the model's input is not whole multiples of its unit."""
+    def holds(self, soma: TrainedSoma, current: Tensor, *, training: bool) -> bool:
+        """Whether the current is whole numbers; if the input is not, False in training, else InputError."""
         if self.source is not None:
-            return
+            return True
         ratio = soma.in_units(current)
-        if ratio.numel() and float((ratio - torch.round(ratio)).abs().max()) > OFF_GRID:
-            raise InputError(
-                f"{self.label}: the model's input is not whole multiples of input_unit = {self.input_unit:g}, on "
-                "which its neurons are trained; give such samples, or quantize_neurons(input_unit=...) another"
-            )
+        if not ratio.numel() or float((ratio - torch.round(ratio)).abs().max()) <= OFF_GRID:
+            return True
+        if training:  # augmented or noisy samples
+            return False
+        raise InputError(
+            f"{self.label}: the model's input is not whole multiples of input_unit = {self.input_unit:g}, on which "
+            "its neurons are trained; give such samples, or quantize_neurons(input_unit=...) another"
+        )
 
 
 def _norm(norm: nn.Module) -> tuple[Tensor, Tensor]:

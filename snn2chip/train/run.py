@@ -97,6 +97,7 @@ def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Sampl
     from snn2chip.checkpoint import CheckpointHeader, InputSpec, build_model
     from snn2chip.data import open_data
     from snn2chip.nn.base import Neuron
+    from snn2chip.nn.qat import declare_input_unit
 
     own_code = ":" in recipe.model
     if own_code and recipe.args:
@@ -127,6 +128,7 @@ def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Sampl
         classes=classes,
         provenance={"recipe": attrs.asdict(recipe), "data": recipe.data, "seed": recipe.seed, "versions": versions()},
     )
+    declare_input_unit(model, spec.unit)
     check_fit(model, spec, train, classes=len(classes), name=recipe.model)
     return model, header, train, test
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import snn2chip
+from snn2chip.errors import InputError
 from snn2chip.ir.program import Program
 from snn2chip.nn import (
     Neuron,
@@ -116,3 +117,32 @@ def test_eval_payloads_are_the_programs(make: Any, kind: str, bits: int, steps: 
     differ, compared = mismatches(model, program, raw, x)
     assert differ == [0] * len(differ)
     assert compared > 2000
+
+
+def test_samples_off_the_declared_grid_are_refused_and_float_weights_named() -> None:
+    model = quantize_neurons(quantize_weights(linear_net("lif", 2), bits=4), input_unit=0.25).eval()
+    model(torch.full((2, 1, 6, 6), 0.75))
+    with pytest.raises(InputError, match=r"not whole multiples of input_unit = 0\.25"):
+        model(torch.full((2, 1, 6, 6), 0.8))
+    floats = quantize_neurons(linear_net("lif", 2)).eval()
+    floats(torch.ones(2, 1, 6, 6))
+    reasons = [m.exact for m in floats.modules() if isinstance(m, Neuron)]
+    assert all("are floats; train them" in reason for reason in reasons)
+
+
+def test_a_sum_and_a_real_input_are_named_as_not_exact() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.first, self.second = make_neuron("if", steps=1), make_neuron("if", steps=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(self.one(x))
+            out: Tensor = self.second(self.two(y) + y).mean(0)
+            return out
+
+    model = quantize_neurons(quantize_weights(Residual(), bits=4)).eval()
+    model(torch.rand(1, 5, 6))
+    assert "input is real" in model.first.exact
+    assert "is a sum" in model.second.exact
