@@ -25,7 +25,8 @@ class Samples:
     """`total` raw samples, read block by block.
 
     `shapes[name]`: shape of one sample (with its steps first when `time_axis`); `labels` int64 `[N]` or None;
-    `classes` their names, when known. `read(size, limit)` yields `{name: [n, ...]}`.
+    `classes` their names, when known. `read(size, limit)` yields `{name: [n, ...]}`; `rows(start, stop)`, where the
+    only input can be read from anywhere, gives `[stop - start, ...]`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Samples:
     labels: IntArray | None = None
     classes: Sequence[str] = ()
     time_axis: bool = False
+    rows: Callable[[int, int], Any] | None = None
 
     def take(self, samples: int | None) -> Samples:
         """The first `samples` of them (all when None); raises InputError when there are fewer."""
@@ -132,4 +134,5 @@ def lazily(
         labels=np.asarray(y, dtype=np.int64),
         classes=tuple(map(str, classes)),
         time_axis=time_axis,
+        rows=rows,
     )

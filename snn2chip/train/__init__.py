@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snn2chip.train.accuracy import evaluate, predict
+    from snn2chip.train.options import RunOptions
     from snn2chip.train.recipe import Recipe, load_recipe, recipe_names
     from snn2chip.train.run import Trained, train_recipe
 
@@ -18,9 +19,10 @@ _HOME = {
     "predict": "accuracy",
     "recipe_names": "recipe",
     "train_recipe": "run",
+    "RunOptions": "options",
 }
 
-__all__ = ["Recipe", "Trained", "evaluate", "load_recipe", "predict", "recipe_names", "train_recipe"]
+__all__ = ["Recipe", "RunOptions", "Trained", "evaluate", "load_recipe", "predict", "recipe_names", "train_recipe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,8 @@ from torch import nn
 from snn2chip.checkpoint_header import InputSpec
 from snn2chip.errors import InputError
 
+_BLOCK = 1024  # samples read at a time
+
 
 @torch.no_grad()
 def predict(
@@ -42,9 +44,17 @@ def evaluate(
 
     Raises InputError for data without labels.
     """
-    raw, labels = arrays_of(data)
-    logits = predict(model, raw, spec=spec, batch=batch, device=device)
-    return float((logits.argmax(1) == np.asarray(labels)).mean())
+    if isinstance(data, tuple):
+        raw, labels = arrays_of(data)
+        logits = predict(model, raw, spec=spec, batch=batch, device=device)
+        return float((logits.argmax(1) == np.asarray(labels)).mean())
+    if len(data.shapes) != 1 or data.labels is None:
+        arrays_of(data)  # says what is wrong
+    right = 0
+    for arrays, labels in data.blocks(_BLOCK):
+        (raw,) = arrays.values()
+        right += int((predict(model, raw, spec=spec, batch=batch, device=device).argmax(1) == labels).sum())
+    return right / float(data.total)
 
 
 def arrays_of(data: Any) -> tuple[Any, Any]:

@@ -11,20 +11,21 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn2chip.errors import EnvironmentFault, InputError
+from snn2chip.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from torch import nn
 
     from snn2chip.train.batches import Batches
+    from snn2chip.train.options import RunOptions
     from snn2chip.train.recipe import Recipe
 
-DEVICES = ("cpu", "cuda")
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 
 
@@ -33,66 +34,89 @@ def fit(
     batches: Batches,
     recipe: Recipe,
     *,
-    device: str = "cpu",
-    progress: bool | None = None,
-    logs: Path | None = None,
-) -> None:
-    """Train `model` in place; `progress` None shows a bar on a terminal only, `logs` writes CSV files there.
+    options: RunOptions,
+    resume: Path,
+    identity: Mapping[str, Any],
+) -> bool:
+    """Train `model` in place, going on from the file `resume` when it is there; it stays on the training device.
 
-    Raises EnvironmentFault when Lightning is not installed or the device is not here.
+    Returns whether this process is the one that writes results. Raises EnvironmentFault when Lightning or a logger is
+    not installed, and what `read_resume` raises.
     """
-    try:
-        with _quiet():
-            from lightning.pytorch import Trainer
-            from lightning.pytorch.callbacks import Callback, RichProgressBar
-            from lightning.pytorch.loggers import CSVLogger
+    with quiet():
+        require_lightning()
+        from lightning.pytorch import Trainer
+        from lightning.pytorch.callbacks import Callback, RichProgressBar
 
-            from snn2chip.train.modules import module_for
-    except ImportError as error:
-        raise EnvironmentFault(
-            f"training needs Lightning ({error}); install it with: pip install 'snn2chip[train]'"
-        ) from error
-    check_device(device)
-    shown = sys.stderr.isatty() if progress is None else progress
-    bars: list[Callback] = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if shown else []
-    with _quiet(), _repeatable(device, threads=recipe.threads), _interruptible():
+        from snn2chip.train.modules import Data, module_for
+        from snn2chip.train.resume import Resume, Seeds, callers_generators, read_resume
+    if not options.resume:
+        resume.unlink(missing_ok=True)
+    reached = read_resume(resume, identity)
+    if reached is not None:
+        batches.begin(epoch=reached[0], done=reached[1])
+    shown = sys.stderr.isatty() if options.progress is None else options.progress
+    saves = Resume(resume, identity, minutes=options.save_minutes, steps=options.save_steps)
+    callbacks: list[Callback] = [Seeds(recipe.seed), saves]
+    if shown:
+        callbacks.append(RichProgressBar(leave=False, console_kwargs={"stderr": True}))
+    with quiet(), repeatable(options.device, threads=recipe.threads), callers_generators(), _interruptible():
         trainer: Any = Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
+            accelerator="gpu" if options.device == "cuda" else "cpu",
+            devices=options.devices,
+            num_nodes=options.nodes,
+            strategy=options.strategy,
+            precision=recipe.precision,  # type: ignore[arg-type]
+            sync_batchnorm=options.device == "cuda" and options.processes > 1,
             max_epochs=recipe.epochs,
-            deterministic=True,
-            logger=CSVLogger(str(logs), name=None) if logs is not None else False,
+            deterministic=recipe.deterministic,
+            benchmark=not recipe.deterministic,
+            logger=_logger(options) if options.logs is not None else False,
             log_every_n_steps=10,
-            callbacks=bars,
+            callbacks=callbacks,
             enable_progress_bar=shown,
             enable_checkpointing=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-        trainer.fit(module_for(model, recipe, steps_per_epoch=len(batches)), batches)
+        module = module_for(model, recipe, steps_per_epoch=len(batches))
+        data = Data(batches, workers=options.workers, pin=options.device == "cuda")
+        trainer.fit(module, datamodule=data, ckpt_path=None if reached is None else str(resume), weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    model.cpu()
+    return bool(trainer.is_global_zero)
 
 
-def check_device(device: str) -> None:
-    """Raise InputError for an unknown device, EnvironmentFault for one that is not here."""
-    import torch
+def require_lightning() -> None:
+    """Raise EnvironmentFault when Lightning is not installed."""
+    try:
+        import lightning.pytorch  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"training needs Lightning ({error}); install it with: pip install 'snn2chip[train]'"
+        ) from error
 
-    if device not in DEVICES:
-        raise InputError(f"device {device!r} is unknown; known: {', '.join(DEVICES)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFault("device 'cuda' was asked for, but PyTorch sees no CUDA device; use --device cpu")
+
+def _logger(options: RunOptions) -> Any:
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    if options.logger == "csv":
+        return CSVLogger(str(options.logs), name=None)
+    if find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        raise EnvironmentFault("logs for TensorBoard need its package; install it with: pip install tensorboard")
+    return TensorBoardLogger(str(options.logs), name=None)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Lightning's advice and notes are for its own users."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(lightning|pytorch_lightning|torchmetrics|torch\.jit)")
         warnings.filterwarnings("ignore", message=".*pkg_resources.*")
+        warnings.filterwarnings("ignore", message=".*checkpoint that ended before the epoch ended.*")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:
@@ -119,19 +143,21 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _repeatable(device: str, *, threads: int) -> Iterator[None]:
-    """One recipe, one result: deterministic algorithms, own random state, the recipe's number of CPU threads."""
+def repeatable(device: str, *, threads: int) -> Iterator[None]:
+    """One recipe, one result: the recipe's number of CPU threads; deterministic algorithms are undone afterwards."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn
+    flags = cudnn.benchmark, cudnn.deterministic
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads_before)
-            torch.use_deterministic_algorithms(before, warn_only=warn_only)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
+        cudnn.benchmark, cudnn.deterministic = flags
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)

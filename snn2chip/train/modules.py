@@ -14,17 +14,15 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from snn2chip.errors import InputError
-from snn2chip.train.batches import generator_of
+from snn2chip.train.batches import STEPS, Batches, generator_of, loader
 from snn2chip.train.online import AfterName, draw_steps, online_losses, steps_of
 from snn2chip.train.optimise import make_optimiser, make_schedule
 from snn2chip.train.recipe import Recipe
-
-_DRAWS = 1  # the stream of random numbers that chooses steps; batches use stream 0
 
 
 class Stbp(LightningModule):
@@ -33,16 +31,17 @@ class Stbp(LightningModule):
     def __init__(self, model: nn.Module, recipe: Recipe, *, steps_per_epoch: int) -> None:
         super().__init__()
         self.model, self.recipe, self.steps_per_epoch = model, recipe, steps_per_epoch
+        self.run: Any = _as_function(model, recipe)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the averaged logits `[B, classes]`."""
-        logits: Tensor = self.model(x)
+        logits: Tensor = self.run(x)
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of one batch; raises InputError when the model does not return `[B, classes]`."""
         x, labels = batch
-        logits = self.model(x)
+        logits = self.run(x)
         if logits.dim() != 2 or len(logits) != len(labels):
             raise InputError(
                 f"{type(self.model).__name__} returned {list(logits.shape)} for {len(labels)} samples; "
@@ -76,7 +75,7 @@ class Online(Stbp):
         """Return the steps that are trained on in this batch, ascending."""
         if self.recipe.online_steps == "all":
             return tuple(range(self.steps))
-        generator = generator_of(self.recipe.seed, epoch, _DRAWS, index)
+        generator = generator_of(self.recipe.seed, epoch, STEPS, index)
         return draw_steps(self.steps, count=int(self.recipe.online_steps), generator=generator)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
@@ -105,6 +104,29 @@ class Online(Stbp):
         mean = torch.stack(seen).mean()
         self.show(mean)
         return mean
+
+
+class Data(LightningDataModule):
+    """The batches of this process, made here or by `workers` processes."""
+
+    def __init__(self, batches: Batches, *, workers: int = 0, pin: bool = False) -> None:
+        super().__init__()
+        self.batches, self.workers, self.pin = batches, workers, pin
+
+    def train_dataloader(self) -> Any:
+        """Return what the trainer iterates."""
+        trainer = cast("Any", self.trainer)
+        self.batches.share(rank=trainer.global_rank, world=trainer.world_size)
+        return loader(self.batches, workers=self.workers, pin=self.pin)
+
+
+def _as_function(model: nn.Module, recipe: Recipe) -> Any:
+    """The model as a plain call, compiled when the recipe says so; its parameters keep their names."""
+    if not recipe.compile:
+        return model.__call__
+    backend = "inductor" if recipe.compile is True else str(recipe.compile)
+    compiled: Any = torch.compile(model, backend=backend)
+    return lambda x: compiled(x)
 
 
 def module_for(model: nn.Module, recipe: Recipe, *, steps_per_epoch: int) -> Stbp:

@@ -1,12 +1,12 @@
 """Recipes: what to train and how, as one TOML file.
 
-    title, method, seed, epochs, batch, threads (CPU threads: part of the recipe, since sums depend on them)
+    title, method, seed, epochs, batch, threads (CPU threads: part of the recipe, since sums depend on them),
     [data] name, frames (of events; T when not given), train_samples, test_samples (the first of them)
     [input] scale, mean, std             x = (raw*scale - mean)/std
     [model] name, args                   args hold T, L, weights (binary | ternary | intN), qat, ...
     [optimiser] name, lr, weight_decay, decay (weights | all), momentum, nesterov
     [schedule] name, warmup, milestones and gamma (of `step`: lr times gamma from each of these epochs on)
-    [loss] label_smoothing               [augment] shift, flip, thin
+    [loss] label_smoothing               [augment] what `snn2chip.train.augment` lists
     [online] steps (1, K, or "all"), update (each | sum), after (stop | refresh): see `snn2chip.train.online`
 
 `method`: stbp (spiking nets through the surrogate gradient), ann (ReLU or QCFS nets), online (one step at a time).
@@ -26,7 +26,7 @@ from typing import Any
 import attrs
 
 from snn2chip.errors import InputError
-from snn2chip.train.augment import AUGMENTATIONS
+from snn2chip.train.augment import AUGMENTATIONS, BY_NAME, ONE_WAY_ROUND, SHARES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,6 +39,7 @@ SCHEDULES = ("constant", "cosine", "step")
 DECAYS = ("weights", "all")
 UPDATES = ("each", "sum")
 AFTER = ("stop", "refresh")
+PRECISIONS = ("32", "bf16-mixed", "16-mixed")
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +76,10 @@ class Recipe:
     frames: int | None = None
     train_samples: int | None = None
     test_samples: int | None = None
-    augment: Mapping[str, float] = attrs.field(factory=dict)
+    augment: Mapping[str, float | str] = attrs.field(factory=dict)
+    precision: str = "32"
+    compile: bool | str = False
+    deterministic: bool = True
 
     def __attrs_post_init__(self) -> None:
         if breaches := list(self._breaches()):
@@ -99,19 +103,35 @@ class Recipe:
         for key in ("frames", "train_samples", "test_samples"):
             if (value := getattr(self, key)) is not None and (not _whole(value) or value < 1):
                 yield f"{key}={value!r}, expected a whole number of at least 1"
-        if not isinstance(self.nesterov, bool):
-            yield f"nesterov={self.nesterov!r}, expected true or false"
+        for key in ("nesterov", "deterministic"):
+            if not isinstance(getattr(self, key), bool):
+                yield f"{key}={getattr(self, key)!r}, expected true or false"
+        if not isinstance(self.compile, (bool, str)):
+            yield f"compile={self.compile!r}, expected true, false or the name of a backend"
+        if self.compile and self.method == "online":
+            yield "compile is for stbp and ann; online training changes how the model runs"
         if self.schedule == "step" and not self.milestones:
             yield "schedule 'step' needs milestones, the epochs at which the rate falls"
         if not isinstance(self.milestones, Sequence) or not all(_real(m) and m > 0 for m in self.milestones):
             yield f"milestones={self.milestones!r}, expected epochs above 0"
         if self.online_steps != "all" and (not _whole(self.online_steps) or int(self.online_steps) < 1):
             yield f"online.steps={self.online_steps!r}, expected a whole number of at least 1, or 'all'"
+        yield from self._augment_breaches()
+
+    def _augment_breaches(self) -> Iterator[str]:
         for key, value in self.augment.items():
             if key not in AUGMENTATIONS:
                 yield f"augmentation {key!r} is unknown; known: {', '.join(AUGMENTATIONS)}"
-            elif not _real(value) or value < 0:
-                yield f"augment.{key}={value!r}, expected a number of at least 0"
+                continue
+            if key in BY_NAME:
+                if value not in BY_NAME[key]:
+                    yield f"augment.{key}={value!r}, known: {', '.join(BY_NAME[key])}"
+                continue
+            high = 1.0 if key in SHARES else 1e6
+            if not _real(value) or not 0 <= float(value) <= high:
+                yield f"augment.{key}={value!r}, expected a number from 0 to {high:g}"
+        if self.augment.get("flip") and self.data in ONE_WAY_ROUND:
+            yield f"augment.flip makes other characters of {self.data}; leave it out"
 
     @property
     def steps(self) -> int | None:
@@ -124,6 +144,7 @@ _CHOICES = (
     ("optimiser", OPTIMISERS),
     ("schedule", SCHEDULES),
     ("decay", DECAYS),
+    ("precision", PRECISIONS),
     ("online_update", UPDATES),
     ("online_after", AFTER),
 )
@@ -147,7 +168,7 @@ _TABLES: dict[str, dict[str, str]] = {
     "loss": {"label_smoothing": "label_smoothing"},
     "online": {"steps": "online_steps", "update": "online_update", "after": "online_after"},
 }
-_TOP = ("title", "method", "seed", "epochs", "batch", "threads")
+_TOP = ("title", "method", "seed", "epochs", "batch", "threads", "precision")
 _NEEDED = ("method", "epochs", "data.name", "model.name", "optimiser.name", "optimiser.lr")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import attrs
 import numpy as np
 
 from snn2chip.errors import InputError
+from snn2chip.train.options import RunOptions, check_device
 from snn2chip.train.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
     from snn2chip.data import Samples
     from snn2chip.nn.base import Neuron
+    from snn2chip.train.batches import Batches
 
 RELU = "relu"
 """What the header of a checkpoint without neurons says as its method; its T and L are 1."""
@@ -46,45 +49,82 @@ def train_recipe(
     epochs: int | None = None,
     device: str = "cpu",
     seed: int | None = None,
+    precision: str | None = None,
+    compile: bool | str | None = None,
     progress: bool | None = None,
     logs: str | os.PathLike[str] | None = None,
+    options: RunOptions | None = None,
 ) -> Trained:
     """Train a recipe and write its checkpoint to `out`; equal seeds give equal bytes on one machine.
 
-    `data`, `epochs`, `seed` replace the recipe's own. `progress` None shows a bar on a terminal only; `logs`
-    is a folder for CSV logs. Raises InputError for a bad recipe or data, EnvironmentFault without Lightning.
+    `data`, `epochs`, `seed`, `precision`, `compile` replace the recipe's own; `device`, `progress`, `logs` those of
+    `options`. A run that was killed goes on from `out`.resume.ckpt and ends with the same bytes as an unbroken one.
+    Raises InputError for a bad recipe or data, EnvironmentFault without Lightning.
     """
-    import torch
-
     from snn2chip.checkpoint import save_checkpoint
     from snn2chip.train.accuracy import evaluate
-    from snn2chip.train.batches import Batches
-    from snn2chip.train.lightning_run import check_device, fit
+    from snn2chip.train.lightning_run import fit, repeatable, require_lightning
 
     recipe = name_or_path if isinstance(name_or_path, Recipe) else load_recipe(os.fspath(name_or_path))
-    changes: dict[str, Any] = {"data": data, "epochs": epochs, "seed": seed}
+    changes: dict[str, Any] = {
+        "data": data,
+        "epochs": epochs,
+        "seed": seed,
+        "precision": precision,
+        "compile": compile,
+    }
     recipe = attrs.evolve(recipe, **{key: value for key, value in changes.items() if value is not None})
-    check_device(device)
+    given: dict[str, Any] = {"device": device, "progress": progress, "logs": logs}
+    options = attrs.evolve(options, **given) if options else RunOptions(**given)
+    check_device(options, precision=recipe.precision)
+    require_lightning()
     if Path(out).is_dir():
         raise InputError(f"{out}: is a folder; name the checkpoint file")
     Path(out).parent.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     started = time.monotonic()
     model, header, train, test = prepare(recipe)
-    raw, labels = train.arrays()
-    batches = Batches(
-        torch.from_numpy(_compact(raw["x"])),
-        torch.from_numpy(np.asarray(labels)),
-        spec=header.input,
+    batches = batches_of(recipe, train, spec=header.input, classes=len(header.classes))
+    from snn2chip.train.resume import data_digest, resume_path
+
+    identity = {
+        "recipe": attrs.asdict(recipe),
+        "versions": versions(),
+        "data": data_digest(batches),
+        "run": {"device": options.device, "processes": options.processes},
+    }
+    resume = resume_path(out)
+    writes = fit(model, batches, recipe, options=options, resume=resume, identity=identity)
+    if options.processes > 1:  # norms may have become synchronised ones
+        fresh = prepare(recipe)[0]
+        fresh.load_state_dict(model.state_dict())
+        model = fresh
+    with repeatable(options.device, threads=recipe.threads):
+        accuracy = evaluate(model.eval(), test, spec=header.input, device=options.device)
+    model.cpu()
+    metrics = {"test_accuracy": accuracy, "test_samples": test.total, "train_samples": train.total}
+    header = attrs.evolve(header, metrics=metrics)
+    if writes:
+        save_checkpoint(out, model, header)
+        resume.unlink(missing_ok=True)
+    return Trained(path=Path(out), header=header, model=model, accuracy=accuracy, seconds=time.monotonic() - started)
+
+
+def batches_of(recipe: Recipe, train: Samples, *, spec: InputSpec, classes: int) -> Batches:
+    """Return the recipe's batches of the training samples; a set too large for memory is read row by row."""
+    import torch
+
+    from snn2chip.train.batches import Batches
+    from snn2chip.train.rows import rows_of
+
+    return Batches(
+        rows_of(train),
+        torch.from_numpy(np.asarray(train.labels)),
+        spec=spec,
         batch=recipe.batch,
         seed=recipe.seed,
         augment=recipe.augment,
+        classes=classes,
     )
-    fit(model, batches, recipe, device=device, progress=progress, logs=None if logs is None else Path(logs))
-    accuracy = evaluate(model.eval(), test, spec=header.input)
-    metrics = {"test_accuracy": accuracy, "test_samples": test.total, "train_samples": train.total}
-    header = attrs.evolve(header, metrics=metrics)
-    path = save_checkpoint(out, model, header)
-    return Trained(path=path, header=header, model=model, accuracy=accuracy, seconds=time.monotonic() - started)
 
 
 def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Samples]:
@@ -175,8 +215,14 @@ def versions() -> dict[str, str]:
 
     from snn2chip import __version__
 
+    try:
+        lightning = metadata.version("lightning")
+    except metadata.PackageNotFoundError:
+        lightning = "none"
+
     return {
         "snn2chip": __version__,
+        "lightning": lightning,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
@@ -187,13 +233,3 @@ def _steps(model: Any) -> int | None:
     from snn2chip.nn.base import Neuron
 
     return next((module.steps for module in model.modules() if isinstance(module, Neuron)), None)
-
-
-def _compact(x: Any) -> Any:
-    """The same raw values in the smallest type torch knows: pixels and event counts take one byte."""
-    if x.dtype.kind not in "iu" or not x.size:
-        return np.ascontiguousarray(x, dtype=np.float32) if x.dtype.kind == "f" else np.ascontiguousarray(x)
-    low, high = int(x.min()), int(x.max())
-    kinds = (np.uint8, np.int16, np.int32, np.int64)
-    kind = next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
-    return np.ascontiguousarray(x, dtype=kind)

@@ -109,7 +109,7 @@ def test_all_bad_values_together():
         )
     assert len(caught.value.breaches) == 12
     assert "known: stbp, ann, online" in str(caught.value)
-    assert "known: shift, flip, thin" in str(caught.value)
+    assert "known: shift, roll, flip, thin" in str(caught.value)
 
 
 def test_a_learning_rate_of_zero_is_refused(tmp_path):
