@@ -2,6 +2,7 @@
 
     static images   [B,C,H,W]     stem conv + norm once, repeated T times
     event frames    [T,B,C,H,W]   every layer at every step
+    neuron = a list of names      every stage has its own
 
 The first convolution and the head keep full precision (8 bits among integer weights); the stages between have
 weights of the kind asked for. Every argument is a JSON value, so that a checkpoint can store it.
@@ -37,7 +38,7 @@ class ConvNet(nn.Module):
         pool: int = 2,
         classes: int = 10,
         weights: str = "binary",
-        neuron: str = "lmht",
+        neuron: str | Sequence[str] = "lmht",
         L: int | None = 4,
         T: int = 2,
         events: bool = False,
@@ -47,23 +48,25 @@ class ConvNet(nn.Module):
         super().__init__()
         check_kind(weights, owner="ConvNet")
         size = _check_geometry(input_shape, channels, strides, pool)
+        neurons = [neuron] * len(channels) if isinstance(neuron, str) else list(neuron)
+        _check_neurons(neurons, stages=len(channels))
         edge = edge_kind(weights)
-        layers: list[nn.Module] = [TimeMean()] if events and neuron == "relu" else []
+        layers: list[nn.Module] = [TimeMean()] if events and neurons[0] == "relu" else []
         inputs = input_shape[0]
         for index, (outputs, stride) in enumerate(zip(channels, strides, strict=True)):
             kind = edge if index == 0 else weights
             layers.append(conv2d(kind, inputs=inputs, outputs=outputs, stride=stride))
             layers.append(nn.BatchNorm2d(outputs))
-            if index == 0 and not events and neuron != "relu":
+            if index == 0 and not events and neurons[0] != "relu":
                 layers.append(Repeat(T))
             layers.append(
-                activation(neuron, steps=T, levels=L, channels=outputs, args=neuron_args or {}, owner="ConvNet")
+                activation(neurons[index], steps=T, levels=L, channels=outputs, args=neuron_args or {}, owner="ConvNet")
             )
             inputs = outputs
         if pool > 1:
             layers.append(nn.AvgPool2d(pool))
         layers += [nn.Flatten(), linear(edge, inputs=inputs * size[0] * size[1], outputs=classes, bias=True)]
-        self.layers = nn.Sequential(*layers) if neuron == "relu" else Seq(*layers, TimeMean())
+        self.layers = nn.Sequential(*layers) if neurons[0] == "relu" else Seq(*layers, TimeMean())
         if qat:
             quantize_neurons(self)
 
@@ -89,6 +92,14 @@ def _check_geometry(
     if pool < 1 or height < pool or width < pool:
         raise InputError(f"ConvNet: pool={pool} does not fit the last {height} x {width} map")
     return height // pool, width // pool
+
+
+def _check_neurons(names: Sequence[str], *, stages: int) -> None:
+    """Raise InputError unless every stage has a neuron; a net of ReLU is one by its single name."""
+    if len(names) != stages:
+        raise InputError(f"ConvNet: {len(names)} neurons for {stages} stages; give one name, or one per stage")
+    if "relu" in names and set(names) != {"relu"}:
+        raise InputError(f"ConvNet: neuron={list(names)}; spiking stages and ReLU do not mix")
 
 
 def digits_cnn(**args: Any) -> ConvNet:

@@ -152,10 +152,10 @@ class Neuron(nn.Module, ABC):
             )
         currents = self.mix(x)
         mixed = None if self.qat is None else self.qat.mix(self, x)
-        state = self._initial(_wide(x[0]))
+        state = self._initial(wide(x[0]))
         payloads: list[Tensor] = []
         for t in range(self.steps):
-            o, state = self._advance(_wide(currents[t]), state, None if mixed is None else mixed[t])
+            o, state = self._advance(wide(currents[t]), state, None if mixed is None else mixed[t])
             payloads.append(o.to(x.dtype))
         return torch.stack(payloads)
 
@@ -170,7 +170,7 @@ class Neuron(nn.Module, ABC):
                 f"{type(self).__name__}: step {self._seen + 1} of a sample of {self.steps} steps; "
                 "call reset() before every sample or build the neuron with more steps"
             )
-        kind, x = x.dtype, _wide(x)
+        kind, x = x.dtype, wide(x)
         state = self._initial(x) if self._state is None else self._state
         if state[0].shape != x.shape:
             raise InputError(
@@ -195,6 +195,6 @@ class Neuron(nn.Module, ABC):
         return o, (self.settle(m, o), None)
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """Return half-precision currents in float32, in which potentials are kept; other types as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.layers import FloatSoma
-from snn2chip.nn.base import DetachName, HalfTheta, Neuron, StepMode, check_choice, start_potential
+from snn2chip.nn.base import DetachName, HalfTheta, Neuron, StepMode, check_choice, start_potential, wide
 from snn2chip.nn.surrogate import SurrogateOn, rectangular_fire
 
 LeakRange = Literal["centred", "unit"]
@@ -221,7 +221,9 @@ class LMHT(_MultiLevel):
 
     def mix(self, x: Tensor) -> Tensor:
         """Return I(t) = sum_j Omega[t,j]*x(j), `[T,B,...]` of `[F,B,...]`."""
-        return (self.window().to(x.dtype) @ x.flatten(1)).view(self.steps, *x.shape[1:])
+        x = wide(x)
+        with torch.autocast(x.device.type, enabled=False):  # Omega's gradient sums over the map: not in bfloat16
+            return (self.window().to(x.dtype) @ x.flatten(1)).view(self.steps, *x.shape[1:])
 
     def lower(self) -> FloatSoma:
         """Return a soma with L levels, soft reset, the learned leak and the window Omega; F must be T."""
