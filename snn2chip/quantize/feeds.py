@@ -130,6 +130,7 @@ class Feeds:
         direct = [m for m in maps if m.name not in late]
         branches, shift = [self.branch(m) for m in direct], self.spec.residual_shift
         plan = plan_sum(branches, np.sum(reach, axis=0), limit=self.room(source), shift=shift)
+        own = {m.name: branch.weights for m, branch in zip(direct, branches, strict=True)}
         chosen = {m.name: weights for m, weights in zip(direct, plan.weights, strict=True)}
         made = []
         for m in maps:
@@ -139,7 +140,7 @@ class Feeds:
             elif m.name in late:
                 made.append(self.relayed(m, plan.delta))
             else:
-                made.append(self.own_relay(m, self.integers(m), plan.delta))
+                made.append(self.own_relay(m, own[m.name], plan.delta))
         return self.feed(made, plan.delta, maps)
 
     def branch(self, layer: Layer) -> Branch:

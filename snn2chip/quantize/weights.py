@@ -130,12 +130,26 @@ def _search(flat: FloatArray, most: int) -> FloatArray:
     largest = np.abs(flat).max(1) / most
     if most > 31:
         return largest
-    best, best_error = largest, np.full(len(flat), np.inf)
-    for shrink in np.linspace(0.2, 1.0, 81):
-        delta = largest * shrink
-        error = np.square(_round(flat, delta, most) * delta[:, None] - flat).sum(1)
+    coarse = np.linspace(0.2, 1.0, 17)
+    share = _best_share(flat, largest, most, np.broadcast_to(coarse[:, None], (17, len(flat))))
+    for reach in (0.04, 0.0075):
+        share = _best_share(flat, largest, most, share + np.linspace(-reach, reach, 9)[:, None])
+    return largest * share
+
+
+def _best_share(flat: FloatArray, largest: FloatArray, most: int, shares: FloatArray) -> FloatArray:
+    """Of `shares [K, O]` of the largest step, the one with the smallest squared error in every row."""
+    rows32 = flat.astype(np.float32) / np.where(largest > 0, largest, 1.0).astype(np.float32)[:, None]
+    best, best_error = shares[0], np.full(len(flat), np.inf)
+    for share in shares:
+        step = share.astype(np.float32)[:, None]
+        off = np.rint(rows32 / step)
+        np.clip(off, -most, most, out=off)
+        off *= step
+        off -= rows32
+        error = np.einsum("ij,ij->i", off, off)
         better = error < best_error
-        best, best_error = np.where(better, delta, best), np.where(better, error, best_error)
+        best, best_error = np.where(better, share, best), np.where(better, error, best_error)
     return best
 
 
