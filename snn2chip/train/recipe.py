@@ -1,6 +1,7 @@
 """Recipes: what to train and how, as one TOML file.
 
     title, method, seed, epochs, batch, threads (CPU threads: part of the recipe, since sums depend on them),
+    precision (32 | bf16-mixed | 16-mixed), compile (torch.compile), deterministic
     [data] name, frames (of events; T when not given), train_samples, test_samples (the first of them)
     [input] scale, mean, std             x = (raw*scale - mean)/std
     [model] name, args                   args hold T, L, weights (binary | ternary | intN), qat, ...
@@ -168,7 +169,7 @@ _TABLES: dict[str, dict[str, str]] = {
     "loss": {"label_smoothing": "label_smoothing"},
     "online": {"steps": "online_steps", "update": "online_update", "after": "online_after"},
 }
-_TOP = ("title", "method", "seed", "epochs", "batch", "threads", "precision")
+_TOP = ("title", "method", "seed", "epochs", "batch", "threads", "precision", "compile", "deterministic")
 _NEEDED = ("method", "epochs", "data.name", "model.name", "optimiser.name", "optimiser.lr")
 
 

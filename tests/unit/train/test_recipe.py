@@ -9,7 +9,7 @@ from snn2chip.checkpoint import build_model
 from snn2chip.errors import InputError
 from snn2chip.nn import Neuron
 from snn2chip.train import load_recipe, recipe_names
-from snn2chip.train.recipe import recipe_from
+from snn2chip.train.recipe import Recipe, recipe_from
 
 GOOD = """
 method = "stbp"
@@ -110,6 +110,17 @@ def test_all_bad_values_together():
     assert len(caught.value.breaches) == 12
     assert "known: stbp, ann, online" in str(caught.value)
     assert "known: shift, roll, flip, thin" in str(caught.value)
+
+
+def test_augmentations_must_fit():
+    fields = {"name": "x", "method": "stbp", "data": "digits", "model": "mlp", "epochs": 1, "lr": 0.1}
+    with pytest.raises(InputError) as caught:
+        Recipe(**fields, augment={"autoaugment": "all", "flip": 2, "cutout": "big", "mixup": -1, "zoom": 1})
+    for words in ("'all', known: cifar10", "flip=2, expected a number from 0 to 1", "cutout='big'", "mixup=-1", "zoom"):
+        assert words in str(caught.value)
+    with pytest.raises(InputError, match="other characters of digits"):
+        Recipe(**fields, augment={"flip": 0.5})
+    Recipe(**{**fields, "data": "fashion_mnist"}, augment={"flip": 0.5, "autoaugment": "svhn"})
 
 
 def test_a_learning_rate_of_zero_is_refused(tmp_path):
