@@ -1,13 +1,15 @@
 """Float fidelity: the integer program against the trained float network, measured on data.
 
 Two runs per layer tell its own error from an inherited one: `free` (each integer layer is fed by the integer
-layers before it) and `forced` (teacher forcing: each integer layer is fed the float network's own payloads).
+layers before it) and `forced` (teacher forcing: each integer layer is fed the float network's own payloads, rounded
+to the unit in which they are sent). Truth is the float value itself, never rounded to the unit of what is measured:
+a relay in a coarse unit shows its error. Predictions are those of the user's model where it is given.
 Nothing here is a statement about backends; those are compared with `==` in `compare`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -21,13 +23,18 @@ from snn2chip.ir.nodes import Input, Node, Output
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
 
+Predict = Callable[[Any], Any]
+NOISE = 1e-5
+"""Rounding of a float32 network, relative to a layer's largest value."""
+
 
 @attrs.frozen(kw_only=True)
 class LayerFidelity:
     """One soma against its float neuron.
 
-    `*_equal`: share of payloads that are the same number of units; `*_potential`: root-mean-square difference
-    of the potentials after reset, in thresholds (read-outs: relative to the potential's own rms).
+    `*_equal`: share of payloads whose value is the float one (up to float32's own rounding); `*_potential`:
+    root-mean-square difference of the potentials after reset, in thresholds (read-outs: relative to the potential's
+    own rms; relays: of the relayed values, relative to their rms).
     """
 
     soma: str
@@ -60,11 +67,20 @@ class Fidelity:
 
 
 def fidelity(
-    program: Program, graph: LayerGraph, inputs: Any, *, labels: Any = None, time_axis: bool = False, block: int = 64
+    program: Program,
+    graph: LayerGraph,
+    inputs: Any,
+    *,
+    labels: Any = None,
+    time_axis: bool = False,
+    block: int = 64,
+    model: Predict | None = None,
 ) -> Fidelity:
     """Compare `program` with the float graph it was lowered from on raw samples `[N, ...]`.
 
-    Raises InputError if the program was not lowered from this graph or the labels do not fit.
+    `model` gives the real model's logits `[n, classes]` of raw samples (`[T, n, ...]` with `time_axis`): accuracy and
+    agreement are then its own, and the graph serves the layers only. Raises InputError if the program was not
+    lowered from this graph or the labels do not fit.
     """
     names: Mapping[str, str] = program.meta.get("layers", {})
     pairs = [(name, names[name]) for name in names if name in graph.shapes and names[name] in program.by_name]
@@ -82,7 +98,7 @@ def fidelity(
     y = None if labels is None else np.asarray(labels)
     if y is not None and len(y) != x.shape[axis]:
         raise InputError(f"{len(y)} labels for {x.shape[axis]} samples")
-    sums = _Sums()
+    sums = _Sums(model=model)
     for start in range(0, x.shape[axis], block):
         part = x[:, start : start + block] if time_axis else x[start : start + block]
         sums.add(program, graph, pairs, part, None if y is None else y[start : start + block], time_axis)
@@ -91,6 +107,7 @@ def fidelity(
 
 @attrs.define
 class _Sums:
+    model: Predict | None = None
     samples: int = 0
     float_hits: int = 0
     integer_hits: int = 0
@@ -101,7 +118,12 @@ class _Sums:
         """One block of samples."""
         floats = graph.run(torch.as_tensor(np.asarray(x, dtype=np.float32)), collect=True)
         ints = run(program, x, backend="torch", time_axis=time_axis)
-        want = floats.output.flatten(1).argmax(1).cpu().numpy()
+        logits = floats.output.flatten(1).cpu().numpy() if self.model is None else np.asarray(self.model(x))
+        want = logits.reshape(len(logits), -1).argmax(1)
+        if want.shape != np.shape(ints.pred):
+            raise InputError(
+                f"the float model gives {list(logits.shape)} for {len(ints.pred)} samples, expected logits"
+            )
         self.samples += len(want)
         self.differing += int((want != ints.pred).sum())
         if y is not None:
@@ -116,20 +138,29 @@ class _Sums:
             after = floats.after.get(layer)
             after = _readout(graph, layer, floats) if after is None else after
             forced = _forced(program, soma, truth)
-            self._row(program, soma, truth.get(node), _array(after), ints, forced)
+            value = floats.values.get(layer)
+            self._row(program, soma, None if value is None else _array(value), _array(after), ints, forced)
 
-    def _row(self, program: Program, soma: Soma, truth: Any, after: Any, free: Any, forced: Any) -> None:
+    def _row(self, program: Program, soma: Soma, value: Any, after: Any, free: Any, forced: Any) -> None:
         mu = _spread(program.meta["units"]["potential"][soma.name], soma)
         size = _scale(soma, mu)
         row = self.rows.setdefault(soma.name, np.zeros(7))
-        want = after if soma.reset != "drop" else np.zeros_like(after)
+        unit = _spread(program.meta["units"]["payload"][soma.name], soma)
+        free_sent, forced_sent = (run.payloads[soma.name] * unit for run in (free, forced))
+        slack = NOISE * max(float(np.abs(value).max()), float(unit.max())) if value is not None else 0.0
+        if soma.fire == "relay" and value is not None:
+            after = value
+            errors = free_sent - value, forced_sent - value
+        else:
+            want = after if soma.reset != "drop" else np.zeros_like(after)
+            errors = tuple((run.potentials[soma.name] * mu - want) / size for run in (free, forced))
         row += [
             after.size,
             float((free.payloads[soma.name] != 0).sum()),
-            float((free.payloads[soma.name] == truth).sum()) if truth is not None else after.size,
-            float((forced.payloads[soma.name] == truth).sum()) if truth is not None else after.size,
-            float(np.square((free.potentials[soma.name] * mu - want) / size).sum()),
-            float(np.square((forced.potentials[soma.name] * mu - want) / size).sum()),
+            after.size if value is None else float((np.abs(free_sent - value) <= slack).sum()),
+            after.size if value is None else float((np.abs(forced_sent - value) <= slack).sum()),
+            float(np.square(errors[0]).sum()),
+            float(np.square(errors[1]).sum()),
             float(np.square(after).sum()),
         ]
 
@@ -141,7 +172,7 @@ class _Sums:
             if not isinstance(soma, Soma):
                 continue
             n, spikes, free, forced, free_v, forced_v, power = self.rows[node]
-            norm = power / n if soma.fire == "none" and power > 0 else 1.0
+            norm = power / n if soma.fire in ("none", "relay") and power > 0 else 1.0
             layers.append(
                 LayerFidelity(
                     soma=node,
@@ -179,7 +210,7 @@ def _scale(soma: Soma, mu: Any) -> Any:
 
 
 def _units(program: Program, node: str, value: Any) -> Any:
-    """Float payload values as whole payload units."""
+    """Float payload values as whole payload units: what another soma can be fed."""
     unit = np.asarray(program.meta["units"]["payload"][node], dtype=np.float64)
     soma = program[node]
     spread = unit.reshape(unit.shape + (1,) * (len(soma.shape) - 1)) if unit.size > 1 else unit.reshape(())  # type: ignore[union-attr]

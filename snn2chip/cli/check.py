@@ -107,12 +107,12 @@ def check(
 
 
 def _fidelity(feed: Feed, checkpoint: Path, *, model: str | None, data: str | None) -> Fidelity:
-    from snn2chip.checkpoint_compile import checkpoint_graph
     from snn2chip.checks.fidelity import fidelity
+    from snn2chip.checks.float_side import float_side
 
-    graph, _ = checkpoint_graph(checkpoint, model=model, data=data)
+    graph, predict = float_side(checkpoint, model=model, data=data, time_axis=feed.time_axis)
     inputs, labels = next(iter(feed.blocks(feed.samples.total)))
-    return fidelity(feed.program, graph, inputs, labels=labels, time_axis=feed.time_axis)
+    return fidelity(feed.program, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)
 
 
 def _has_inputs(program: Program, trace: Path) -> bool:

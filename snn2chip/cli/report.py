@@ -51,11 +51,11 @@ def report(
 
     loaded = load(program)
     feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
-    graph = None
+    graph = predict = None
     if float_model is not None:
-        from snn2chip.checkpoint_compile import checkpoint_graph
+        from snn2chip.checks.float_side import float_side
 
-        graph, _ = checkpoint_graph(float_model, model=model, data=data)
+        graph, predict = float_side(float_model, model=model, data=data, time_axis=feed.time_axis)
     inputs, labels = next(iter(feed.blocks(feed.samples.total)))
     with progress("report", feed.samples.total) as advance:
         done = [0]
@@ -69,6 +69,7 @@ def report(
             inputs,
             labels=labels,
             float_graph=graph,
+            float_model=predict,
             time_axis=feed.time_axis,
             device=device,
             progress=moved,

@@ -70,13 +70,15 @@ def report(
     *,
     labels: Any = None,
     float_graph: Any = None,
+    float_model: Any = None,
     time_axis: bool = False,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Run `inputs` through `program` and report counts; with `float_graph` also fidelity to the float network.
 
-    `labels [N]` give accuracies. Without a float graph "float" and "agreement" are None. Raises InputError.
+    `labels [N]` give accuracies. `float_model` is a function from raw samples to the real model's logits; without it
+    the graph stands for the model. Without a float graph "float" and "agreement" are None. Raises InputError.
     """
     trace = run(
         program, inputs, backend="torch", device=device, record="outputs", time_axis=time_axis, progress=progress
@@ -89,7 +91,7 @@ def report(
     if float_graph is not None:
         from snn2chip.checks.fidelity import fidelity
 
-        measured = fidelity(program, float_graph, inputs, labels=labels, time_axis=time_axis)
+        measured = fidelity(program, float_graph, inputs, labels=labels, time_axis=time_axis, model=float_model)
     return Report(
         name=program.name,
         digest=program.digest(),

@@ -9,7 +9,12 @@ import torch
 
 from snn2chip.checks.fidelity import Fidelity, fidelity
 from snn2chip.errors import InputError
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import FloatSoma, InputLayer, OutputLayer
+from snn2chip.ir.linear_layers import LinearLayer
+from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
 from snn2chip.quantize.calibrate import calibrate
 from snn2chip.quantize.lower import lower
 from snn2chip.testing import graphs
@@ -17,7 +22,7 @@ from snn2chip.testing import graphs
 X = np.random.default_rng(0).integers(0, 16, (30, 1, 6, 6))
 
 
-def lowered(steps: int = 3) -> tuple[Program, graphs.LayerGraph]:
+def lowered(steps: int = 3) -> tuple[Program, LayerGraph]:
     graph = graphs.chain(steps)
     return lower(graph, calibrate(graph, X)), graph
 
@@ -86,3 +91,61 @@ def test_what_does_not_fit_is_said() -> None:
     foreign = attrs.evolve(program, meta={})
     with pytest.raises(InputError, match="not lowered from this float graph"):
         fidelity(foreign, graph, X)
+
+
+def test_predictions_are_the_models_own_not_the_graphs() -> None:
+    program, graph = lowered()
+    pred = graph.run(torch.as_tensor(X, dtype=torch.float32)).output.argmax(1).numpy()
+
+    def model(raw: np.ndarray) -> np.ndarray:  # another network: wrong on every sample whose first pixel is dark
+        own = graph.run(torch.as_tensor(raw, dtype=torch.float32)).output.numpy()
+        return np.where(raw[:, 0, 0, :1] < 6, -own, own)
+
+    wrong = int((X[:, 0, 0, 0] < 6).sum())
+    assert 0 < wrong < 30
+    found = fidelity(program, graph, X, labels=pred, block=8, model=model)
+    assert found.differing == wrong
+    assert found.float_accuracy == 1 - wrong / 30
+    assert found.integer_accuracy == 1.0
+
+
+def relay_graph() -> LayerGraph:
+    """Two linear maps with a relay between, the first one's outputs any real numbers."""
+    first = LinearLayer(name="first", weight=torch.randn(5, 8, generator=torch.Generator().manual_seed(3)))
+    soma = FloatSoma(steps=2, theta=1.0, unit=1.0, fire="relay", reset="drop")
+    second = LinearLayer(name="second", weight=torch.randn(3, 5, generator=torch.Generator().manual_seed(4)))
+    layers = (
+        InputLayer(name="input", shape=(8,)),
+        first,
+        NeuronLayer(name="relay", soma=soma),
+        second,
+        OutputLayer(name="output", reduce="mean"),
+    )
+    chain = [layer.name for layer in layers]
+    return LayerGraph(layers=layers, inputs=dict(zip(chain[1:], [(n,) for n in chain], strict=False)), steps=2)
+
+
+def test_a_coarse_relay_shows_its_error() -> None:
+    """Payloads of 1/40 of the largest value: uniform rounding error, step/sqrt(12) rms, whoever feeds the relay."""
+    graph, raw = relay_graph(), np.random.default_rng(2).integers(0, 16, (200, 8))
+    program = lower(graph, calibrate(graph, raw))
+    fine = by_soma(fidelity(program, graph, raw))["relay"]
+    relay = program["relay"]
+    assert isinstance(relay, Soma)
+    value = graph.run(torch.as_tensor(raw, dtype=torch.float64), collect=True).values["relay"].numpy()
+    units = program.meta["units"]
+    potential, old = (np.broadcast_to(units[kind]["relay"], (5,)) for kind in ("potential", "payload"))
+    step = float(np.abs(value).max()) / 40
+    shift = 12
+    gain = np.maximum(np.rint(potential / step * 2**shift), 1).astype(np.int64)
+    actual = potential * 2**shift / gain
+    nodes = [attrs.evolve(n, out_gain=gain, out_shift=shift) if n.name == "relay" else n for n in program.nodes]
+    payload = {**units["payload"], "relay": actual.tolist()}
+    coarse = attrs.evolve(program, nodes=nodes, meta={**program.meta, "units": {**units, "payload": payload}})
+    row = by_soma(fidelity(coarse, graph, raw))["relay"]
+    expected = step / np.sqrt(12) / np.sqrt(np.square(value).mean())
+    assert row.free_equal < 0.05
+    assert row.free_potential == pytest.approx(expected, rel=0.15)
+    assert row.forced_potential == pytest.approx(expected, rel=0.15)
+    assert fine.free_potential < expected / 3
+    assert (old < actual).all()
