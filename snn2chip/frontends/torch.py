@@ -87,10 +87,10 @@ def _record(model: nn.Module, sample: Tensor, steps: int | None) -> tuple[Tape, 
 def _recordings(sample: Tensor) -> Iterator[tuple[Tensor, tuple[Layout, ...]]]:
     """What to record, with the layouts it may have: two copies along an axis of size 1 that may be the batch."""
     if sample.shape[0] == 1:
-        yield torch.cat([sample, sample]), ("B", "BT")
+        yield torch.cat([sample, sample]), ("B", "BT", "BF")
     yield sample, tuple(LAYOUTS)
     if sample.dim() > 2 and sample.shape[1] == 1:
-        yield torch.cat([sample, sample], 1), ("TB",)
+        yield torch.cat([sample, sample], 1), ("TB", "FB")
 
 
 @attrs.frozen
@@ -112,6 +112,8 @@ def _build(
         built = finish(builder, owner=owner, steps=steps)
         if built is not None:
             return built, builder.neurons
+        if builder.frames is not None and not builder.averaged:
+            continue  # nothing averages its frames: they were none
         understood = len(tape.ops) if builder.understood is None else builder.understood
         attempts.append(_Attempt((len(builder.problems), -understood), builder.problems))
     return attempts

@@ -15,12 +15,18 @@ import attrs
 
 from snn2chip.frontends.torch_refusals import ADVICE, UNKNOWN, Refusal
 from snn2chip.frontends.torch_tape import Op, Tape, leaves_in, map_refs, refs_in
-from snn2chip.frontends.torch_values import AXIS, STATIC, Atom, Axes, Const, Opaque, Time, Value
+from snn2chip.frontends.torch_values import AXIS, FRAMES, STATIC, Atom, Axes, Const, Opaque, Time, Value
 from snn2chip.ir.layers import FlattenLayer, InputLayer, Layer, Shape
 
-Layout = Literal["B", "TB", "BT"]
+Layout = Literal["B", "TB", "BT", "FB", "BF"]
 Rule = Callable[..., Any]
-LAYOUTS: Mapping[Layout, Axes] = {"B": (("B",),), "TB": (("T",), ("B",)), "BT": (("B",), ("T",))}
+LAYOUTS: Mapping[Layout, Axes] = {
+    "B": (("B",),),
+    "TB": (("T",), ("B",)),
+    "BT": (("B",), ("T",)),
+    "FB": (("F",), ("B",)),
+    "BF": (("B",), ("F",)),
+}
 PREFIX = {"conv2d": "conv", "batchnorm": "norm", "avgpool": "pool", "sumpool": "pool"}
 
 
@@ -43,11 +49,14 @@ class Builder:
         self.layout = layout
         lead = LAYOUTS[layout]
         self.batch = shape[layout.index("B")]
+        self.frames = shape[layout.index("F")] if "F" in layout else None
+        self.averaged = False  # whether the network takes the mean of its frames
         if "T" in layout:
             self.note_steps(shape[layout.index("T")])
-        self._add_layer("input", InputLayer(name="input", shape=tuple(shape[len(lead) :]), layout=layout), ())
+        given = InputLayer(name="input", shape=tuple(shape[len(lead) :]), layout=layout, frames=self.frames)
+        self._add_layer("input", given, ())
         features = tuple((i,) for i in range(len(shape) - len(lead)))
-        time = AXIS if "T" in layout else STATIC
+        time = AXIS if "T" in layout else FRAMES if "F" in layout else STATIC
         self.values[tape.input] = Value("input", time, (*lead, *features))
 
     def interpret(self, leaf_rules: Callable[[Op], Rule | None], functions: Mapping[str, Rule]) -> None:
@@ -115,7 +124,7 @@ class Builder:
         def size(atom: Atom) -> int:
             if isinstance(atom, int):
                 return shape[atom]
-            return self.batch if atom == "B" else (self.steps or 1)
+            return {"B": self.batch, "F": self.frames or 1}.get(atom, self.steps or 1)
 
         return size
 
@@ -171,6 +180,10 @@ class Builder:
 
     def check_total(self, time: Time, *, affine: bool) -> None:
         """Refuse what cannot follow a sum over steps: only affine layers after a mean over all steps can."""
+        if time == FRAMES:
+            raise Refusal(
+                "reads event frames that are not averaged yet; give every step a frame, or average them first"
+            )
         if time.kind != "total":
             return
         if not affine or not self.is_complete(time) or abs(time.factor * (self.steps or 1) - 1.0) > 1e-6:

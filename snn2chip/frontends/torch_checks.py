@@ -92,7 +92,7 @@ def _replayed(model: nn.Module, tape: Tape, built: Built, x: Tensor) -> dict[str
 
         def observe(index: int, tensor: Tensor, call: int = call) -> None:
             value = built.values.get(index)
-            if value is not None and value.time.kind != "total":
+            if value is not None and value.time.kind not in ("total", "frames"):
                 step = None if value.time.kind != "step" and not built.one_step else call
                 if value.time.kind == "step" and not built.one_step:
                     step = value.time.step
@@ -127,7 +127,8 @@ def _layer_value(built: Built, value: Value, tensor: Tensor) -> Tensor:
 
 def _compare(graph: LayerGraph, x: Tensor, seen: Mapping[str, Tensor], *, qat: Mapping[str, float]) -> None:
     known = {name: value for name, value in seen.items() if name != "output"}
-    run = graph.run(seen["input"], collect=True, forced=known)
+    frames = x if graph.input.layout == "FB" else x.transpose(0, 1)
+    run = graph.run(seen["input"] if graph.input.frames is None else frames, collect=True, forced=known)
     breaches = []
     for layer in graph.layers:
         if layer.name not in seen:

@@ -87,6 +87,8 @@ def _finish(builder: Builder, op: Op, wanted: int | None) -> Built:
 
 def _reduce(builder: Builder, axes: Axes, time: Time) -> tuple[str, bool]:
     steps = builder.steps or 1
+    if time.kind == "frames":
+        builder.check_total(time, affine=True)
     if time.kind == "axis" or axes == ((), _BATCH):
         if axes != (("T",), _BATCH) and not (axes == ((), _BATCH) and steps == 1):
             raise Refusal("has its steps and batch in another layout; return [T,B,...] or [B,...]")

@@ -16,6 +16,7 @@ from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import (
     AXIS,
+    FRAMES,
     STATIC,
     Axis,
     Const,
@@ -262,6 +263,10 @@ def _reduced(b: Builder, op: Op, x: Value, dim: Any, keepdim: bool, *, mean: boo
     dims = wrap_dims(dim, len(x.axes))
     atoms = [atom for i in dims for atom in x.axes[i]]
     size, time = b.size(x), x.time
+    if time == FRAMES:
+        if atoms != ["F"] or not mean:
+            raise Refusal("reads event frames that are not averaged yet; average them, x.mean(0)")
+        time, atoms, b.averaged = STATIC, [], True
     features = [atom for atom in atoms if isinstance(atom, int)]
     if "B" in atoms:
         raise Refusal("averages or sums over the batch")

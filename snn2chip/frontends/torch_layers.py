@@ -163,6 +163,8 @@ def neuron_layer(b: Builder, op: Op, x: Value) -> Value:
     if axes != ((("B",),) if single else (("T",), ("B",))) and not folded:
         shown = "[B,...] in single-step mode" if single else "[T,B,...]"
         raise Refusal(f"expected {shown}, got another layout of steps and batch")
+    if x.time.kind == "frames":
+        b.check_total(x.time, affine=False)
     if x.time.kind == "total":
         raise Refusal("comes after a sum over the steps; a neuron needs every step")
     stateless = not single and soma.reset == "drop" and soma.window is None

@@ -5,6 +5,7 @@ A layer's value is `[T,B,*shape]`. A tensor of the run holds all steps or one of
 axes ("T","B"), (0,), (1,), (2,), and views, permutations and slices are bookkeeping, not operations.
 
     Time   all steps on an axis | one step t | the same at every step | sum over steps times a coefficient
+           | event frames "F", which nothing but their mean may read: that is the input's value, the same at every step
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Time:
     A total over all steps of an axis has `steps` None.
     """
 
-    kind: Literal["axis", "step", "static", "total"]
+    kind: Literal["axis", "step", "static", "total", "frames"]
     steps: frozenset[int] | None = None
     factor: float = 1.0
 
@@ -43,11 +44,13 @@ class Time:
     def __str__(self) -> str:
         if self.kind == "step":
             return f"step {self.step}"
-        return {"axis": "all steps", "static": "no step", "total": "a sum over steps"}[self.kind]
+        shown = {"axis": "all steps", "static": "no step", "total": "a sum over steps", "frames": "event frames"}
+        return shown[self.kind]
 
 
 AXIS = Time("axis")
 STATIC = Time("static")
+FRAMES = Time("frames")
 
 
 def at_step(step: int) -> Time:

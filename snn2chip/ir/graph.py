@@ -198,12 +198,15 @@ class LayerGraph:
         return FloatRun(output=output, values=values, before=before, after=after)
 
     def _steps_first(self, x: Tensor) -> Tensor:
-        shape = self.input.shape
+        shape, frames = self.input.shape, self.input.frames
         x = x if x.is_floating_point() else x.to(torch.float32)
-        if x.dim() == len(shape) + 1 and tuple(x.shape[1:]) == shape:
+        if frames is None and x.dim() == len(shape) + 1 and tuple(x.shape[1:]) == shape:
             return x.unsqueeze(0)
-        if x.dim() == len(shape) + 2 and tuple(x.shape[2:]) == shape and x.shape[0] in (1, self.steps):
+        steps = (1, self.steps) if frames is None else (frames,)
+        if x.dim() == len(shape) + 2 and tuple(x.shape[2:]) == shape and x.shape[0] in steps:
             return x
+        if frames is not None:
+            raise InputError(f"input: expected {frames} event frames {[frames, 'B', *shape]}, got {list(x.shape)}")
         raise InputError(
             f"input: expected {[self.steps, 'B', *shape]} or {['B', *shape]}, got {list(x.shape)}; "
             "give one batch of samples, the steps first"

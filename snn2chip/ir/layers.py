@@ -134,7 +134,8 @@ class InputLayer(Layer):
 
     `scale` None means that raw values are x itself, of no declared integer unit; a number declares that raw values
     are integers (`mean`, `std`: None, scalars or `[C]`). `offset` is `[C]` integers in raw units. `layout` is how the
-    model itself takes a batch: B for `[B, *shape]`, TB for `[T, B, *shape]`, BT for `[B, T, *shape]`.
+    model itself takes a batch: B for `[B, *shape]`, TB for `[T, B, *shape]`, BT for `[B, T, *shape]`. With `frames` F,
+    raw samples are F event frames `[F, B, *shape]` (layout FB or BF) and x comes from their mean, one for all steps.
     """
 
     kind: ClassVar[str] = "input"
@@ -145,6 +146,7 @@ class InputLayer(Layer):
     std: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     offset: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     layout: str = "B"
+    frames: int | None = None
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return the declared shape."""
@@ -169,8 +171,9 @@ class InputLayer(Layer):
         return self.scale not in (None, 1.0) or self.mean is not None or self.std is not None
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return x of the raw values `[T or 1, B, *shape]`."""
-        x = inputs[0] if self.scale in (None, 1.0) else inputs[0] * self.scale
+        """Return x of the raw values `[T or 1, B, *shape]`, or of frames `[F, B, *shape]`."""
+        x = inputs[0] if self.frames is None else inputs[0].mean(0, keepdim=True)
+        x = x if self.scale in (None, 1.0) else x * self.scale
         for shift in (self.offset, self.mean):
             if shift is not None:
                 x = x - per_channel(shift, x, lead=2)
@@ -180,7 +183,8 @@ class InputLayer(Layer):
         """Return the normalisation."""
         shown = [("mean", self.mean), ("std", self.std), ("offset", self.offset)]
         scale = [] if self.scale is None else [f"scale={self.scale:.6g}"]
-        return scale + [f"{key}={brief(v)}" for key, v in shown if v is not None]
+        frames = [] if self.frames is None else [f"frames={self.frames}"]
+        return frames + scale + [f"{key}={brief(v)}" for key, v in shown if v is not None]
 
 
 @attrs.frozen(kw_only=True, eq=False)

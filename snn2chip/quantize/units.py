@@ -97,7 +97,9 @@ def lower_soma(
     size = np.where(size > 0, size, 1.0)
     levels = f.levels if f.fire in ("levels", "ladder") else 1
     times = f.levels if f.fire == "levels" else 1  # a ladder holds the multiples already
-    tops = [reach.potential, size * reach.current, times * np.abs(theta).max(0), np.abs(_rows(f.bias)).max(0)]
+    sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / kappa
+    total = gain * bias[None] * sums + _rows(f.bias)
+    tops = [reach.potential, size * reach.current, times * np.abs(theta).max(0), np.abs(total).max(0)]
     top = np.maximum.reduce([np.broadcast_to(t, delta.shape) for t in tops])
     # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
     step = np.maximum(delta * size, top * kappa / (limit * 2.0**14))
@@ -106,8 +108,6 @@ def lower_soma(
         _bits(limit, top / (step / kappa)), -15 if whole_gain else -1, max(0, MAX_FRACTION - int(np.log2(kappa)))
     )
     mu = step / (kappa * 2.0**fine)
-    sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / kappa
-    total = gain * bias[None] * sums + _rows(f.bias)
     if len(total) > 1 and (total == total[0]).all():
         total = total[:1]
     ints: dict[str, Any] = {"leak": half_up(_rows(f.leak) * LEAK_ONE), "bias": half_up(total / mu)}

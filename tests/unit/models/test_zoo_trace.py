@@ -73,8 +73,5 @@ def test_refusals_name_the_layer() -> None:
         trace(build("small-vgg", **SMALL, pool="max"), X)
     with pytest.raises(TraceError, match=r"layers\.seca1_1 \(SECA\): torch\.sigmoid"):
         trace(build("small-vgg", **SMALL, seca=True), X)
-    averaged = build("small-vgg", **{**SMALL, "input_shape": [2, 8, 8]}, stem="nmnist", frames="mean")
-    with pytest.raises(TraceError, match=r"layers\.repeat \(Repeat\)"):
-        trace(averaged, torch.rand(3, 2, 2, 8, 8))
     with pytest.raises(UnsupportedError, match=r"layers\.act1_1\): relu has no integer form"):
         snn2chip.compile(build("small-vgg", **SMALL, activation="relu").eval(), X)
