@@ -25,8 +25,10 @@ from snn2chip.errors import InputError
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.float_run import run_soma
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.host import encode
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.ir.nodes import Input
 from snn2chip.passes import run_passes
 from snn2chip.quantize.calibrate import calibrate
 from snn2chip.quantize.lower import lower
@@ -145,7 +147,7 @@ def test_a_strict_compare_loses_one_spike_on_a_current_of_one_threshold(steps: i
         one = torch.ones(2, 1).double()
         options = attrs.evolve(PLAIN, strict=strict)
         made = to_ic_snn(trace(net, one), steps=steps, data=one, options=options, thresholds={"relu1": 3.0})
-        program = lower(run_passes(made), calibrate(run_passes(made), one))
+        program = lower(run_passes(made), calibrate(run_passes(made), torch.tensor([[0.0], [1.0]]).double()))
         payloads = snn2chip.run(program, one.numpy().astype(np.int64), backend="reference").payloads["relu1"]
         counts[strict] = (float(made.run(one, collect=True).values["relu1"][:, 0].sum()) / 3, int(payloads[:, 0].sum()))
     assert counts == {False: (steps, steps), True: (steps - 1, steps - 1)}
@@ -180,3 +182,59 @@ def test_signed_values_have_no_spike_code() -> None:
 def test_options_are_checked_by_name() -> None:
     with pytest.raises(InputError, match="initial='both' is none of 'zero', 'weights', 'data'"):
         ICOptions(initial="both")
+
+
+def error(steps: int, options: ICOptions) -> float:
+    """Mean deviation of the outputs from the ReLU network's, over several networks, in units of the mean output."""
+    found = []
+    for seed in range(6):
+        graph = mlp(seed=100 * seed)
+        want = graph.run(X).output
+        got = to_ic_snn(graph, steps=steps, data=X, options=options).run(X).output
+        found.append(float((got - want).abs().mean() / want.abs().mean()))
+    return sum(found) / len(found)
+
+
+def test_the_literal_mean_is_worse_than_no_start_at_all_and_in_range_is_better() -> None:
+    """Counterexample to Algorithms 2 and 3 as printed: silent neurons draw the start below zero."""
+    zero = error(16, PLAIN)
+    assert error(16, attrs.evolve(PRINTED["I-data"], strict=False)) > 1.2 * zero
+    assert error(16, attrs.evolve(PRINTED["IC"], strict=False)) > 1.2 * zero
+    assert error(16, CORRECTED["I-data"]) < 0.9 * zero
+    assert error(16, attrs.evolve(CORRECTED["I-data"], residual="clamp")) < 0.9 * zero
+    assert error(16, CORRECTED["C"]) < 0.9 * zero
+
+
+def test_a_normalisation_in_the_first_layer_lets_spikes_carry_the_pixels() -> None:
+    """Pixels k/T in [0, 1]: their spikes through the folded convolution sum to T times the current of the normalised
+    image, borders too; the normalised image itself is signed and has no spikes."""
+    steps = 8
+    conv = nn.Conv2d(2, 3, 3, padding=1).double()
+    conv.weight.data, conv.bias.data = ints(-4, 4, 3, 2, 3, 3, seed=1) / 4, ints(-4, 4, 3, seed=2)
+    mean, std = torch.tensor([0.5, 0.25]).double(), torch.tensor([0.5, 0.25]).double()
+    pixels = ints(0, steps, 4, 2, 5, 5, seed=3) / steps
+    normal = (pixels - mean.view(2, 1, 1)) / std.view(2, 1, 1)
+    with torch.no_grad():
+        want = conv(normal) * steps
+        folded = conv.weight / std.view(1, 2, 1, 1)
+        padded = torch.empty(steps, 4, 2, 7, 7).double()
+        padded[:] = mean.view(2, 1, 1)  # zero of the normalised image
+        padded[:, :, :, 1:-1, 1:-1] = rate_code(pixels, steps=steps)
+        shift = (folded.sum((2, 3)) * mean).sum(1) - conv.bias
+        currents = torch.stack([nn.functional.conv2d(frame, folded) - shift.view(3, 1, 1) for frame in padded])
+    assert torch.equal(currents.sum(0), want)
+    zeros = padded.clone()
+    for edge in (0, -1):
+        zeros[..., edge, :], zeros[..., edge] = 0, 0
+    wrong = torch.stack([nn.functional.conv2d(frame, folded) - shift.view(3, 1, 1) for frame in zeros])
+    assert not torch.equal(wrong.sum(0), want)
+    with pytest.raises(InputError, match="negative values"):
+        rate_code(normal, steps=steps)
+
+
+@pytest.mark.parametrize("rounding", ["floor", "round"])
+def test_a_program_input_codes_like_the_rate_code(rounding: str) -> None:
+    x = torch.rand(20, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    node = Input("x", (7,), 0, 1, coding=f"rate-{rounding}", scale=1.0)
+    coded = encode(node, x.numpy(), 9, time_axis=False)
+    assert np.array_equal(coded, rate_code(x, steps=9, rounding=rounding).numpy())

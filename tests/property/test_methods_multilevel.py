@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from snn2chip.convert import collapse, serialise
 from snn2chip.convert.reparameterise import substeps, unsafe, unsafe_counts
-from snn2chip.errors import UnsupportedError
+from snn2chip.errors import TraceError, UnsupportedError
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.float_run import run_soma
 from snn2chip.ir.graph import LayerGraph
@@ -178,3 +178,77 @@ def test_what_cannot_collapse_or_be_serialised_is_named() -> None:
         serialise(mixed, torch.rand(4, 3) * 4)
     with pytest.raises(UnsupportedError, match="ReLU"):
         serialise(Seq(Repeat(2), MHT(steps=2, levels=2), nn.ReLU(), TimeMean()), torch.rand(4, 3) * 4)
+
+
+def windows(x: Tensor, *, theta: int, levels: int, leak: float, v0: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Counts and end potentials of M-HT, and of an IF neuron whose leak acts at the first sub-step of a window.
+
+    The IF neuron has potentials in units 1/L: it starts at L*v0, adds I at each sub-step, fires at L*theta.
+    """
+    v, u = v0.clone(), levels * v0
+    found: list[list[Tensor]] = [[], [], [], []]
+    for current in x:
+        m = leak * v + current
+        s = torch.floor(m / theta).clamp(0, levels)
+        v = m - theta * s
+        u, fired = leak * u, torch.zeros_like(u)
+        for _ in range(levels):
+            u = u + current
+            spike = (u >= levels * theta).double()
+            u, fired = u - levels * theta * spike, fired + spike
+        for part, value in zip(found, (s, fired, levels * v, u), strict=True):
+            part.append(value)
+    a, b, c, d = (torch.stack(part) for part in found)
+    return a, b, c, d
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.5, 0.875, 1.0, 1.25, 2.0])
+@pytest.mark.parametrize("levels", [2, 3, 4])
+def test_windows_are_equal_for_currents_in_range_with_any_leak_and_start(levels: int, leak: float) -> None:
+    """Theorem 4.2 i extended: I(t) in [0, L*theta], v0 >= 0, leak >= 0; potentials too; the last window is free."""
+    theta, steps = 7, 5
+    x = ints(0, levels * theta, steps, 600, seed=levels)
+    x[:, 0], x[:, 1] = 0, levels * theta
+    for high in (theta - 1, 4 * theta):
+        v0 = ints(0, high, 600, seed=high)
+        mine, theirs, v, u = windows(x, theta=theta, levels=levels, leak=leak, v0=v0)
+        assert torch.equal(mine, theirs)
+        assert torch.equal(v, u)
+    free = x.clone()
+    free[-1] = ints(-levels * theta, 2 * levels * theta, 600, seed=9)
+    mine, theirs, _, _ = windows(free, theta=theta, levels=levels, leak=1.0, v0=ints(0, theta - 1, 600, seed=1))
+    assert torch.equal(mine, theirs)
+
+
+def test_windows_differ_for_currents_out_of_range() -> None:
+    """I(t) in [-L, 2L)*theta: about a quarter of the sequences count otherwise in some window."""
+    theta, steps, levels = 7, 4, 2
+    x = ints(-levels * theta, 2 * levels * theta - 1, steps, 4000, seed=5)
+    mine, theirs, _, _ = windows(x, theta=theta, levels=levels, leak=1.0, v0=ints(0, theta - 1, 4000, seed=6))
+    assert 0.1 < float((mine != theirs).any(0).double().mean()) < 0.4
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 7])
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_a_uniform_window_without_division(steps: int, levels: int) -> None:
+    """Every step adds S = sum I(j), thresholds are j*T*theta, v0 is T*v0: the count of clip(floor((v0+S)/theta))."""
+    theta = 5
+    total = [int(v) for v in ints(-3 * levels * theta * steps, 4 * levels * theta * steps, 300, seed=steps)]
+    for v0 in range(theta):
+        for s in total:
+            v, count = steps * v0, 0
+            for _ in range(steps):
+                v += s
+                fired = sum(v >= j * steps * theta for j in range(1, levels + 1))
+                v, count = v - fired * steps * theta, count + fired
+            assert count == min(max((v0 + s) // theta, 0), levels * steps)
+
+
+def test_a_maximum_over_spikes_is_not_the_spikes_of_a_maximum() -> None:
+    """Two neurons that spike at different sub-steps: sum of maxima 2, maximum of sums 1; so max-pools are refused."""
+    spikes = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert float(spikes.amax(1).sum()) == 2
+    assert float(spikes.sum(0).amax()) == 1
+    net = Seq(Repeat(2), nn.Conv2d(1, 2, 3), MHT(steps=2, levels=2), nn.MaxPool2d(2), nn.Flatten(), TimeMean())
+    with pytest.raises((UnsupportedError, TraceError), match=r"(?i)max"):
+        serialise(net, torch.rand(3, 1, 6, 6))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+from snn2chip.convert.parallel_calibration import DAQCFS
+from snn2chip.convert.relu_to_parallel import build, da_qcfs_network
+from snn2chip.frontends.torch import trace
 from snn2chip.ir.float_run import run_soma
 from snn2chip.nn import MHT, ParallelNeuron
 from snn2chip.nn.parallel import (
@@ -164,3 +168,66 @@ def test_float32_quotients_differ_on_ties_only() -> None:
         spikes = hadamard_spikes(total, theta=theta, psi=psi, steps=steps)
         assert torch.equal(spikes.sum(0), compare)
         assert bool((spikes[1:].long() <= spikes[:-1].long()).all())
+
+
+def test_which_densities_leave_no_expected_error_at_other_steps() -> None:
+    """psi = theta/2, T steps against T~ levels of a uniform current on vth = 48: equal means; not for any density."""
+    centres = 2 * torch.arange(48) + 1  # in halves: every comparison is an integer one
+    skew = torch.tensor([1, 7, 2, 3, 9, 4, 1, 6]).repeat_interleave(6)
+
+    def mean(steps: int, density: Tensor) -> Fraction:
+        count = search_count(2 * steps * centres, theta=torch.tensor(192), psi=torch.tensor(96), steps=steps)
+        return Fraction(48 * int((count * density).sum()), steps)
+
+    uniform = {steps: mean(steps, torch.ones(48, dtype=torch.int64)) for steps in (1, 2, 3, 4, 6, 8, 12)}
+    assert set(uniform.values()) == {Fraction(48 * 24)}
+    assert mean(4, skew) != mean(8, skew)
+
+
+@pytest.mark.parametrize("steps", [2, 4, 8])
+def test_a_calibrated_network_is_its_spiking_network_in_rationals(steps: int) -> None:
+    """Three layers, psi and phi per channel: the matrices, the graded form k = clip(floor((psi + W k + T b)/theta)),
+    and the converted graph give the same numbers; rationals here, dyadic fractions there."""
+    sizes = (5, 12, 12, 12, 3)
+    weights = [ints(-3, 3, o, i, seed=i + o + n) for n, (i, o) in enumerate(pairwise(sizes))]
+    biases = [ints(-6, 6, o, seed=40 + n) for n, o in enumerate(sizes[1:])]
+    layers: list[nn.Module] = []
+    for n, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        linear = nn.Linear(w.shape[1], w.shape[0]).double()
+        linear.weight.data, linear.bias.data = w.double(), b.double()
+        layers += [linear, nn.ReLU()] if n < 3 else [linear]
+    graph = trace(nn.Sequential(*layers), torch.rand(2, 5).double())
+    parts = {
+        f"relu{n + 1}": [ints(lo, hi, 12, seed=60 + n + lo).double() / 4 for lo, hi in ((16, 80), (-8, 9), (-12, 13))]
+        for n in range(3)
+    }
+    constants = {name: DAQCFS(theta=t, psi=p, phi=f, steps=steps) for name, (t, p, f) in parts.items()}
+    x = ints(-2, 6, 20, 5, seed=steps).double()
+    outputs = {"teacher": da_qcfs_network(graph, constants, x)}
+    for form in ("graded", "ladder", "steps"):
+        outputs[form] = build(graph, constants, form=form).run(x).output
+    matrix = fused_matrix(steps)
+    for n in range(len(x)):
+        trains = [[Fraction(int(v)) for v in x[n]]] * steps
+        fired = 0
+        for w, b, (theta, psi, phi) in zip(weights, biases, [*parts.values(), (None, None, None)], strict=True):
+            rows = [(w[o].tolist(), int(b[o])) for o in range(len(b))]
+            current = [[sum(k * v for k, v in zip(row, step, strict=True)) + c for row, c in rows] for step in trains]
+            if theta is None or psi is None or phi is None:
+                trains = current
+                continue
+            made = []
+            for x_step in range(steps):
+                step = []
+                for c in range(len(rows)):
+                    t, shift, more = (Fraction(float(v[c])) for v in (theta, psi, phi))
+                    mixed = sum(matrix[x_step][i] * current[i][c] for i in range(steps))
+                    spike = mixed + (t / 2 + steps * shift) / (steps - x_step) >= t
+                    fired += spike
+                    step.append((t + more) * spike)
+                made.append(step)
+            trains = made
+        exact = [float(sum(step[c] for step in trains) / steps) for c in range(3)]
+        assert fired
+        for name, found in outputs.items():
+            assert found[n].tolist() == exact, name

@@ -138,3 +138,42 @@ def test_hybrid_neurons_learn_and_nothing_else_fires() -> None:
     assert all(g is not None and bool(torch.isfinite(g).all()) for g in grads.values())
     assert any(bool((g != 0).any()) for name, g in grads.items() if g is not None and "window_raw" in name)
     assert not [m for m in made.modules() if isinstance(m, QCFS)]
+
+
+def test_an_odd_threshold_started_at_its_rounded_up_half_misses_the_shift() -> None:
+    """floor(theta/2) is the shift of one half for every integer theta; ceil(theta/2) is not for odd ones."""
+    steps = 4
+    for theta in range(1, 14):
+        z = torch.arange(-2 * theta, 2 * theta + 1).double()
+        shifted = torch.floor((2 * steps * z + theta) / (2 * theta)).clamp(0, steps)
+        found = {}
+        for start in (theta // 2, -(-theta // 2)):
+            with torch.no_grad():
+                neuron = IF(steps=steps, theta=float(theta), v_init=float(start)).double()
+                found[start] = neuron(z.expand(steps, -1)).sum(0) / theta
+        assert torch.equal(found[theta // 2], shifted)
+        assert torch.equal(found[-(-theta // 2)], shifted) == (theta % 2 == 0)
+
+
+def test_uneven_currents_outside_the_threshold_often_miss_the_sum() -> None:
+    """Currents in [-theta, 2*theta], T = 8: about 38 % of the sequences count otherwise than their sum."""
+    theta, steps = 10, 8
+    x = ints(-theta, 2 * theta, steps, 4000, seed=3)
+    with torch.no_grad():
+        counts = IF(steps=steps, theta=float(theta), v_init=float(theta // 2)).double()(x).sum(0) / theta
+    stated = torch.floor((x.sum(0) + theta // 2) / theta).clamp(0, steps)
+    assert 0.33 < float((counts != stated).double().mean()) < 0.43
+
+
+@pytest.mark.parametrize(("steps", "levels"), [(2, 2), (2, 4), (3, 2), (1, 6)])
+def test_hybrid_levels_and_quantised_levels_have_equal_expectations(steps: int, levels: int) -> None:
+    """L*T levels of the spiking neuron against T_q of the activation: equal mean on a uniform input, sample by
+    sample only if L*T = T_q. Cell centres of vth = 48; vth/L and vth/T keep every value exact."""
+    z = (torch.arange(48).double() + 0.5)[None]
+    for source in (2, 4, 8):
+        activation = QCFS(levels=source, vth=48.0).double()
+        spiking = activation.spiking(steps=steps, levels=levels).double()
+        with torch.no_grad():
+            a, r = activation(z)[0], spiking(z.expand(steps, -1)).sum(0) / steps
+        assert float(a.sum()) == float((r * steps).sum()) / steps == 48 * 24
+        assert torch.equal(a, r) == (source == steps * levels)
