@@ -14,6 +14,7 @@ import numpy as np
 
 from snn2chip.errors import QuantizeError
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Input, Output
 from snn2chip.ir.program import Program
@@ -45,7 +46,12 @@ def lower(
     breaches = graph.normal_form_breaches()
     if breaches:
         raise QuantizeError(breaches)
-    work = _Lowering(graph, ranges, spec or QuantSpec(), spare or {})
+    spec = spec or QuantSpec()
+    maps = [(layer.name, layer.path) for layer in graph.layers if isinstance(layer, AffineLayer)]
+    if unused := spec.unused(maps):
+        known = ", ".join(path or name for name, path in maps)
+        raise QuantizeError([f"no layer with weights is called {p!r}; there are {known}" for p in unused])
+    work = _Lowering(graph, ranges, spec, spare or {})
     work.input(coding)
     for layer in graph.layers:
         if isinstance(layer, NeuronLayer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from snn2chip.errors import InputError
 
 FloatArray = NDArray[np.float64]
-MODES = re.compile(r"keep|binary|ternary|int[2-8]\Z")
+MODES = re.compile(r"(keep|binary|ternary|int[2-8])\Z")
 
 
 def _check_mode(_: Any, attribute: Any, value: str) -> None:
@@ -51,6 +51,11 @@ class QuantSpec:
             if fnmatchcase(name, pattern) or fnmatchcase(path, pattern):
                 return mode
         return self.weights
+
+    def unused(self, layers: Iterable[tuple[str, str]]) -> list[str]:
+        """Patterns of `overrides` that fit none of the layers (name, path)."""
+        named = list(layers)
+        return [p for p in self.overrides if not any(fnmatchcase(n, p) or fnmatchcase(path, p) for n, path in named)]
 
 
 @attrs.frozen(kw_only=True)

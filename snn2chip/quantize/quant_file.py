@@ -1,0 +1,52 @@
+"""What a TOML file asks of the quantizer: a width for all layers and others by name pattern.
+
+    weights = "int8"
+    [layers."layer1.*"]
+    weights = "int4"
+
+A pattern is matched against a layer's name and path as a shell would (`*`, `?`, `[abc]`); the first that fits counts.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from snn2chip.errors import InputError
+from snn2chip.quantize.spec import QuantSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_quant(path: str | Path) -> QuantSpec:
+    """Read a TOML file of widths; raises InputError that lists every key and value that does not fit."""
+    path = Path(path)
+    try:
+        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no TOML ({error})") from error
+    bad = [f"unknown key {key!r}; known: weights, layers" for key in found if key not in ("weights", "layers")]
+    layers = found.get("layers", {})
+    if not isinstance(layers, dict):
+        bad.append('layers must be tables like [layers."fc*"]')
+        layers = {}
+    overrides: dict[str, Any] = {}
+    for pattern, table in layers.items():
+        if not isinstance(table, dict) or set(table) != {"weights"}:
+            bad.append(f'[layers."{pattern}"] must have the one key weights')
+            continue
+        overrides[pattern] = table["weights"]
+    for where, mode in (("weights", found.get("weights", "keep")), *overrides.items()):
+        try:
+            QuantSpec(weights=mode)
+        except InputError as error:
+            bad.append(f"{where}: {error}")
+    if bad:
+        raise InputError(f"{path}: " + "; ".join(bad))
+    return QuantSpec(weights=found.get("weights", "keep"), overrides=overrides)
