@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from snn2chip.errors import BackendUnavailable, InputError, UnsupportedError
-from snn2chip.ir.host import encode
+from snn2chip.errors import BackendUnavailable, InputError, InputWarning, UnsupportedError
+from snn2chip.ir.host import doubts, encode
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 from snn2chip.registry import Backend, get_backend
@@ -44,7 +45,9 @@ def run(
     `inputs`: `[B, ...]`, or `[T, B, ...]` with `time_axis=True`; a mapping by name when the program has
     several inputs. `record="outputs"` keeps outputs and counts only, so memory does not grow with B.
     `block` samples are run at a time; `progress(done, total)` is called after each block.
-    Raises InputError, BackendUnavailable, UnsupportedError, BackendFailure.
+    Warns (InputWarning) of samples that hardly mean what they say: floats that rounding to the input's grid changes
+    much, integers that are tiny beside its range. Raises InputError (values outside of the input's range are never
+    clipped), BackendUnavailable, UnsupportedError, BackendFailure.
     """
     if block is not None and block < 1:
         raise InputError(f"block must be at least 1 sample, got {block}")
@@ -86,7 +89,7 @@ def _by_name(program: Program, inputs: Any, time_axis: bool) -> tuple[dict[str, 
     given = dict(inputs) if isinstance(inputs, Mapping) else {names[0]: inputs}
     if set(given) != set(names):
         raise InputError(f"the program takes inputs {', '.join(names)}; got {', '.join(map(str, given))}")
-    arrays = {name: np.asarray(_numpy(given[name])) for name in names}
+    arrays = {name: _array(name, given[name]) for name in names}
     axis = {n.name: 1 if time_axis or n.coding == "steps" else 0 for n in program.inputs}
     short = [name for name in names if arrays[name].ndim <= axis[name]]
     if short:
@@ -100,13 +103,17 @@ def _by_name(program: Program, inputs: Any, time_axis: bool) -> tuple[dict[str, 
     return arrays, total
 
 
-def _numpy(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+def _array(name: str, value: Any) -> Any:
+    try:
+        return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"input {name!r}: samples must be one array of numbers: {error}") from error
 
 
 def _blocks(
     program: Program, samples: Mapping[str, Any], total: int, size: int, time_axis: bool
 ) -> Iterator[tuple[int, dict[str, IntArray]]]:
+    told: set[str] = set()
     for start in range(0, total, size):
         part = slice(start, min(start + size, total))
         coded = {}
@@ -114,4 +121,8 @@ def _blocks(
             x = samples[node.name]
             x = x[:, part] if time_axis or node.coding == "steps" else x[part]
             coded[node.name] = encode(node, x, program.steps, time_axis=time_axis)
+            for kind, text in doubts(node, x).items():
+                if kind not in told:
+                    told.add(kind)
+                    warnings.warn(InputWarning(text, key=f"{node.name}:{kind}"), stacklevel=3)
         yield start, coded

@@ -13,8 +13,6 @@ import numpy as np
 from snn2chip.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
     from snn2chip.ir.graph import LayerGraph
     from snn2chip.ir.program import Program
@@ -32,16 +30,26 @@ def compile_checkpoint(
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
     target: str = "loihi2",
+    steps: int | None = None,
+    input_range: tuple[float, float] | None = None,
 ) -> Program:
     """Compile a checkpoint (or a state_dict with `model="module:function"`) to an integer program.
 
     Calibration uses the first 256 training samples of `data`, by default the data set it was trained on. The
     header's normalisation is folded into the first layer; a state_dict without header takes raw values as they
-    are. Raises FileFormatError, InputError, and what `snn2chip.compile` raises.
+    are, and `steps` is its T when the model says none. `input_range`: the (lo, hi) that raw values may take.
+    Raises FileFormatError, InputError, and what `snn2chip.compile` raises.
     """
-    return compile_checkpoint_graph(path, model=model, data=data, weights=weights, overrides=overrides, target=target)[
-        0
-    ]
+    return compile_checkpoint_graph(
+        path,
+        model=model,
+        data=data,
+        weights=weights,
+        overrides=overrides,
+        target=target,
+        steps=steps,
+        input_range=input_range,
+    )[0]
 
 
 def compile_checkpoint_graph(
@@ -52,11 +60,13 @@ def compile_checkpoint_graph(
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
     target: str = "loihi2",
+    steps: int | None = None,
+    input_range: tuple[float, float] | None = None,
 ) -> tuple[Program, LayerGraph]:
     """Like `compile_checkpoint`, and also return the float graph (for fidelity)."""
-    from snn2chip.compiler import compile_float_graph
+    from snn2chip.compiler import compile_float_graph, model_input
 
-    graph, found = checkpoint_graph(path, model=model, data=data)
+    graph, found = checkpoint_graph(path, model=model, data=data, steps=steps)
     program = compile_float_graph(
         graph,
         np.moveaxis(found.raw, 1, 0) if found.spec.time else found.raw,
@@ -64,7 +74,8 @@ def compile_checkpoint_graph(
         overrides=overrides,
         target=target,
         time_axis=found.spec.time,
-        meta=_meta(path, model, found),
+        input_range=input_range,
+        meta={**_meta(path, model, found), "model_input": model_input(graph, found.spec.normalisation)},
     )
     return program, graph
 
@@ -90,16 +101,19 @@ class Found:
 
 
 def checkpoint_graph(
-    path: str | os.PathLike[str], *, model: str | None = None, data: str | None = None
+    path: str | os.PathLike[str], *, model: str | None = None, data: str | None = None, steps: int | None = None
 ) -> tuple[LayerGraph, Found]:
     """Return the float graph of a checkpoint in normal form, and what belongs to it."""
     from snn2chip.checkpoint import load_model
-    from snn2chip.compiler import float_graph
+    from snn2chip.compiler import float_graph, model_steps
 
     module, header = load_model(path, model=model)
     refuse_ordinary(path, header)
     name = data or _trained_on(header) or DEFAULT_DATA
-    steps = header.T if header is not None else model_steps(module)
+    own = header.T if header is not None else model_steps(module)
+    if steps is not None and own not in (None, steps):
+        raise InputError(f"{path}: the model runs T={own} steps, {steps} were asked for; leave steps out")
+    steps = own if steps is None else steps
     raw, spec, classes = calibration(name, header, steps=steps)
     graph = float_graph(module, spec.apply(raw[:TRACE_SAMPLES]), steps=steps, normalise=spec.normalisation)
     return graph, Found(header=header, raw=raw, spec=spec, data=name, classes=classes)
@@ -128,18 +142,6 @@ def calibration(
         )
     arrays, _ = found.take(min(CALIBRATION_SAMPLES, found.total)).arrays()
     return arrays["x"], spec, tuple(found.classes) if header is None else header.classes
-
-
-def model_steps(module: nn.Module) -> int | None:
-    """T of a module: its own `T` or `steps`, else that of its first neuron, else None."""
-    from snn2chip.nn.base import Neuron
-
-    for holder in (module, *(m for m in module.modules() if isinstance(m, Neuron))):
-        for key in ("T", "steps"):
-            value = getattr(holder, key, None)
-            if isinstance(value, int):
-                return value
-    return None
 
 
 def _trained_on(header: CheckpointHeader | None) -> str | None:

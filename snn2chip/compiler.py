@@ -27,16 +27,23 @@ def compile(
     target: str = "loihi2",
     steps: int | None = None,
     time_axis: bool | None = None,
+    batch_first: bool | None = None,
+    input_range: tuple[float, float] | None = None,
     normalise: Mapping[str, Any] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Compile a trained module to an integer program.
 
-    `sample`: one batch `[B, ...]` (or `[T, B, ...]`) in the model's own input values, used for tracing.
-    `calibration`: raw samples (default: `sample`); with `normalise = {"scale", "mean", "std"}` raw values
-    become the model's input as (raw*scale - mean)/std and are folded into the first layer.
-    `weights`: keep, binary, ternary, int2..int8; T comes from the model's `steps`/`T`, else `steps`, else an error.
-    Raises TraceError, QuantizeError, UnsupportedError, each listing everything at once.
+    `sample`: one batch `[B, ...]`, `[T, B, ...]` or `[B, T, ...]` in the model's own input values, used for tracing.
+    `calibration`: raw samples (default: `sample`), varied and in the model's own layout; when they hold every step,
+    `batch_first` says whether they are `[N, T, ...]` (True) or `[T, N, ...]` (False). The program itself always takes
+    `[T, N, ...]`. `input_range`: the (lo, hi) that raw values may ever take (default: from the calibration samples,
+    with room for more); running values outside of the range is an error, never clipped. With
+    `normalise = {"scale", "mean", "std"}` raw integers become the model's input as (raw*scale - mean)/std and are
+    folded into the first layer.
+    `weights`: keep, binary, ternary, int2..int8; T comes from the model's `steps`/`T` or its own steps, else from
+    `steps`, else it is an error. Raises InputError, TraceError, QuantizeError, UnsupportedError, each listing
+    everything at once.
     """
     program, _ = compile_graph(
         model,
@@ -47,6 +54,8 @@ def compile(
         target=target,
         steps=steps,
         time_axis=time_axis,
+        batch_first=batch_first,
+        input_range=input_range,
         normalise=normalise,
         meta=meta,
     )
@@ -63,6 +72,8 @@ def compile_graph(
     target: str = "loihi2",
     steps: int | None = None,
     time_axis: bool | None = None,
+    batch_first: bool | None = None,
+    input_range: tuple[float, float] | None = None,
     normalise: Mapping[str, Any] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> tuple[Program, LayerGraph]:
@@ -70,9 +81,54 @@ def compile_graph(
     graph = float_graph(model, sample, steps=_declared(model) if steps is None else steps, normalise=normalise)
     data = np.asarray(_raw(sample, normalise) if calibration is None else _numpy(calibration))
     program = compile_float_graph(
-        graph, data, weights=weights, overrides=overrides, target=target, time_axis=time_axis, meta=meta
+        graph,
+        steps_first(graph, data, time_axis=time_axis, batch_first=batch_first),
+        weights=weights,
+        overrides=overrides,
+        target=target,
+        time_axis=time_axis,
+        input_range=input_range,
+        meta={"model_input": model_input(graph, normalise), **(meta or {})},
     )
     return program, graph
+
+
+def steps_first(graph: LayerGraph, data: Any, *, time_axis: bool | None = None, batch_first: bool | None = None) -> Any:
+    """Raw samples `[N, *shape]` as they are, and with every step as `[T, N, *shape]`.
+
+    `time_axis`: whether they hold every step (None: by the number of axes); `batch_first`: whether those are
+    `[N, T, ...]` (None: as the model itself takes its input). Raises InputError for another shape.
+    """
+    shape, T = graph.input.shape, graph.steps
+    rank = len(shape)
+    per_step = data.ndim == rank + 2 if time_axis is None else time_axis
+    if data.ndim != rank + 1 + per_step or tuple(data.shape[data.ndim - rank :]) != shape:
+        want = " or ".join(str([*lead, *shape]).replace("'", "") for lead in (["N"], ["T", "N"], ["N", "T"]))
+        raise InputError(f"calibration samples have the shape {list(data.shape)}, expected {want}".replace("'", ""))
+    if not per_step:
+        return data
+    first = graph.input.layout == "BT" if batch_first is None else batch_first
+    at = 1 if first else 0
+    if data.shape[at] != T:
+        order = "[N, T, ...]" if first else "[T, N, ...]"
+        hint = f"; they fit as batch_first={not first}" if data.shape[1 - at] == T else ""
+        raise InputError(
+            f"calibration samples {list(data.shape)} are read as {order} with T={data.shape[at]}, but the model runs "
+            f"{T} steps{hint}"
+        )
+    return np.moveaxis(data, 1, 0) if first else data
+
+
+def model_input(graph: LayerGraph, normalise: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How raw samples become the model's own input, as plain values: its layout and its normalisation."""
+    plain = {key: np.asarray(_numpy(value)).tolist() for key, value in (normalise or {}).items() if value is not None}
+    return {"layout": graph.input.layout, "normalise": plain}
+
+
+def model_steps(module: Any) -> int | None:
+    """T of a module: its own `T` or `steps`, else that of its first neuron, else None."""
+    neurons = (m for m in module.modules() if callable(getattr(m, "float_soma", None)))
+    return next((found for holder in (module, *neurons) if (found := _declared(holder)) is not None), None)
 
 
 def float_graph(
@@ -89,6 +145,11 @@ def float_graph(
 
     model = model.graph if isinstance(model, GraphNet) else model
     graph = model if isinstance(model, LayerGraph) else trace(model, sample, steps=steps)
+    if graph.steps == 1 and steps is None and not isinstance(model, LayerGraph) and model_steps(model) is None:
+        raise InputError(
+            f"{type(model).__name__}: the model says no number of steps T (no attribute T or steps, no neuron, no axis "
+            "of steps); pass steps=T, steps=1 for a network of a single step"
+        )
     if normalise:
         graph = graph.with_normalisation(**dict(normalise))
     return run_passes(graph)
@@ -102,11 +163,13 @@ def compile_float_graph(
     overrides: Mapping[str, str] | None = None,
     target: str = "loihi2",
     time_axis: bool | None = None,
+    input_range: tuple[float, float] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
     from snn2chip.passes import SteadyWindows
-    from snn2chip.quantize.calibrate import calibrate
+    from snn2chip.quantize.calibrate import calibrate, check_varied
+    from snn2chip.quantize.inputs import declared
     from snn2chip.quantize.lower import lower
     from snn2chip.quantize.spec import QuantSpec
 
@@ -116,7 +179,8 @@ def compile_float_graph(
     per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
     lowered = graph if per_step else SteadyWindows().run(graph)
     data = data[:, :MAX_CALIBRATION] if per_step else data[:MAX_CALIBRATION]
-    ranges = calibrate(lowered, data, time_axis=per_step)
+    check_varied(data, time_axis=per_step)
+    ranges = calibrate(lowered, data, time_axis=per_step, input_range=declared(input_range))
     coding = "steps" if per_step else "repeat"
     spare: dict[str, int] = {}
     full: list[str] = []

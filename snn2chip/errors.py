@@ -14,6 +14,8 @@ Snn2ChipError                      exit 2    base of everything raised on purpos
 └── EnvironmentFault (RuntimeError) exit 3   the machine, not the user's file
     ├── BackendUnavailable         exit 3    a backend's packages are missing (ImportError too)
     └── BackendFailure             exit 3    a backend died, hung or raised while running
+
+InputWarning (UserWarning) is no error: samples run, but hardly mean what they say.
 """
 
 from __future__ import annotations
@@ -67,6 +69,14 @@ class InputError(_Listed, ValueError):
     """Samples, data names or arguments do not fit; `.breaches` lists all of them."""
 
     headline = "problems with the input"
+
+
+class InputWarning(UserWarning):
+    """Samples that a program can run but that hardly mean what they say; `key` names the input and the doubt."""
+
+    def __init__(self, text: str, *, key: str = "") -> None:
+        super().__init__(text)
+        self.key = key
 
 
 class TraceError(_Listed, ValueError):

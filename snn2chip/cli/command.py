@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -48,6 +48,33 @@ class Guarded(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             stop(f"{type(error).__name__}: {error}", ENVIRONMENT)
+
+
+def quiet_warnings() -> None:
+    """Doubts about the samples are one line on stderr each, once, not one per block of samples."""
+    import warnings
+
+    from snn2chip.errors import InputWarning
+
+    told: set[str] = set()
+    plain = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not isinstance(message, InputWarning):
+            plain(message, category, filename, lineno, file, line)
+        elif message.key not in told:
+            told.add(message.key)
+            typer.echo(f"warning: {message}", err=True)
+
+    warnings.simplefilter("always", InputWarning)
+    warnings.showwarning = show
 
 
 def stop(message: str, code: int) -> NoReturn:
@@ -106,6 +133,7 @@ def main() -> None:
     work, training a small network with spinning threads takes ten times as long, and alone it is no faster.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is first imported
+    quiet_warnings()
     try:
         app()
     except Exception as error:

@@ -27,12 +27,23 @@ def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = Fa
     per_step = time_axis or node.coding == "steps"
     want = ("T", "B", *raw_shape) if per_step else ("B", *raw_shape)
     lead = 2 if per_step else 1
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{describe(node)}: samples must be finite numbers, got {x.dtype}; give integers or floats")
     if x.ndim != len(want) or x.shape[lead:] != raw_shape:
-        raise InputError(f"{describe(node)}: expected samples {_fmt(want)}, got {_fmt(x.shape)}")
+        hint = ""
+        if not per_step and x.ndim == len(want) + 1 and x.shape[2:] == raw_shape:
+            hint = "; samples that hold every step need time_axis=True (--steps-in-input)"
+        raise InputError(f"{describe(node)}: expected samples {_fmt(want)}, got {_fmt(x.shape)}{hint}")
     if per_step and x.shape[0] != steps:
         raise InputError(f"{describe(node)}: expected {steps} steps on the first axis, got {x.shape[0]}")
-    if x.dtype.kind not in "biuf" or (x.dtype.kind == "f" and not np.isfinite(x).all()):
-        raise InputError(f"{describe(node)}: samples must be finite numbers, got {x.dtype} with NaN or inf")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = np.count_nonzero(~np.isfinite(x))
+        raise InputError(f"{describe(node)}: samples must be finite numbers; {bad:,} of {x.size:,} are NaN or inf")
+    if x.dtype.kind == "b" and (node.scale != 1.0 or (isinstance(node, Input) and node.hi > 1)):
+        raise InputError(
+            f"{describe(node)}: samples are bool, but this input takes {_wants(node)}; give numbers in that range, or "
+            "compile with 0/1 calibration samples for a program that takes spikes"
+        )
     rate = node.coding.startswith("rate") and not time_axis
     if isinstance(node, Host):
         x = run_host(node, to_integers(node, x).reshape(-1, *raw_shape)).reshape(*x.shape[:lead], *node.shape)
@@ -43,6 +54,51 @@ def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = Fa
         payload = np.broadcast_to(payload, (steps, *payload.shape))
     _in_range(node, payload)
     return payload
+
+
+MEANT, WIDE, LOST = 16, 15, 0.25
+"""Integers 16 times smaller than a range of 15 and more, and floats that lose a quarter by rounding, are doubted."""
+
+
+def doubts(node: Input | Host, samples: Any) -> dict[str, str]:
+    """What makes samples that can be coded hardly mean what they say, by kind; empty for sound ones."""
+    x = np.asarray(samples)
+    if isinstance(node, Host) or not x.size or x.dtype.kind not in "iuf":
+        return {}
+    reach = max(-node.lo, node.hi)
+    if x.dtype.kind == "f":
+        units = x.astype(np.float64) / node.scale
+        error = np.abs(units - np.rint(units))
+        size = float(np.sqrt(np.square(units).mean()))
+        lost = float(np.sqrt(np.square(error).mean()))
+        if node.coding.startswith("rate") or lost <= LOST * size or not np.isfinite(size):
+            return {}
+        off, at = np.count_nonzero(error > 1e-6), int(error.argmax())
+        return {
+            "grid": f"{describe(node)}: {off:,} of {x.size:,} values are not multiples of {node.scale:g}, such as "
+            f"{x.flat[at]:g}, and rounding them loses {lost / size:.0%} of the signal; this input takes "
+            f"{_wants(node)}: scale the samples as those of the calibration were, or compile with calibration samples "
+            "like these"
+        }
+    top = max(abs(int(x.min())), abs(int(x.max())))
+    if not top or reach < WIDE or (top > 1 if node.scale == 1.0 else top * MEANT > reach):
+        return {}
+    return {
+        "units": f"{describe(node)}: samples are integers up to {top}, taken as payload units of a range up to "
+        f"{reach}, so they mean at most {top / reach:.2g} of it; this input takes {_wants(node)}: give floats in raw "
+        "units if that is what they are"
+    }
+
+
+def _wants(node: Input | Host) -> str:
+    """The raw values of an input, in words."""
+    if isinstance(node, Host):
+        return f"raw values with scale={node.scale:g}"
+    low = node.lo + int(node.offset.min())
+    high = node.hi + int(node.offset.max())
+    if node.scale == 1.0:
+        return f"whole numbers {low}..{high}"
+    return f"floats {low * node.scale:.4g}..{high * node.scale:.4g} (or integer payloads {low}..{high})"
 
 
 def _fmt(shape: Any) -> str:
@@ -68,9 +124,11 @@ def _rate(node: Input | Host, x: Any, steps: int) -> IntArray:
     scaled = x.astype(np.float64) * steps
     if not isinstance(node, Host):
         scaled = scaled / node.scale
-    if scaled.size and (scaled.min() < 0 or scaled.max() > steps * node.hi + 0.5):
+    wrong = (scaled < 0) | (scaled > steps * node.hi + 0.5)
+    if wrong.any():
         raise InputError(
-            f"{describe(node)}: rate coding takes values 0..{node.hi * node.scale:g}, got {x.min():g}..{x.max():g}"
+            f"{describe(node)}: rate coding takes values 0..{node.hi * node.scale:g}, got {x.min():g}..{x.max():g}; "
+            f"{np.count_nonzero(wrong):,} of {x.size:,} values are outside"
         )
     k = np.floor(scaled + (0.5 if node.coding == "rate-round" else 0.0)).astype(np.int64)
     return np.stack([k * (t + 1) // steps - k * t // steps for t in range(steps)])
@@ -81,9 +139,13 @@ def _in_range(node: Input | Host, payload: IntArray) -> None:
         return
     lo, hi = int(payload.min()), int(payload.max())
     if lo < node.lo or hi > node.hi:
+        out = np.count_nonzero((payload < node.lo) | (payload > node.hi))
+        worst = lo if node.lo - lo > hi - node.hi else hi
         raise InputError(
-            f"{describe(node)}: values {lo}..{hi} are outside the declared range [{node.lo}, {node.hi}]; "
-            f"check the data's scale (this input expects raw values with scale={node.scale:g})"
+            f"{describe(node)}: values {lo}..{hi} are outside the declared range [{node.lo}, {node.hi}] of payloads; "
+            f"{out:,} of {payload.size:,} are, the worst is {worst} (about {worst * node.scale:g} raw), and this input "
+            f"takes {_wants(node)}; check the scale of the data, or compile with input_range=(lo, hi) "
+            "(--input-range LO,HI) if such values are meant"
         )
 
 

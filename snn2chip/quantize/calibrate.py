@@ -21,7 +21,7 @@ class Ranges:
     `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
     payload value, `maps[layer]` the current of one linear map into a sum, `moments[layer]` mean and mean square of
     the payload values that it is fed, `readout` the running sum of the output's current, `raw` the smallest and largest
-    raw input, `whole` whether all of them were whole numbers.
+    raw input, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
     """
 
     potential: dict[str, FloatArray]
@@ -53,7 +53,7 @@ def calibrate(
 ) -> Ranges:
     """Run the float graph over raw samples `[N, ...]` (`[T, N, ...]` with `time_axis`) and keep the ranges.
 
-    Raises InputError for no samples, for samples that do not vary, and for NaN and infinity.
+    Raises InputError for no samples or for NaN and infinity.
     """
     axis = 1 if time_axis else 0
     x = _samples(data, axis)
@@ -111,14 +111,19 @@ def _samples(data: Any, axis: int) -> torch.Tensor:
     x = x if x.is_floating_point() else x.double()
     if not bool(torch.isfinite(x).all()):
         raise InputError("calibration samples contain NaN or infinity")
-    one, first = x.flatten()[0], x.narrow(axis, 0, 1)
-    if x.numel() > 1 and bool((x == one).all()):
+    return x
+
+
+def check_varied(data: Any, *, time_axis: bool = False) -> None:
+    """Refuse samples from which no range can be learnt: all values equal, or one sample over and over; InputError."""
+    axis = 1 if time_axis else 0
+    x = _samples(data, axis)
+    if x.numel() > 1 and bool((x == x.flatten()[0]).all()):
         raise InputError(
-            f"all {x.numel():,} values of the calibration samples are {float(one):g}, so they say nothing about the "
-            "ranges; give real samples with calibration=... (the default is the sample used for tracing)"
+            f"all {x.numel():,} values of the calibration samples are {float(x.flatten()[0]):g}, so they say nothing "
+            "about the ranges; give real samples with calibration=... (the default is the sample used for tracing)"
         )
-    if x.shape[axis] > 1 and bool((x == first).all()):
+    if x.shape[axis] > 1 and bool((x == x.narrow(axis, 0, 1)).all()):
         raise InputError(
             f"all {x.shape[axis]} calibration samples are the same; give different real samples with calibration=..."
         )
-    return x

@@ -16,13 +16,14 @@ from snn2chip.errors import QuantizeError
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
-from snn2chip.ir.nodes import Input, Output
+from snn2chip.ir.nodes import Output
 from snn2chip.ir.program import Program
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.feeds import Feeds
+from snn2chip.quantize.inputs import input_node
 from snn2chip.quantize.readout import lower_readout
 from snn2chip.quantize.relays import common_unit
-from snn2chip.quantize.spec import QuantSpec, half_up, record
+from snn2chip.quantize.spec import QuantSpec, record
 from snn2chip.quantize.trained import lower_trained, mismatch
 from snn2chip.quantize.units import Reach, lower_soma
 from snn2chip.quantize.weights import array
@@ -81,28 +82,9 @@ class _Lowering(Feeds):
     def input(self, coding: str) -> None:
         """The Input node: whole numbers as they are, real values on a grid of `input_bits`."""
         layer = self.graph.input
-        lo, hi = self.ranges.raw
-        offset = np.zeros(1) if layer.offset is None else array(layer.offset).ravel()
-        scale = 1.0
-        if not self.ranges.whole and layer.offset is None:
-            signed = lo < 0
-            scale = max(abs(lo), abs(hi), 1e-30) / ((1 << (self.spec.input_bits - signed)) - 1)
-        ints = half_up(offset)
-        low = int(np.floor(min(lo, 0.0) / scale + 0.5)) - int(ints.max())
-        high = int(np.floor(max(hi, 0.0) / scale + 0.5)) - int(ints.min())
-        if self.ranges.whole and lo >= 0:  # raw integers: leave room up to the next power of two
-            high = (1 << int(max(hi, 1.0)).bit_length()) - 1 - int(ints.min())
         name = self.fresh(layer.name)
-        node = Input(
-            name,
-            layer.shape,
-            min(low, 0),
-            max(high, 1),
-            coding=coding,
-            scale=scale,
-            offset=ints if ints.size > 1 else int(ints[0]),
-            layer=layer.path,
-        )
+        node = input_node(layer, self.ranges, name=name, coding=coding, bits=self.spec.input_bits)
+        scale = node.scale
         self.nodes.append(node)
         self.names[layer.name], self.units[layer.name] = name, np.array([scale])
         self.records.append(record(name, layer.path, "scale", unit="raw", source=scale, integer=1, lsb=scale))
