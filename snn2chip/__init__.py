@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from snn2chip.reports.report import report
     from snn2chip.streaming import session
     from snn2chip.trace import Trace
+    from snn2chip.transforms import transform
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ _PUBLIC = {
     "CheckResult": "checks.compare",
     "Divergence": "checks.compare",
     "session": "streaming",
+    "transform": "transforms",
     "Trace": "trace",
     "Program": "ir.program",
     "Soma": "ir.soma",
@@ -57,6 +59,7 @@ __all__ = [
     "report",
     "run",
     "session",
+    "transform",
 ]
 
 
