@@ -12,6 +12,7 @@ names. Weights are never loaded in part: every missing, unexpected and mis-shape
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -145,10 +146,33 @@ def build_model(name: str, *, args: dict[str, Any] | None = None) -> nn.Module:
         return build(name, **(args or {}))
     from torch import nn
 
-    module = user_function(name)()
+    function = user_function(name)
+    _callable_without_arguments(name, function)
+    try:
+        module = function()
+    except Exception as error:
+        raise InputError(f"--model {name}: the function fails: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"--model {name}: the function must return an nn.Module, it returned {type(module).__name__}")
     return module
+
+
+def _callable_without_arguments(name: str, function: Callable[..., Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # no signature to ask
+    empty = inspect.Parameter.empty
+    needed = [
+        p.name
+        for p in signature.parameters.values()
+        if p.default is empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if needed:
+        raise InputError(
+            f"--model {name}: is called without arguments, but it needs {', '.join(needed)}; name a function that sets "
+            "them and returns the module"
+        )
 
 
 def user_function(name: str) -> Callable[[], Any]:
@@ -166,6 +190,8 @@ def user_function(name: str) -> Callable[[], Any]:
         raise InputError(
             f"--model {name}: cannot import {module_name} ({error}); run from its folder or install it"
         ) from error
+    except Exception as error:
+        raise InputError(f"--model {name}: importing {module_name} fails: {type(error).__name__}: {error}") from error
     finally:
         if added:
             sys.path.remove(here)

@@ -21,8 +21,12 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
     Raises FileFormatError for a missing, damaged or unknown file.
     """
-    if not path.is_file():
+    if path.is_dir():
+        raise FileFormatError(f"{path}: is a folder; name a file ({', '.join(KINDS)})")
+    if not path.exists():
         raise FileFormatError(f"{path}: no such file")
+    if not path.is_file():
+        raise FileFormatError(f"{path}: is not a regular file")
     if path.suffix == ".s2c":
         return _program(path)
     if path.suffix == ".safetensors":

@@ -36,7 +36,15 @@ def compile(
     ] = None,
     target: Annotated[str, typer.Option("--target", help="loihi2, loihi1 or ideal.")] = "loihi2",
     steps: Annotated[
-        int | None, typer.Option("--steps", metavar="T", min=1, help="Steps of one sample of X.net (default: its own).")
+        int | None,
+        typer.Option("--steps", metavar="T", min=1, help="Steps of one sample, where X.net or the model says none."),
+    ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option("--input-range", metavar="LO,HI", help="What raw values may be (default: calibration, and room)."),
+    ] = None,
+    num_layers: Annotated[
+        int | None, typer.Option("--num-layers", metavar="N", min=1, help="Only the first N layers of X.net.")
     ] = None,
 ) -> None:
     """Compile and save."""
@@ -48,14 +56,24 @@ def compile(
             "--data": data,
             "--weights": None if weights == "keep" else weights,
             "--quant": quant,
+            "--input-range": input_range,
         }
         if unfit := [name for name, value in given.items() if value is not None]:
             raise InputError(f"{source}: a .net file holds integers already; leave out {', '.join(unfit)}")
-        program = from_netx(source, steps=steps)
+        program = from_netx(source, steps=steps, num_layers=num_layers)
     else:
-        if steps is not None:
-            raise InputError("--steps is for X.net files; a model says its own T")
-        program = from_checkpoint(source, model=model, data=data, weights=weights, quant=quant, target=target)
+        if num_layers is not None:
+            raise InputError("--num-layers is for X.net files; a model is compiled whole")
+        program = from_checkpoint(
+            source,
+            model=model,
+            data=data,
+            weights=weights,
+            quant=quant,
+            target=target,
+            steps=steps,
+            input_range=None if input_range is None else parse_range(input_range),
+        )
     program.save(out)
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
@@ -64,15 +82,33 @@ def compile(
     typer.echo(f"wrote {out}")
 
 
-def from_netx(path: Path, *, steps: int | None) -> Program:
+def parse_range(text: str) -> tuple[float, float]:
+    """`LO,HI` as two numbers; InputError for anything else."""
+    parts = text.split(",")
+    try:
+        lo, hi = (float(part) for part in parts)
+    except ValueError:
+        raise InputError(f"--input-range {text!r}: expected two numbers, as in --input-range=-4,4") from None
+    return lo, hi
+
+
+def from_netx(path: Path, *, steps: int | None, num_layers: int | None = None) -> Program:
     """A lava-dl `.net` file as a program."""
     from snn2chip.frontends.netx import import_netx
 
-    return import_netx(path, steps=steps)
+    return import_netx(path, steps=steps, num_layers=num_layers)
 
 
 def from_checkpoint(
-    path: Path, *, model: str | None, data: str | None, weights: str, quant: Path | None, target: str
+    path: Path,
+    *,
+    model: str | None,
+    data: str | None,
+    weights: str,
+    quant: Path | None,
+    target: str,
+    steps: int | None = None,
+    input_range: tuple[float, float] | None = None,
 ) -> Program:
     """A model checkpoint, or the state_dict of a named model, as a program."""
     from snn2chip.checkpoint_compile import compile_checkpoint
@@ -83,5 +119,12 @@ def from_checkpoint(
     if quant is not None and weights not in ("keep", spec.weights):
         raise InputError(f"--weights {weights} and {quant} (weights = {spec.weights}) contradict each other")
     return compile_checkpoint(
-        path, model=model, data=data, weights=spec.weights, overrides=spec.overrides, target=target
+        path,
+        model=model,
+        data=data,
+        weights=spec.weights,
+        overrides=spec.overrides,
+        target=target,
+        steps=steps,
+        input_range=input_range,
     )

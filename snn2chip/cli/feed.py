@@ -75,13 +75,36 @@ def make_feed(
     if path is not None:
         names = [node.name for node in program.inputs]
         by_step = steps_in_input or all(node.coding == "steps" for node in program.inputs)
-        return Feed(samples=read_samples(path, inputs=names, steps_in_input=by_step).take(samples), program=program)
+        found = read_samples(path, inputs=names, steps_in_input=by_step)
+        _check_axes(program, found, by_step=by_step)
+        return Feed(samples=found.take(samples), program=program)
     if steps_in_input:
         raise InputError("--steps-in-input speaks about the file given with --input X.npz")
     found = open_data(data or str(program.meta.get("data", "digits")), steps=program.steps)
     if samples is None and default_samples is not None:
         samples = min(default_samples, found.total)
     return Feed(samples=_fitted(program, found).take(samples), program=program)
+
+
+def _check_axes(program: Program, found: Samples, *, by_step: bool) -> None:
+    """Refuse a file whose samples hold every step when only one frame is expected, or the other way round."""
+    from snn2chip.ir.nodes import Host
+
+    bad = []
+    for node in program.inputs:
+        raw = node.raw_shape if isinstance(node, Host) else node.shape
+        shape, want = found.shapes[node.name], (program.steps, *raw) if by_step else raw
+        if shape == want:
+            continue
+        hint = ""
+        if not by_step and shape[1:] == raw:
+            hint = f"; if its first axis is steps, say --steps-in-input (the program runs {program.steps})"
+        elif by_step and node.coding != "steps" and shape == raw:
+            hint = "; leave out --steps-in-input"
+        if hint:  # what else does not fit is said when the samples are coded
+            bad.append(f"{found.name}: {node.name} takes samples {list(want)}, the file has {list(shape)}{hint}")
+    if bad:
+        raise InputError(bad)
 
 
 def _fitted(program: Program, found: Samples) -> Samples:

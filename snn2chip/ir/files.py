@@ -29,6 +29,7 @@ FORMAT = "s2c"
 VERSION = 1
 NODE_CLASSES: dict[str, type] = {c.__name__: c for c in (Input, Host, Synapse, Soma, Product, Output)}
 Arrays = dict[str, Any]
+PLACEHOLDER = "s2c"
 
 
 @contextmanager
@@ -120,7 +121,7 @@ def write(path: str | os.PathLike[str], program: Program, *, golden: Mapping[str
         header["golden"] = golden["header"]
         arrays.update({f"golden/{k}": v for k, v in golden["arrays"].items()})
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
-    arrays.setdefault("s2c", np.zeros(1, np.int8))  # safetensors wants at least one array
+    arrays.setdefault(PLACEHOLDER, np.zeros(1, np.int8))  # safetensors wants at least one array
     try:
         text = sealed(header, arrays)
     except (TypeError, ValueError) as error:
@@ -140,7 +141,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
 
     Raises FileFormatError for anything that is not a sound file of this format version.
     """
-    header, arrays = _read_raw(path)
+    header, stored = _read_raw(path)
+    arrays = _Read(stored)
     try:
         program = _program(header, arrays)
     except ProgramError as error:
@@ -151,14 +153,30 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
     if header.get("golden") is not None:
         own = {k[len("golden/") :]: v for k, v in arrays.items() if k.startswith("golden/")}
         golden = {"header": header["golden"], "arrays": own}
+    extra = sorted(set(arrays) - arrays.used - {PLACEHOLDER} - {f"golden/{k}" for k in golden.get("arrays", {})})
+    if extra:
+        raise FileFormatError(f"{path}: holds arrays that nothing in the program uses: {', '.join(extra)}")
     return program, golden
+
+
+class _Read(dict[str, Any]):
+    """Arrays by name, and which of them were taken."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        super().__init__(arrays)
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.used.add(name)
+        return super().__getitem__(name)
 
 
 def _read_raw(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise FileFormatError(f"{path}: no such file")
+        what = "is a folder, not a file" if Path(path).is_dir() else "no such file"
+        raise FileFormatError(f"{path}: {what}")
     try:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}

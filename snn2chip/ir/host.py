@@ -16,6 +16,9 @@ from snn2chip.ir.geometry import conv_size
 from snn2chip.ir.nodes import Host, HostOp, Input, describe
 from snn2chip.ir.types import IntArray
 
+RAW_REACH, EXACT = 1 << 24, 1 << 62
+"""Raw integers into a host stem, and what its exact 64-bit arithmetic may reach."""
+
 
 def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = False) -> IntArray:
     """Payloads `[T, B, *shape]` int64 of raw samples `[B, *raw]` (or `[T, B, *raw]` with `time_axis`).
@@ -46,7 +49,10 @@ def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = Fa
         )
     rate = node.coding.startswith("rate") and not time_axis
     if isinstance(node, Host):
-        x = run_host(node, to_integers(node, x).reshape(-1, *raw_shape)).reshape(*x.shape[:lead], *node.shape)
+        raw = to_integers(node, x)
+        if node.ops and raw.size and max(int(raw.max()), -int(raw.min())) > RAW_REACH:
+            raise InputError(f"{describe(node)}: raw integers {int(raw.min())}..{int(raw.max())} exceed +-{RAW_REACH}")
+        x = run_host(node, raw.reshape(-1, *raw_shape)).reshape(*x.shape[:lead], *node.shape)
     elif not rate:
         x = to_integers(node, x)
     payload = _rate(node, x, steps) if rate else x
@@ -159,6 +165,9 @@ def run_host(node: Host, x: IntArray) -> IntArray:
 def _apply(op: HostOp, x: IntArray) -> IntArray:
     if op.kind == "relu":
         return np.maximum(x, 0)
+    if op.kind == "sumframes":
+        summed: IntArray = x.sum(1)
+        return summed
     if op.kind == "bias":
         assert op.weight is not None
         return x + op.weight.reshape(op.weight.shape + (1,) * (x.ndim - 1 - op.weight.ndim))
@@ -208,11 +217,40 @@ def conv2d_int(
     return out.reshape(len(x), out_c, h, w)
 
 
+def host_bounds(node: Host) -> list[str]:
+    """What may leave the exact 64-bit range in a host stem, for raw integers within `RAW_REACH`.
+
+    conv2d, linear: max |x| * largest sum of |weights| of an output; bias: + |b|; sumpool: * kernel area;
+    rescale: |x * gain| before the shift, then [lo, hi].
+    """
+    reach = RAW_REACH
+    for i, op in enumerate(node.ops):
+        if op.kind in ("conv2d", "linear") and op.weight is not None:
+            rows = op.weight.astype(object).reshape(len(op.weight), -1)
+            reach *= max(int(np.abs(row).sum()) for row in rows)
+        elif op.kind == "bias" and op.weight is not None:
+            reach += max(abs(int(op.weight.max())), abs(int(op.weight.min())))
+        elif op.kind == "sumpool":
+            reach *= op.kernel_size[0] * op.kernel_size[1]
+        elif op.kind == "rescale":
+            reach *= max(abs(int(op.gain.max())), abs(int(op.gain.min())))
+        if reach >= EXACT:
+            return [f"host operation {i} ({op.kind}): a value may reach {reach}, beyond the exact range {EXACT}"]
+        if op.kind == "rescale":
+            reach = max(abs(op.lo), abs(op.hi))
+    return []
+
+
 def host_shape(node: Host) -> tuple[tuple[int, ...], list[str]]:
     """Shape after the host operations and what does not fit, from shapes alone."""
     shape = node.raw_shape
     for i, op in enumerate(node.ops):
         where = f"host operation {i} ({op.kind})"
+        if op.kind == "sumframes":
+            if len(shape) < 2:
+                return shape, [f"{where} needs frames [F, ...], got {shape}"]
+            shape = shape[1:]
+            continue
         if op.kind in ("conv2d", "maxpool", "sumpool"):
             if len(shape) != 3:
                 return shape, [f"{where} needs [C, H, W], got {shape}"]

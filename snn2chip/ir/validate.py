@@ -161,13 +161,15 @@ def _source(node: Input | Host) -> Iterator[str]:
     if node.coding.startswith("rate") and (node.lo != 0 or (node.offset != 0).any()):
         yield "rate coding sends 0..hi without an offset; set lo=0, offset=0"
     if isinstance(node, Host):
-        from snn2chip.ir.host import host_shape
+        from snn2chip.ir.host import host_bounds, host_shape
 
         bad = [text for i, op in enumerate(node.ops) for text in _host_op(i, op)]
         yield from bad
         if not bad:
             shape, bad = host_shape(node)
             yield from bad
+            if not bad:
+                yield from host_bounds(node)
             if not bad and shape != node.shape:
                 yield f"the host operations make {shape}, but the declared shape is {node.shape}"
 
@@ -180,6 +182,8 @@ def _host_op(i: int, op: HostOp) -> Iterator[str]:
         yield f"{where}: shift must be 0..30 and lo <= hi, got shift {op.shift}, range [{op.lo}, {op.hi}]"
     if min(*op.stride, *op.kernel_size, op.groups) < 1 or min(op.padding) < 0:
         yield f"{where}: stride, kernel size and groups must be >= 1, padding >= 0"
+    elif op.kind == "maxpool" and any(pad >= size for pad, size in zip(op.padding, op.kernel_size, strict=True)):
+        yield f"{where}: a maximum over padding alone does not exist; padding {op.padding} must be below the kernel"
 
 
 def _synapse(node: Synapse) -> Iterator[str]:

@@ -102,6 +102,16 @@ def write_net(path: Path) -> None:
 def test_compile_a_network_file(tmp_path: Path, invoke: Invoke) -> None:
     write_net(tmp_path / "a.net")
     assert "2 neurons, 6 steps" in invoke("compile", tmp_path / "a.net", "--steps", 6, "-o", tmp_path / "a.s2c")
+    import h5py
+
+    with h5py.File(tmp_path / "a.net", "r+") as file:
+        file.copy("layer/0", "layer/1")
+        file["layer/1/shape"][...] = 5
+        del file["layer/1/weight"]
+        file["layer/1"].create_dataset("weight", data=np.ones((5, 2)))
+    assert "7 neurons" in invoke("compile", tmp_path / "a.net", "--steps", 6, "-o", tmp_path / "a.s2c")
+    first = ("--steps", 6, "--num-layers", 1)
+    assert "2 neurons, 6 steps" in invoke("compile", tmp_path / "a.net", *first, "-o", tmp_path / "a.s2c")
     np.savez(tmp_path / "x.npz", x=np.tile(np.array([1, 0, 0]), (1, 6, 1)))
     args = ("--input", tmp_path / "x.npz", "--steps-in-input", "--record", "all", "-o", tmp_path / "t.npz")
     invoke("run", tmp_path / "a.s2c", *args)

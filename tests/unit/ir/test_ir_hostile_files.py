@@ -168,7 +168,7 @@ def _npy(value: object) -> bytes:
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "none.s2c")
-    assert "no such file" in refused(tmp_path)
+    assert "is a folder" in refused(tmp_path)
 
 
 def test_a_checkpoint_is_named_as_such(tmp_path: Path) -> None:
