@@ -26,6 +26,7 @@ SILENT_BITS = 12
 
 MAX_EXPONENT = 16
 SLACK = 1.25
+UNSOUND = 1e6  # what squared error beyond that weighs in a choice
 """How much more squared error than through a relay a branch may have to go without one."""
 
 
@@ -135,21 +136,16 @@ def _tied(lead: Branch, identity: Branch, r: int, total: FloatArray) -> IntWeigh
     exponent = max(0, int(np.ceil(np.log2(max(float(wide.max()), 1e-30) / highest))))
     if exponent > MAX_EXPONENT:
         return None
-    best = None
+    options: list[FloatArray] = []
     for whole in (np.floor(wide / 2.0**exponent), np.ceil(wide / 2.0**exponent)):
         m = np.clip(whole, 1, highest)
-        step = np.where(value > 0, value * 2.0 ** (r - exponent) / m, lead.weights.delta)
-        tried = on_grid(lead.weights, step)
-        if best is None:
-            best = tried
-        else:
-            better = lead.bias_of(tried) < lead.bias_of(best)
-            best = on_grid(lead.weights, np.where(better, step, best.delta))
-    assert best is not None
-    relayed = total + np.square(best.delta / 2.0**r) / 12
-    sound = (total - lead.loss + lead.loss_of(best) <= SLACK * relayed).all()
-    steady = lead.bias_of(best).sum() <= SLACK * (lead.bias_of(lead.weights) + relayed - total).sum()
-    return best if bool(sound and steady) else None
+        options.append(np.where(value > 0, value * 2.0 ** (r - exponent) / m, lead.weights.delta))
+    down, up = (on_grid(lead.weights, step) for step in options)
+    room = SLACK * (total + np.square(options[0] / 2.0**r) / 12) - total + lead.loss  # what the lead itself may lose
+    worth = [lead.bias_of(w) + UNSOUND * np.maximum(lead.loss_of(w) - room, 0.0) for w in (down, up)]
+    best = on_grid(lead.weights, np.where(worth[0] <= worth[1], options[0], options[1]))
+    steady = lead.bias_of(best).sum() <= SLACK * (lead.bias_of(lead.weights) + room - lead.loss).sum()
+    return best if bool((lead.loss_of(best) <= room).all() and steady) else None
 
 
 def _direct(branch: Branch, delta: FloatArray, total: FloatArray) -> IntWeights | None:
