@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snn2chip.api import load, run
     from snn2chip.checks.compare import CheckResult, Divergence, check
+    from snn2chip.checks.fidelity import Fidelity, fidelity
     from snn2chip.compiler import compile
     from snn2chip.foreign.load import load_foreign
     from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
@@ -32,6 +33,8 @@ _PUBLIC = {
     "check": "checks.compare",
     "CheckResult": "checks.compare",
     "Divergence": "checks.compare",
+    "fidelity": "checks.fidelity",
+    "Fidelity": "checks.fidelity",
     "session": "streaming",
     "transform": "transforms",
     "Trace": "trace",
@@ -43,6 +46,7 @@ _PUBLIC = {
 __all__ = [
     "CheckResult",
     "Divergence",
+    "Fidelity",
     "Host",
     "HostOp",
     "Input",
@@ -54,6 +58,7 @@ __all__ = [
     "Trace",
     "check",
     "compile",
+    "fidelity",
     "load",
     "load_foreign",
     "report",

@@ -15,8 +15,10 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from torch import nn
 
 from snn2chip.api import run
+from snn2chip.checks.float_side import module_side
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.nodes import Input, Node, Output
@@ -32,16 +34,17 @@ NOISE = 1e-5
 class LayerFidelity:
     """One soma against its float neuron.
 
-    `*_equal`: share of payloads whose value is the float one (up to float32's own rounding); `*_potential`:
+    `rate`: share of payloads that fire; `*_equal`: share of payloads whose value is the float one (up to float32's own
+    rounding); both None for a read-out, which sends none. `*_potential`:
     root-mean-square difference of the potentials after reset, in thresholds (read-outs: relative to the potential's
     own rms; relays: of the relayed values, relative to their rms).
     """
 
     soma: str
     layer: str
-    rate: float
-    free_equal: float
-    forced_equal: float
+    rate: float | None
+    free_equal: float | None
+    forced_equal: float | None
     free_potential: float
     forced_potential: float
 
@@ -68,7 +71,7 @@ class Fidelity:
 
 def fidelity(
     program: Program,
-    graph: LayerGraph,
+    graph: LayerGraph | nn.Module,
     inputs: Any,
     *,
     labels: Any = None,
@@ -76,24 +79,28 @@ def fidelity(
     block: int = 64,
     model: Predict | None = None,
 ) -> Fidelity:
-    """Compare `program` with the float graph it was lowered from on raw samples `[N, ...]`.
+    """Compare `program` with the float network it was lowered from on raw samples `[N, ...]` (`[T, N, ...]` by step).
 
-    `model` gives the real model's logits `[n, classes]` of raw samples (`[T, n, ...]` with `time_axis`): accuracy and
-    agreement are then its own, and the graph serves the layers only. Raises InputError if the program was not
+    `graph` is that network: the module that was compiled, or its float graph. `model` gives the real model's logits
+    `[n, classes]` of raw samples (`[T, n, ...]` with `time_axis`): accuracy and agreement are then its own, and the
+    graph serves the layers only; a module is its own `model`. Raises InputError if the program was not
     lowered from this graph or the labels do not fit.
     """
+    if isinstance(inputs, Mapping):
+        (inputs,) = inputs.values()
+    x = np.asarray(inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else inputs)
+    if not isinstance(graph, LayerGraph):
+        graph, own = module_side(program, graph, x, time_axis=time_axis)
+        model = own if model is None else model
     names: Mapping[str, str] = program.meta.get("layers", {})
     pairs = [(name, names[name]) for name in names if name in graph.shapes and names[name] in program.by_name]
     if not any(isinstance(program[node], Soma) for _, node in pairs):
         raise InputError("this program was not lowered from this float graph; compile it again to measure fidelity")
-    if isinstance(inputs, Mapping):
-        (inputs,) = inputs.values()
     other = [f"{n}: {graph.shapes[n]}, in the program {program.shapes[node]}" for n, node in pairs
              if graph.shapes[n] != program.shapes[node]]  # fmt: skip
     if other or graph.steps != program.steps:
         where = "; ".join(other) or f"it runs {graph.steps} steps, the program {program.steps}"
         raise InputError(f"the float model is another network than the one that was compiled: {where}")
-    x = np.asarray(inputs)
     axis = 1 if time_axis else 0
     y = None if labels is None else np.asarray(labels)
     if y is not None and len(y) != x.shape[axis]:
@@ -177,9 +184,9 @@ class _Sums:
                 LayerFidelity(
                     soma=node,
                     layer=soma.layer,
-                    rate=spikes / n,
-                    free_equal=free / n,
-                    forced_equal=forced / n,
+                    rate=None if soma.fire == "none" else spikes / n,
+                    free_equal=None if soma.fire == "none" else free / n,
+                    forced_equal=None if soma.fire == "none" else forced / n,
                     free_potential=float(np.sqrt(free_v / n / norm)),
                     forced_potential=float(np.sqrt(forced_v / n / norm)),
                 )

@@ -1,15 +1,24 @@
-"""The float side of a comparison: a checkpoint's traced graph, and its real model with its own preprocessing."""
+"""The float side of a comparison: the graph of a checkpoint or module, and its real model with its preprocessing."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snn2chip.errors import InputError
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from snn2chip.checks.fidelity import Predict
     from snn2chip.ir.graph import LayerGraph
+    from snn2chip.ir.program import Program
+
+SAMPLES = 4
+"""Raw samples that a module is traced on."""
 
 
 def float_side(
@@ -34,4 +43,51 @@ def float_side(
         samples = np.moveaxis(samples, 0, 1) if time_axis else samples
         return predict(module, samples, spec=found.spec, batch=len(samples))
 
+    return graph, logits
+
+
+def module_side(program: Program, module: Any, inputs: Any, *, time_axis: bool = False) -> tuple[LayerGraph, Predict]:
+    """The float graph of the module that was compiled to `program`, and a function from raw samples to its logits.
+
+    x = (raw*scale - mean)/std in the layout that `compile` wrote into the program. `inputs`: raw samples `[N, ...]`
+    or `[T, N, ...]` with `time_axis`; the first few are traced. Raises InputError for no module, and what tracing
+    raises.
+    """
+    import torch
+    from torch import nn
+
+    from snn2chip.compiler import float_graph
+    from snn2chip.frontends.torch_checks import reset_neurons
+
+    if not isinstance(module, nn.Module):
+        raise InputError(f"the float model is an nn.Module or a LayerGraph, got {type(module).__name__}")
+    how: Mapping[str, Any] = program.meta.get("model_input", {})
+    layout, norm = str(how.get("layout", "TB" if time_axis else "B")), dict(how.get("normalise", {}))
+
+    def sample(raw: Any) -> Tensor:
+        x = torch.as_tensor(np.asarray(raw, dtype=np.float32))
+        x = x if time_axis else x.unsqueeze(0).expand(program.steps, *x.shape)
+        spread = [-1, *[1] * max(x.dim() - 3, 0)]
+        mean, std = (torch.as_tensor(norm.get(key, plain)).to(x) for key, plain in (("mean", 0.0), ("std", 1.0)))
+        x = (x * float(norm.get("scale", 1.0)) - mean.reshape(spread)) / std.reshape(spread)
+        if layout == "B":
+            return x[0].contiguous()
+        return (x if layout == "TB" else x.transpose(0, 1)).contiguous()
+
+    @torch.no_grad()
+    def logits(raw: Any) -> Any:
+        modes = {part: part.training for part in module.modules()}
+        module.eval()
+        reset_neurons(module)
+        try:
+            return module(sample(raw)).float().cpu().numpy()
+        finally:
+            reset_neurons(module)
+            for part, mode in modes.items():
+                part.training = mode
+
+    if layout == "B" and time_axis:
+        raise InputError("the module takes one frame per sample, but the samples hold every step; give [N, ...]")
+    first = inputs[:, :SAMPLES] if time_axis else inputs[:SAMPLES]
+    graph = float_graph(module, sample(first), steps=program.steps, normalise=norm or None)
     return graph, logits

@@ -77,8 +77,9 @@ def report(
 ) -> Report:
     """Run `inputs` through `program` and report counts; with `float_graph` also fidelity to the float network.
 
-    `labels [N]` give accuracies. `float_model` is a function from raw samples to the real model's logits; without it
-    the graph stands for the model. Without a float graph "float" and "agreement" are None. Raises InputError.
+    `float_graph` is the module that was compiled, or its float graph. `labels [N]` give accuracies. `float_model` is a
+    function from raw samples to the real model's logits; without it and without a module the graph stands for the
+    model. Without a float graph "float" and "agreement" are None. Raises InputError.
     """
     trace = run(
         program, inputs, backend="torch", device=device, record="outputs", time_axis=time_axis, progress=progress

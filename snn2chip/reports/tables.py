@@ -61,9 +61,9 @@ def fidelity_table(fidelity: dict[str, Any]) -> Table:
     for row in fidelity["layers"]:
         table.add_row(
             row["soma"],
-            f"{row['rate']:.1%}",
-            f"{row['free_equal']:.3%}",
-            f"{row['forced_equal']:.3%}",
+            "-" if row["rate"] is None else f"{row['rate']:.1%}",
+            "-" if row["free_equal"] is None else f"{row['free_equal']:.3%}",
+            "-" if row["forced_equal"] is None else f"{row['forced_equal']:.3%}",
             f"{row['free_potential']:.2e}",
             f"{row['forced_potential']:.2e}",
         )
