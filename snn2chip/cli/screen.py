@@ -43,15 +43,22 @@ def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda n: bar.advance(task, n)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> None:
-    """Print a table; with `numbers` the columns after the first are right-aligned."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: bool = False,
+    whole: Sequence[int] = (),
+) -> None:
+    """Print a table; with `numbers` the columns after the first are right-aligned; columns `whole` never break."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, name in enumerate(columns):
-        drawn.add_column(name, justify="right" if i and numbers else "left", overflow="fold")
+        drawn.add_column(name, justify="right" if i and numbers else "left", overflow="fold", no_wrap=i in whole)
     for row in rows:
         drawn.add_row(*(Text(cell) for cell in row))
     console().print(drawn)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from snn2chip.errors import InputError
+
+if TYPE_CHECKING:
+    from snn2chip.train.recipe import Recipe
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +24,9 @@ def train(
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="CKPT", help="Where the checkpoint goes.")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="CKPT", help="Weights to start from, of the recipe's [init].")
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="NAME", help="Another data set than the recipe's.")
@@ -46,6 +52,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option("--save-minutes", metavar="M", help="Also save the state every M minutes.")
     ] = None,
+    converts: Annotated[
+        bool, typer.Option("--convert/--no-convert", help="Do the recipe's conversions after training.")
+    ] = True,
     show: Annotated[bool, typer.Option("--list", help="List the recipes and leave.")] = False,
 ) -> None:
     """Train and save."""
@@ -74,6 +83,7 @@ def train(
     done = train_recipe(
         load_recipe(recipe),
         out=out,
+        init=init,
         data=data,
         epochs=epochs,
         seed=seed,
@@ -86,13 +96,57 @@ def train(
     samples = done.header.metrics["test_samples"]
     typer.echo(f"test accuracy {done.accuracy:.4f} ({samples:,} samples), {done.seconds:.1f} s")
     typer.echo(f"wrote {done.path}")
+    if converts:
+        convert_trained(load_recipe(recipe), done.path, data=data, samples=int(samples))
+
+
+def convert_trained(recipe: Recipe, path: Path, *, data: str | None, samples: int) -> None:
+    """Do the conversions of a recipe; each checkpoint lies beside the source's, named by method and T."""
+    from snn2chip.convert.files import convert_checkpoint
+    from snn2chip.train.recipe import steps_of_conversion
+
+    for entry in recipe.convert:
+        method, given = entry["method"], dict(entry.get("options", {}))
+        for steps in steps_of_conversion(entry):
+            name = "-".join([path.stem, method, *(str(value) for value in given.values())])
+            target = path.with_name(name + ("" if steps is None else f"-t{steps}") + path.suffix)
+            made = convert_checkpoint(
+                path, out=target, method=method, steps=steps, options=given, data=data, test_samples=samples
+            )
+            typer.echo(
+                f"{method} T={steps or made.header.T}: test accuracy {made.after:.4f} ({made.samples:,} samples)"
+            )
+            typer.echo(f"wrote {made.path}")
 
 
 def show_recipes() -> None:
-    """Print the table of recipes."""
+    """Print the table of recipes; the last column is what the paper reports, in percent."""
     from snn2chip.cli.screen import table
     from snn2chip.train import load_recipe, recipe_names
 
-    found = [load_recipe(name) for name in recipe_names()]
-    rows = [[r.name, r.data, str(r.epochs), r.title] for r in found]
-    table("", ("recipe", "data", "epochs", "what it trains"), rows)
+    rows = [describe(load_recipe(name)) for name in recipe_names()]
+    table("", ("recipe", "method", "model", "data", "T", "L", "paper %"), rows, whole=(0, 2, 3))
+
+
+def describe(recipe: Recipe) -> list[str]:
+    """Return the row of one recipe: name, method, model, data, T, L and the paper's accuracy."""
+    from snn2chip.train.recipe import steps_of_conversion
+
+    made = [str(t) for e in recipe.convert for t in steps_of_conversion(e) if t is not None]
+    levels = recipe.args.get("L", dict(recipe.args.get("neuron_args", {})).get("levels"))
+    figures = [f"T{t} {value}" for t, value in recipe.paper.get("steps", {}).items()]
+    if len(figures) > 3:
+        figures = [figures[0], "..", figures[-1]]
+    if "ann" in recipe.paper:
+        figures.insert(0, f"ANN {recipe.paper['ann']}")
+    if "accuracy" in recipe.paper:
+        figures.insert(0, str(recipe.paper["accuracy"]))
+    return [
+        recipe.name,
+        " + ".join([recipe.method, *dict.fromkeys(e["method"] for e in recipe.convert)]),
+        recipe.model,
+        recipe.data,
+        " ".join(dict.fromkeys(made)) or str(recipe.steps or 1),
+        "" if levels is None else str(levels),
+        " ".join(figures),
+    ]

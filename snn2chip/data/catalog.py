@@ -39,11 +39,12 @@ PLACES: Mapping[str, tuple[Place, ...]] = {
     "cifar100": (Place("cifar-100-python", folders.cifar),),
     "nmnist": (Place("nmnist_small.npz", packed.events), Place("NMNIST", folders.nmnist)),
     "cifar10_dvs": (Place("CIFAR10DVS/events_np", folders.dvs_npz),),
+    "cifar10_dvs48": (Place("CIFAR10DVS/events_np", folders.dvs48),),
     "imagenet": (Place("imagenet", folders.pictures),),
-    "imagenet200": (Place("imagenet200", folders.pictures),),
+    "imagenet200": (Place("imagenet200", folders.pictures64),),
 }
 DATA_NAMES = tuple(PLACES)
-EVENTS = ("nmnist", "cifar10_dvs")
+EVENTS = ("nmnist", "cifar10_dvs", "cifar10_dvs48")
 
 
 def roots() -> list[Path]:

@@ -4,7 +4,8 @@ MNIST/raw, FashionMNIST/raw     idx files, plain or gzipped (torchvision)
 cifar-10-batches-py, cifar-100-python     read by torchvision itself, which checks their MD5
 NMNIST/{Train,Test}/<digit>/*.bin         40-bit events (tonic)
 CIFAR10DVS/events_np/<class>/*.npz        arrays t, x, y, p (spikingjelly); first 90 % of a class train
-imagenet, imagenet200: {train,val}/<class>/*.JPEG     shorter side to 256, centre 224 x 224
+imagenet: {train,val}/<class>/*.JPEG      shorter side to 256, centre 224 x 224
+imagenet200: the same                     shorter side to 64, centre 64 x 64
 """
 
 from __future__ import annotations
@@ -86,8 +87,11 @@ def nmnist(path: Path, split: str, steps: int | None) -> Samples:
     return _framed("nmnist", files, labels, classes, frames, steps, 34)
 
 
-def dvs_npz(path: Path, split: str, steps: int | None) -> Samples:
-    """CIFAR10-DVS, event counts `[N, T, 2, 128, 128]` in frames of equal length over each recording."""
+def dvs_npz(path: Path, split: str, steps: int | None, *, size: int = DVS_SIZE) -> Samples:
+    """CIFAR10-DVS, event counts `[N, T, 2, size, size]` in frames of equal length over each recording.
+
+    With a `size` below 128 the event at (x, y) counts at (x*size // 128, y*size // 128).
+    """
     assert steps is not None
     files, labels, classes = _by_class(path, {".npz"})
     keep = np.concatenate([_last_tenth(labels == c, test=split == "test") for c in range(len(classes))])
@@ -98,9 +102,16 @@ def dvs_npz(path: Path, split: str, steps: int | None) -> Samples:
             t, x, y, p = (np.asarray(data[k]).astype(np.int64) for k in ("t", "x", "y", "p"))
         if len(t):
             t = t - t.min()
+            x, y = x * size // DVS_SIZE, y * size // DVS_SIZE
             add_events(out, t, x, y, p, length=int(t.max()) + 1)
 
-    return _framed("cifar10_dvs", [files[i] for i in keep], labels[keep], classes, frames, steps, DVS_SIZE)
+    name = "cifar10_dvs" if size == DVS_SIZE else f"cifar10_dvs{size}"
+    return _framed(name, [files[i] for i in keep], labels[keep], classes, frames, steps, size)
+
+
+def dvs48(path: Path, split: str, steps: int | None) -> Samples:
+    """CIFAR10-DVS in frames of 48 x 48."""
+    return dvs_npz(path, split, steps, size=48)
 
 
 def _last_tenth(mask: Any, *, test: bool) -> Any:
@@ -121,17 +132,22 @@ def _framed(
     return lazily(name, len(files), (steps, 2, size, size), rows, labels, classes=classes, time_axis=True)
 
 
-def pictures(path: Path, split: str, steps: int | None) -> Samples:
-    """ImageNet-like picture folders, `[N, 3, 224, 224]` 0..255: shorter side to 256, centre crop."""
+def pictures(path: Path, split: str, steps: int | None, *, shorter: int = 256, size: int = 224) -> Samples:
+    """ImageNet-like picture folders, `[N, 3, size, size]` 0..255: shorter side to `shorter`, centre crop."""
     files, labels, classes = _by_class(path / ("val" if split == "test" else "train"), PICTURES)
 
     def rows(start: int, stop: int) -> Any:
-        return np.stack([_picture(file) for file in files[start:stop]])
+        return np.stack([_picture(file, shorter=shorter, size=size) for file in files[start:stop]])
 
-    return lazily(path.name, len(files), (3, 224, 224), rows, labels, classes=classes)
+    return lazily(path.name, len(files), (3, size, size), rows, labels, classes=classes)
 
 
-def _picture(file: Path) -> Any:
+def pictures64(path: Path, split: str, steps: int | None) -> Samples:
+    """Picture folders, `[N, 3, 64, 64]`: shorter side to 64, centre crop."""
+    return pictures(path, split, steps, shorter=64, size=64)
+
+
+def _picture(file: Path, *, shorter: int, size: int) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -140,9 +156,9 @@ def _picture(file: Path) -> Any:
     except (UnidentifiedImageError, OSError) as error:
         raise InputError(f"{file}: not a readable picture ({error})") from error
     w, h = image.size
-    w, h = (256, 256 * h // w) if w <= h else (256 * w // h, 256)
-    left, top = (w - 224) // 2, (h - 224) // 2
-    pixels = image.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + 224, top + 224))
+    w, h = (shorter, shorter * h // w) if w <= h else (shorter * w // h, shorter)
+    left, top = (w - size) // 2, (h - size) // 2
+    pixels = image.resize((w, h), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
     return np.asarray(pixels).transpose(2, 0, 1)
 
 

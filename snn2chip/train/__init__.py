@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snn2chip.train.accuracy import evaluate, predict
     from snn2chip.train.options import RunOptions
-    from snn2chip.train.recipe import Recipe, load_recipe, recipe_names
+    from snn2chip.train.recipe import Recipe, load_recipe
+    from snn2chip.train.recipe_files import recipe_names
     from snn2chip.train.run import Trained, train_recipe
 
 _HOME = {
@@ -17,7 +18,7 @@ _HOME = {
     "evaluate": "accuracy",
     "load_recipe": "recipe",
     "predict": "accuracy",
-    "recipe_names": "recipe",
+    "recipe_names": "recipe_files",
     "train_recipe": "run",
     "RunOptions": "options",
 }

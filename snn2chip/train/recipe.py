@@ -12,15 +12,18 @@
 
 `method`: stbp (spiking nets through the surrogate gradient), ann (ReLU or QCFS nets), online (one step at a time).
 
+    [init] recipe, convert               weights to start from: what trains them, and what makes of them ("hybrid")
+    [convert] or [[convert]] method, steps (one or several), options      conversions after training
+    [paper] accuracy, or ann and steps: what the paper reports in percent (`steps` a table: T = accuracy)
+    base = "NAME"                        take over another recipe: see `snn2chip.train.recipe_files`
+
 Only `method`, `epochs`, `[data]`, `[model]` and `[optimiser]` must be there. Adding a recipe is one file in
 the zoo's `recipes` folder.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +31,7 @@ import attrs
 
 from snn2chip.errors import InputError
 from snn2chip.train.augment import AUGMENTATIONS, BY_NAME, ONE_WAY_ROUND, SHARES
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from snn2chip.train.recipe_files import read_tables
 
 METHODS = ("stbp", "ann", "online")
 OPTIMISERS = ("sgd", "adamw")
@@ -78,6 +77,9 @@ class Recipe:
     train_samples: int | None = None
     test_samples: int | None = None
     augment: Mapping[str, float | str] = attrs.field(factory=dict)
+    init: Mapping[str, str] = attrs.field(factory=dict)
+    convert: Sequence[Mapping[str, Any]] = ()
+    paper: Mapping[str, Any] = attrs.field(factory=dict)
     precision: str = "32"
     compile: bool | str = False
     deterministic: bool = True
@@ -118,6 +120,7 @@ class Recipe:
         if self.online_steps != "all" and (not _whole(self.online_steps) or int(self.online_steps) < 1):
             yield f"online.steps={self.online_steps!r}, expected a whole number of at least 1, or 'all'"
         yield from self._augment_breaches()
+        yield from self._link_breaches()
 
     def _augment_breaches(self) -> Iterator[str]:
         for key, value in self.augment.items():
@@ -133,6 +136,31 @@ class Recipe:
                 yield f"augment.{key}={value!r}, expected a number from 0 to {high:g}"
         if self.augment.get("flip") and self.data in ONE_WAY_ROUND:
             yield f"augment.flip makes other characters of {self.data}; leave it out"
+
+    def _link_breaches(self) -> Iterator[str]:
+        from snn2chip.convert.options import check_method, check_options
+
+        for key, value in self.init.items():
+            if key not in ("recipe", "convert") or not isinstance(value, str):
+                yield f"init.{key}={value!r}; known: recipe (a name), convert"
+        if self.init and "recipe" not in self.init:
+            yield "init.recipe is missing"
+        if self.init.get("convert", "hybrid") != "hybrid":
+            yield f"init.convert={self.init['convert']!r}, known: hybrid"
+        for key, value in self.paper.items():
+            numbers = list(value.values()) if key == "steps" and isinstance(value, Mapping) else [value]
+            if key not in ("accuracy", "ann", "steps") or not all(_real(n) and 0 < n <= 100 for n in numbers):
+                yield f"paper.{key}={value!r}; known: accuracy, ann, steps, in percent"
+        for entry in self.convert:
+            if unknown := set(entry) - {"method", "steps", "options"}:
+                yield f"unknown keys convert.{', '.join(sorted(unknown))}; known: method, steps, options"
+                continue
+            try:
+                for count in steps_of_conversion(entry):
+                    check_method(entry.get("method", ""), count)
+                check_options(entry["method"], entry.get("options", {}))
+            except InputError as error:
+                yield from (f"convert: {text}" for text in error.breaches)
 
     @property
     def steps(self) -> int | None:
@@ -170,6 +198,7 @@ _TABLES: dict[str, dict[str, str]] = {
     "online": {"steps": "online_steps", "update": "online_update", "after": "online_after"},
 }
 _TOP = ("title", "method", "seed", "epochs", "batch", "threads", "precision", "compile", "deterministic")
+_OTHERS = ("augment", "init", "convert", "paper", "base")
 _NEEDED = ("method", "epochs", "data.name", "model.name", "optimiser.name", "optimiser.lr")
 
 
@@ -181,30 +210,13 @@ def _real(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with the zoo."""
-    folder = resources.files("snn2chip_models") / "recipes"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Read a recipe of the zoo by name, or a TOML file by its path.
 
     Raises InputError that lists the known names, or everything that is wrong in the file.
     """
+    tables = read_tables(name_or_path)
     text = str(name_or_path)
-    if text.endswith(".toml"):
-        if not Path(text).is_file():
-            raise InputError(f"recipe {text}: no such file")
-        content = Path(text).read_bytes()
-    elif text in recipe_names():
-        content = (resources.files("snn2chip_models") / "recipes" / f"{text}.toml").read_bytes()
-    else:
-        raise InputError(f"recipe {text!r} is unknown; known: {', '.join(recipe_names())}, or the path of a .toml file")
-    try:
-        tables = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {text}: not a TOML file ({error})") from error
     return recipe_from(tables, name=Path(text).name.removesuffix(".toml"))
 
 
@@ -215,6 +227,10 @@ def recipe_from(tables: Mapping[str, Any], *, name: str) -> Recipe:
     for key, value in tables.items():
         if key in _TOP:
             fields[key] = value
+        elif key == "convert" and isinstance(value, (Mapping, list)):
+            fields["convert"] = [value] if isinstance(value, Mapping) else value
+        elif key in ("init", "paper") and isinstance(value, Mapping):
+            fields[key] = dict(value)
         elif key == "augment" and isinstance(value, Mapping):
             fields["augment"] = dict(value)
         elif key in _TABLES and isinstance(value, Mapping):
@@ -222,11 +238,17 @@ def recipe_from(tables: Mapping[str, Any], *, name: str) -> Recipe:
             breaches += [f"unknown key {key}.{k}; known: {', '.join(known)}" for k in value if k not in known]
             fields |= {known[k]: v for k, v in value.items() if k in known}
         else:
-            breaches.append(f"unknown key {key!r}; known: {', '.join([*_TOP, *_TABLES, 'augment'])}")
+            breaches.append(f"unknown key {key!r}; known: {', '.join([*_TOP, *_TABLES, *_OTHERS])}")
     breaches += [f"{key} is missing" for key in _NEEDED if not _has(tables, key)]
     if breaches:
         raise InputError([f"recipe {name!r}: {text}" for text in breaches])
     return Recipe(**fields)
+
+
+def steps_of_conversion(entry: Mapping[str, Any]) -> list[int | None]:
+    """Return the T of every conversion an entry of [[convert]] asks for."""
+    steps = entry.get("steps")
+    return list(steps) if isinstance(steps, list) else [steps]
 
 
 def _has(tables: Any, dotted: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
@@ -53,12 +54,14 @@ def train_recipe(
     compile: bool | str | None = None,
     progress: bool | None = None,
     logs: str | os.PathLike[str] | None = None,
+    init: str | os.PathLike[str] | None = None,
     options: RunOptions | None = None,
 ) -> Trained:
     """Train a recipe and write its checkpoint to `out`; equal seeds give equal bytes on one machine.
 
     `data`, `epochs`, `seed`, `precision`, `compile` replace the recipe's own; `device`, `progress`, `logs` those of
-    `options`. A run that was killed goes on from `out`.resume.ckpt and ends with the same bytes as an unbroken one.
+    `options`. `init` is the checkpoint of the recipe's [init] to start from. A run that was killed goes on from
+    `out`.resume.ckpt and ends with the same bytes as an unbroken one.
     Raises InputError for a bad recipe or data, EnvironmentFault without Lightning.
     """
     from snn2chip.checkpoint import save_checkpoint
@@ -83,6 +86,7 @@ def train_recipe(
     Path(out).parent.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
     started = time.monotonic()
     model, header, train, test = prepare(recipe)
+    start(model, recipe, spec=header.input, init=init)
     batches = batches_of(recipe, train, spec=header.input, classes=len(header.classes))
     from snn2chip.train.resume import data_digest, resume_path
 
@@ -91,6 +95,7 @@ def train_recipe(
         "versions": versions(),
         "data": data_digest(batches),
         "run": {"device": options.device, "processes": options.processes},
+        "init": None if init is None else hashlib.sha256(Path(init).read_bytes()).hexdigest(),
     }
     resume = resume_path(out)
     writes = fit(model, batches, recipe, options=options, resume=resume, identity=identity)
@@ -107,6 +112,34 @@ def train_recipe(
         save_checkpoint(out, model, header)
         resume.unlink(missing_ok=True)
     return Trained(path=Path(out), header=header, model=model, accuracy=accuracy, seconds=time.monotonic() - started)
+
+
+def start(model: nn.Module, recipe: Recipe, *, spec: InputSpec, init: str | os.PathLike[str] | None) -> None:
+    """Load the weights a recipe starts from into its model; they are converted first where the recipe says so.
+
+    Raises InputError when the recipe starts from weights and none are given, FileFormatError when they do not fit.
+    """
+    import torch
+
+    from snn2chip.checkpoint import load_model
+    from snn2chip.checkpoint_tensors import strict_load
+    from snn2chip.convert.hybrid_model import hybrid_model
+    from snn2chip.nn.base import Neuron
+
+    if init is None:
+        if recipe.init:
+            raise InputError(
+                f"recipe {recipe.name!r} starts from a trained network: train {recipe.init['recipe']} first "
+                "and give its checkpoint with --init CKPT"
+            )
+        return
+    source, header = load_model(init)
+    if recipe.init.get("convert") == "hybrid" and header is not None and header.method == "qcfs":
+        neuron = next(m for m in model.modules() if isinstance(m, Neuron))
+        raw = np.zeros((2, recipe.frames or 1, *spec.shape) if spec.time else (2, *spec.shape), np.float32)
+        sample = spec.apply(torch.from_numpy(raw))
+        source, _ = hybrid_model(source, header, sample, steps=neuron.steps, levels=neuron.levels)
+    strict_load(model, source.state_dict(), path=init)
 
 
 def batches_of(recipe: Recipe, train: Samples, *, spec: InputSpec, classes: int) -> Batches:

@@ -201,6 +201,11 @@ def test_dvs_folder_splits_each_class(root: Path) -> None:
     assert {tuple(map(int, i)) for i in np.argwhere(arrays["x"])} == {
         (n, *frame) for n in (0, 1) for frame in ((0, 0, 0, 9), (1, 1, 1, 9))
     }
+    small, _ = open_data("cifar10_dvs48", split="test", steps=2).arrays()
+    assert small["x"].shape == (2, 2, 2, 48, 48)
+    assert {tuple(map(int, i)) for i in np.argwhere(small["x"])} == {  # 9*48 // 128 = 3
+        (n, *frame) for n in (0, 1) for frame in ((0, 0, 0, 3), (1, 1, 0, 3))
+    }
 
 
 def test_picture_folders_are_resized_and_cropped(root: Path) -> None:
@@ -210,7 +215,10 @@ def test_picture_folders_are_resized_and_cropped(root: Path) -> None:
         Image.new("RGB", (300, 500), colour).save(folder / "a.png")
     found = open_data("imagenet200")
     arrays, labels = found.arrays()
-    assert arrays["x"].shape == (2, 3, 224, 224)
+    assert arrays["x"].shape == (2, 3, 64, 64)
+    folder.parent.parent.rename(root / "imagenet")
+    assert open_data("imagenet").arrays()[0]["x"].shape == (2, 3, 224, 224)
+    (root / "imagenet").rename(root / "imagenet200")
     assert arrays["x"].dtype == np.uint8
     assert labels.tolist() == [0, 1]
     assert (arrays["x"][0, 0] == 255).all()
