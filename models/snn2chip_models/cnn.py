@@ -39,7 +39,7 @@ class ConvNet(nn.Module):
         classes: int = 10,
         weights: str = "binary",
         neuron: str | Sequence[str] = "lmht",
-        L: int | None = 4,
+        L: int | None = None,
         T: int = 2,
         events: bool = False,
         neuron_args: Mapping[str, Any] | None = None,
