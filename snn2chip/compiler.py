@@ -99,7 +99,7 @@ def steps_first(graph: LayerGraph, data: Any, *, time_axis: bool | None = None, 
     `time_axis`: whether they hold every step (None: by the number of axes); `batch_first`: whether those are
     `[N, T, ...]` (None: as the model itself takes its input). Raises InputError for another shape.
     """
-    shape, T = graph.input.shape, graph.steps
+    shape, T = graph.input.shape, graph.input.frames or graph.steps
     rank = len(shape)
     per_step = data.ndim == rank + 2 if time_axis is None else time_axis
     if data.ndim != rank + 1 + per_step or tuple(data.shape[data.ndim - rank :]) != shape:
@@ -107,7 +107,7 @@ def steps_first(graph: LayerGraph, data: Any, *, time_axis: bool | None = None, 
         raise InputError(f"calibration samples have the shape {list(data.shape)}, expected {want}".replace("'", ""))
     if not per_step:
         return data
-    first = graph.input.layout == "BT" if batch_first is None else batch_first
+    first = graph.input.layout in ("BT", "BF") if batch_first is None else batch_first
     at = 1 if first else 0
     if data.shape[at] != T:
         order = "[N, T, ...]" if first else "[T, N, ...]"
@@ -177,11 +177,14 @@ def compile_float_graph(
         raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
     spec = QuantSpec(weights=weights, overrides=dict(overrides or {}))
     per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
-    lowered = graph if per_step else SteadyWindows().run(graph)
+    steady = not per_step or graph.input.frames is not None
+    lowered = SteadyWindows().run(graph) if steady else graph
     data = data[:, :MAX_CALIBRATION] if per_step else data[:MAX_CALIBRATION]
     check_varied(data, time_axis=per_step)
     ranges = calibrate(lowered, data, time_axis=per_step, input_range=declared(input_range))
-    coding = "steps" if per_step else "repeat"
+    coding = "repeat" if steady else "steps"
+    if graph.input.frames is not None:
+        data = np.moveaxis(data, 0, 1)  # a program takes the frames of a sample together: [N, F, ...]
     spare: dict[str, int] = {}
     full: list[str] = []
     for _ in range(6):

@@ -18,6 +18,7 @@ from snn2chip.frontends.torch_layers import (
     batchnorm_layer,
     conv2d_layer,
     linear_layer,
+    maxpool_layer,
     simple_layer,
 )
 from snn2chip.frontends.torch_refusals import Refusal
@@ -240,6 +241,12 @@ def _avg_pool2d(
     )
 
 
+def _max_pool2d(b: Builder, op: Op, input: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> Value:
+    names = ("stride", "padding", "dilation", "ceil_mode", "return_indices")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return maxpool_layer(b, op, as_value(input), kernel_size=kernel_size, **given)
+
+
 def _dropout(b: Builder, op: Op, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
     if training and p:
         raise Refusal("drops values at inference too; pass training=self.training")
@@ -271,6 +278,7 @@ FUNCTIONS: Mapping[str, Rule] = MappingProxyType(
         "conv2d": _conv2d,
         "batch_norm": _batch_norm,
         "avg_pool2d": _avg_pool2d,
+        "max_pool2d": _max_pool2d,
         "adaptive_avg_pool2d": _adaptive,
     }
 )

@@ -133,6 +133,10 @@ class Builder:
         size = self.size(value)
         return tuple(math.prod(map(size, axis)) for axis in value.axes)
 
+    def behind_neurons(self, node: str) -> bool:
+        """Return whether a layer reads neurons, directly or through others."""
+        return self.layers[node].kind == "neuron" or any(map(self.behind_neurons, self.inputs[node]))
+
     # -- layers ----------------------------------------------------------------------------------------------
 
     def add_layer(self, op: Op, key: Hashable, sources: Sequence[str], make: Callable[..., Layer]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from snn2chip.frontends.torch_build import Builder
-from snn2chip.frontends.torch_refusals import Refusal
+from snn2chip.frontends.torch_refusals import ADVICE, Refusal
 from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import AXIS, STATIC, Value, at_step
-from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, SumPoolLayer
+from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, MaxPoolLayer, SumPoolLayer
 from snn2chip.ir.layers import FloatSoma, ReluLayer
 from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer, WeightParts, pair
 from snn2chip.ir.neuron_layer import NeuronLayer
@@ -110,6 +110,32 @@ def avgpool_layer(
     kind = AvgPoolLayer if divisor_override is None else SumPoolLayer
     key = (kind.kind, kernel, step, pad, factor, op.path)
     return b.on_features(op, key, x, lambda **at: kind(kernel=kernel, stride=step, padding=pad, factor=factor, **at))
+
+
+def maxpool_layer(
+    b: Builder,
+    op: Op,
+    x: Value,
+    *,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Value:
+    """Return the value of a maximum pooling in front of the first neuron, the host's work; Refusal behind one."""
+    if x.time != STATIC or b.behind_neurons(x.node):
+        raise Refusal(ADVICE["max_pool2d"])
+    if ceil_mode or return_indices or pair(dilation) != (1, 1):
+        raise Refusal("has no form on the host with ceil_mode, return_indices or a dilation; leave them out")
+    _plane(b, op, x)
+    kernel = pair(kernel_size)
+    step, pad = kernel if stride is None or stride in ((), []) else pair(stride), pair(padding)
+    key = ("maxpool", kernel, step, pad, op.path)
+    return b.on_features(
+        op, key, x, lambda **at: MaxPoolLayer(kernel=kernel, stride=step, padding=pad, **at), after_total=False
+    )
 
 
 def adaptive_layer(b: Builder, op: Op, x: Value, *, output_size: Any) -> Value:

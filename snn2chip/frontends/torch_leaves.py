@@ -19,6 +19,7 @@ from snn2chip.frontends.torch_layers import (
     batchnorm_layer,
     conv2d_layer,
     linear_layer,
+    maxpool_layer,
     neuron_layer,
     simple_layer,
 )
@@ -64,6 +65,12 @@ def _avgpool(b: Builder, op: Op, input: Value) -> Value:
     return avgpool_layer(b, op, input, **{name: getattr(m, name) for name in names})
 
 
+def _maxpool(b: Builder, op: Op, input: Value) -> Value:
+    m: Any = op.module
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+    return maxpool_layer(b, op, input, **{name: getattr(m, name) for name in names})
+
+
 def _flatten(b: Builder, op: Op, input: Value) -> Value:
     m: Any = op.module
     value: Value = VIEWS["flatten"](b, op, input, m.start_dim, m.end_dim)
@@ -80,6 +87,7 @@ _TORCH: tuple[tuple[tuple[type[nn.Module], ...], Rule], ...] = (
     ((nn.Linear,), _linear),
     ((nn.BatchNorm1d, nn.BatchNorm2d), _batchnorm),
     ((nn.AvgPool2d,), _avgpool),
+    ((nn.MaxPool2d,), _maxpool),
     ((nn.AdaptiveAvgPool2d,), _adaptive),
     ((nn.Flatten,), _flatten),
     ((nn.Dropout, nn.Dropout1d, nn.Dropout2d), lambda b, op, input: simple_layer(b, op, input, DropoutLayer)),

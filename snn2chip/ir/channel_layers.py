@@ -1,4 +1,4 @@
-"""Float layers that act on channels by themselves: scale, batch norm, average and sum pooling."""
+"""Float layers that act on channels by themselves: scale, batch norm, average, sum and maximum pooling."""
 
 from __future__ import annotations
 
@@ -127,3 +127,29 @@ class AvgPoolLayer(SumPoolLayer):
     """Average pooling as the user wrote it: a sum-pool with factor 1/(kh*kw), padding counted."""
 
     kind: ClassVar[str] = "avgpool"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class MaxPoolLayer(Layer):
+    """y = the largest value of the window, padding never chosen; `[C,H,W] -> [C,H',W']`."""
+
+    kind: ClassVar[str] = "maxpool"
+    kernel: Pair = attrs.field(converter=pair)
+    stride: Pair = attrs.field(converter=pair)
+    padding: Pair = attrs.field(default=(0, 0), converter=pair)
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return `[C, H', W']`, sizes as in `SumPoolLayer`."""
+        summed = SumPoolLayer(name=self.name, kernel=self.kernel, stride=self.stride, padding=self.padding)
+        return summed.out_shape(shapes)
+
+    def apply(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the maximum of every window."""
+        x = inputs[0]
+        y = functional.max_pool2d(x.flatten(0, 1), self.kernel, self.stride, self.padding)
+        return y.view(*x.shape[:2], *y.shape[1:])
+
+    def details(self) -> list[str]:
+        """Return the geometry."""
+        pad = [] if self.padding == (0, 0) else [f"padding={self.padding[0]},{self.padding[1]}"]
+        return [f"kernel={self.kernel[0]},{self.kernel[1]}", f"stride={self.stride[0]},{self.stride[1]}", *pad]

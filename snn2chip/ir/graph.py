@@ -4,7 +4,7 @@ Values are `[T,B,*shape]`; shapes here leave out steps and batch. networkx (orde
 
 Normal form, what the quantizer takes (`normal_form_breaches` lists what is missing):
 
-    payload sources   input, neuron
+    payload sources   input, neuron, host (a stem outside of the chip; then nothing else reads the input)
     current sources   linear, conv2d, sumpool, scale (the identity synapse)     from one payload source each
                       add                                                      from linear maps
     a neuron reads one current source; an output reads a current or a payload source
@@ -32,7 +32,8 @@ from snn2chip.ir.layers import InputLayer, Layer, OutputLayer, Shape
 from snn2chip.ir.neuron_layer import NeuronLayer
 
 LINEAR_MAPS = ("linear", "conv2d", "sumpool", "scale")
-PAYLOADS = ("input", "neuron")
+ADVICE = {"relu": "convert it to a neuron", "maxpool": "use average pooling"}
+PAYLOADS = ("input", "neuron", "host")
 
 
 @attrs.frozen(kw_only=True)
@@ -217,10 +218,10 @@ class LayerGraph:
         breaches = ["input: scale, mean or std is left; run the default passes"] if self.input.normalises else []
         currents = (*LINEAR_MAPS, "add")
         allowed = {**dict.fromkeys(LINEAR_MAPS, PAYLOADS), "add": LINEAR_MAPS, "neuron": currents}
-        allowed |= {"input": (), "output": (*PAYLOADS, *currents)}
+        allowed |= {"input": (), "host": ("input",), "output": (*PAYLOADS, *currents)}
         for layer in self.layers:
             if layer.kind not in allowed:
-                advice = "convert it to a neuron" if layer.kind == "relu" else "run the default passes"
+                advice = ADVICE.get(layer.kind, "run the default passes")
                 breaches.append(f"{layer.label}: {layer.kind} has no integer form; {advice}")
                 continue
             breaches += [
@@ -228,6 +229,8 @@ class LayerGraph:
                 for src in self.sources(layer.name)
                 if src.kind not in allowed[layer.kind] and src.kind in allowed
             ]
+            if layer.kind == "host" and len(self._users[self.input.name]) > 1:
+                breaches.append(f"{layer.label}: other layers read the input too; a host stem is the only reader")
             if layer.kind == "add":
                 shared = [src for src in self.sources(layer.name) if len(self._users[src.name]) > 1]
                 breaches += [f"{layer.label}: {src.label} feeds other layers than this sum" for src in shared]

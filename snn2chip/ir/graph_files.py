@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from snn2chip.errors import FileFormatError, Snn2ChipError
-from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, ScaleLayer, SumPoolLayer
+from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, MaxPoolLayer, ScaleLayer, SumPoolLayer
 from snn2chip.ir.float_run import FIRES, RESETS
 from snn2chip.ir.graph import LayerGraph, Note
 from snn2chip.ir.layers import (
@@ -47,6 +47,7 @@ LAYERS: Mapping[str, type[Layer]] = {
         IdentityLayer,
         InputLayer,
         LinearLayer,
+        MaxPoolLayer,
         NeuronLayer,
         OutputLayer,
         ReluLayer,
@@ -101,7 +102,8 @@ def from_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, path
         graph = LayerGraph(layers=layers, inputs=inputs, steps=steps, notes=notes)
         if huge := [name for name, shape in graph.shapes.items() if math.prod(shape) * steps > MAX_SIZE]:
             raise ValueError(f"{', '.join(huge)}: more than {MAX_SIZE} numbers")
-        graph.run(torch.zeros(1, *graph.input.shape))
+        frames = graph.input.frames
+        graph.run(torch.zeros(*(() if frames is None else (frames,)), 1, *graph.input.shape))
     except (Snn2ChipError, *_DAMAGE) as error:
         raise FileFormatError(f"{path}: the network in this file is not sound: {_short(error)}") from error
     return graph

@@ -230,6 +230,8 @@ def host_bounds(node: Host) -> list[str]:
             reach *= max(int(np.abs(row).sum()) for row in rows)
         elif op.kind == "bias" and op.weight is not None:
             reach += max(abs(int(op.weight.max())), abs(int(op.weight.min())))
+        elif op.kind == "sumframes":
+            reach *= node.raw_shape[0]
         elif op.kind == "sumpool":
             reach *= op.kernel_size[0] * op.kernel_size[1]
         elif op.kind == "rescale":

@@ -19,7 +19,7 @@ from snn2chip.ir.types import IntArray, PayloadType, WeightType, as_int, whole
 CODINGS = ("repeat", "rate-floor", "rate-round", "steps")
 KINDS = ("linear", "conv2d", "sumpool", "identity")
 READS = ("potential", "count", "payload")
-HOST_OPS = ("conv2d", "linear", "bias", "relu", "maxpool", "sumpool", "rescale")
+HOST_OPS = ("conv2d", "linear", "bias", "relu", "maxpool", "sumpool", "rescale", "sumframes")
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -69,7 +69,7 @@ class HostOp:
     """One exact integer operation of a host stem; `kind` is one of `HOST_OPS`.
 
     conv2d / linear: `weight`; bias: `[C]`; maxpool, sumpool: `kernel_size`, `stride`, `padding`;
-    rescale: `clip(rshift(x * gain, shift), lo, hi)` with scalar or `[C]` gain.
+    rescale: `clip(rshift(x * gain, shift), lo, hi)` with scalar or `[C]` gain; sumframes: the first axis summed.
     """
 
     kind: str

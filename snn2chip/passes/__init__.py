@@ -4,6 +4,7 @@ remove-identities   dropout, identity and flatten go
 fold-batchnorm      norms go into weights (signs flipped where negative) or somas
 compose-linear      linear maps in a row become one
 fold-input-norm     mean and std of the input go into the first layer
+host-prefix         an ordinary stem (conv, ReLU, pool) becomes work of the host
 insert-relays       one synapse on every edge into a soma, none behind another
 steady-windows      (repeated input only) windows over a constant current become gains per step
 """
@@ -17,6 +18,7 @@ from snn2chip.passes.base import Pass, apply_passes
 from snn2chip.passes.compose_linear import ComposeLinear
 from snn2chip.passes.fold_batchnorm import FoldBatchNorm
 from snn2chip.passes.fold_input_norm import FoldInputNorm
+from snn2chip.passes.host_prefix import HostPrefix
 from snn2chip.passes.insert_relays import InsertRelays
 from snn2chip.passes.remove_identities import RemoveIdentities
 from snn2chip.passes.steady_windows import SteadyWindows
@@ -26,6 +28,7 @@ DEFAULT: tuple[Pass, ...] = (
     FoldBatchNorm(),
     ComposeLinear(),
     FoldInputNorm(),
+    HostPrefix(),
     InsertRelays(),
 )
 PASSES: dict[str, type[Pass]] = {type(step).name: type(step) for step in (*DEFAULT, SteadyWindows())}
@@ -45,6 +48,7 @@ __all__ = [
     "ComposeLinear",
     "FoldBatchNorm",
     "FoldInputNorm",
+    "HostPrefix",
     "InsertRelays",
     "Pass",
     "RemoveIdentities",

@@ -76,6 +76,8 @@ def calibrate(
                 current[layer.name] = np.maximum(current.get(layer.name, 0.0), _top(source))
                 payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
                 potential[layer.name] = np.maximum(potential.get(layer.name, 0.0), _top(run.before[layer.name]))
+            elif layer.kind == "host":
+                payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
         for add in graph.of_kind("add"):
             for name in graph.inputs[add.name]:
                 maps[name] = np.maximum(maps.get(name, 0.0), _top(run.values[name]))

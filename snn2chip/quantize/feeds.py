@@ -17,7 +17,7 @@ from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import Layer
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
-from snn2chip.ir.nodes import Input, Node, Synapse
+from snn2chip.ir.nodes import Host, Input, Node, Synapse
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import V_MAX
 from snn2chip.quantize.calibrate import Ranges
@@ -215,7 +215,7 @@ class Feeds:
         """Largest payload of what a linear map reads."""
         name = self.names[self.graph.inputs[linear.name][0]]
         source = next(n for n in self.nodes if n.name == name)
-        assert isinstance(source, (Input, Soma))
+        assert isinstance(source, (Input, Host, Soma))
         return float(source.payload_type().magnitude)
 
     def integers(self, layer: Layer) -> IntWeights:

@@ -20,6 +20,7 @@ from snn2chip.ir.nodes import Output
 from snn2chip.ir.program import Program
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.feeds import Feeds
+from snn2chip.quantize.hosts import host_node, host_prefix
 from snn2chip.quantize.inputs import input_node
 from snn2chip.quantize.readout import lower_readout
 from snn2chip.quantize.relays import common_unit
@@ -85,8 +86,19 @@ class _Lowering(Feeds):
         name = self.fresh(layer.name)
         node = input_node(layer, self.ranges, name=name, coding=coding, bits=self.spec.input_bits)
         scale = node.scale
-        self.nodes.append(node)
-        self.names[layer.name], self.units[layer.name] = name, np.array([scale])
+        prefix = host_prefix(self.graph)
+        if layer.frames is None and prefix is None:
+            self.nodes.append(node)
+            self.names[layer.name], self.units[layer.name] = name, np.array([scale])
+        else:
+            largest = 0.0 if prefix is None else self.ranges.payload[prefix.name]
+            host, unit, records = host_node(
+                node, frames=layer.frames, layer=prefix, largest=largest, bits=self.spec.input_bits
+            )
+            self.nodes.append(host)
+            self.records += records
+            source = layer.name if prefix is None else prefix.name
+            self.names[source], self.units[source] = name, unit
         self.records.append(record(name, layer.path, "scale", unit="raw", source=scale, integer=1, lsb=scale))
 
     def neuron(self, layer: NeuronLayer) -> None:

@@ -42,7 +42,8 @@ def lower_relay(
     limit = float(V_MAX) / 2**spare_bits
     if (current / delta).max() > limit:
         raise QuantizeError(f"{label}: the relayed current does not fit 24 bits")
-    fine = np.clip(np.floor(np.log2(limit / np.maximum(current / delta, 1e-12))), 0, 14).astype(np.int64)
+    reach = np.maximum(current, np.abs(bias)) / delta  # the bias alone may be larger than what it leaves of the current
+    fine = np.clip(np.floor(np.log2(limit / np.maximum(reach, 1e-12))), 0, 14).astype(np.int64)
     if unit is None:
         if not bias.any():
             fine = np.zeros(delta.shape, dtype=np.int64)  # nothing to round: the integers pass as they are

@@ -341,6 +341,29 @@ class _Half(nn.Module):
         return weight * 0.5
 
 
+class OrdinaryStem(nn.Module):
+    """A stem of convolution, ReLU and maximum in front of a residual sum of spikes: work of the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, stride=2, padding=1)
+        self.inner = Seq(Repeat(2), nn.Conv2d(4, 4, 3, padding=1), MHT(steps=2, levels=2))
+        self.act, self.head = MHT(steps=2, levels=4), nn.Linear(4 * 3 * 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv(x)), 3, stride=2, padding=1)
+        x = self.act(self.inner(x) + x.unsqueeze(0).repeat(2, 1, 1, 1, 1))
+        return self.head(x.flatten(2)).mean(0)
+
+
+def averaged_frames() -> nn.Module:
+    """Four event frames averaged into one input of two steps."""
+    return Seq(
+        TimeMean(), nn.Linear(5, 8), Repeat(2), MHT(steps=2, levels=4), nn.Linear(8, 4), IF(steps=2), nn.Linear(4, 2),
+        TimeMean(),
+    )  # fmt: skip
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
     "multi-step layout": (MultiStep, (2, 3, 1, 8, 8), 2, 2),
     "loop over frames": (LoopOverFrames, (4, 3, 3, 2, 2), 2, 4),
@@ -357,4 +380,6 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
     "pre-activation": (PreActivation, (2, 3, 1, 4, 4), 2, 2),
     "sequential": (sequential, (3, 1, 6, 6), 2, 2),
     "parametrized weight": (parametrized, (2, 3, 4), 1, 2),
+    "ordinary stem": (OrdinaryStem, (3, 2, 12, 12), 2, 2),
+    "averaged frames": (averaged_frames, (4, 3, 5), 2, 2),
 }

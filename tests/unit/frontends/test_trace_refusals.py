@@ -32,10 +32,10 @@ def line_of(marker: str) -> int:
 class MaxPool(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.pool = nn.MaxPool2d(2)
+        self.act, self.pool = MHT(steps=1, step_mode="s"), nn.MaxPool2d(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x).repeat_interleave(4, 1).view(x.shape)  # use-pool
+        return self.pool(self.act(x)).repeat_interleave(4, 1).view(x.shape)  # use-pool
 
 
 class Sigmoid(nn.Module):

@@ -88,12 +88,25 @@ def steady() -> LayerGraph:
     return trace(dyadic(nn.Sequential(*layers), seed=1), sample(3, 2))
 
 
+class Stem(nn.Module):
+    """What a host does before the first neuron, up to the last maximum; the average behind it stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head, self.act = nn.Conv2d(1, 2, 2), nn.Linear(2, 2), MHT(steps=1, levels=2, step_mode="s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(F.max_pool2d(F.relu(self.conv(x)), 2), 2)
+        return self.act(self.head(x.flatten(1)))
+
+
 CASES: dict[str, Callable[[], LayerGraph]] = {
     "remove-identities": identities,
     "fold-batchnorm": lambda: trace(dyadic(Norms(), seed=1), sample(2, 3, 2, 2, 2)),
     "compose-linear": lambda: trace(dyadic(Pools(), seed=1), sample(3, 1, 4, 4)),
     "fold-input-norm": normalised,
     "steady-windows": steady,
+    "host-prefix": lambda: trace(dyadic(Stem(), seed=1), sample(3, 1, 5, 5)),
     "insert-relays": lambda: trace(dyadic(Residual(), seed=1), sample(2, 3, 1, 2, 2)),
 }
 

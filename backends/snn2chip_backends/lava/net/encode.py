@@ -98,6 +98,7 @@ def conv(op: Mapping[str, Any], x: Any) -> Any:
 
 
 OPERATIONS: dict[str, Any] = {
+    "sumframes": lambda op, x: x.sum(1),
     "relu": lambda op, x: np.maximum(x, 0),
     "bias": lambda op, x: x + per_channel(op["weight"], x),
     "rescale": rescale,

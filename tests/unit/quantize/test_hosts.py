@@ -1,0 +1,201 @@
+"""The host prefix in integers: averaged event frames, and stems of convolution, ReLU and pools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from snn2chip_backends.lava.emission import input_record
+from snn2chip_backends.lava.net.encode import encode as emitted
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import snn2chip
+from snn2chip.api import coded_inputs
+from snn2chip.compiler import compile_graph
+from snn2chip.errors import InputError, UnsupportedError
+from snn2chip.ir.files import read, write
+from snn2chip.ir.nodes import Host
+from snn2chip.ir.program import Program
+from snn2chip.nn import MHT, QCFS, Repeat, Seq, TimeMean
+
+
+def host_of(program: Program) -> Host:
+    (node,) = program.inputs
+    assert isinstance(node, Host)
+    return node
+
+
+def unit_of(program: Program) -> float:
+    found: list[float] = program.meta["units"]["payload"][host_of(program).name]
+    assert len(found) == 1
+    return found[0]
+
+
+def equal(program: Program, x: Any) -> None:
+    first, second = (snn2chip.run(program, x, backend=name) for name in ("reference", "torch"))
+    assert set(first.payloads) == set(second.payloads)
+    for name, payload in first.payloads.items():
+        assert np.array_equal(payload, second.payloads[name]), name
+
+
+class Averaged(nn.Module):
+    def __init__(self, axis: int = 0, steps: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.axis, self.T = axis, steps
+        body = [nn.Conv2d(2, 4, 3, padding=1), Repeat(steps), MHT(steps=steps, levels=3), nn.Flatten()]
+        self.body = Seq(*body, nn.Linear(4 * 25, 3), TimeMean())
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x.mean(self.axis))
+        return out
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_whole_frames_are_summed_exactly(axis: int, steps: int) -> None:
+    """A unit is 1/F of a count: the mean of the frames without any rounding, whatever T is."""
+    frames = torch.randint(0, 4, (6, 5, 2, 5, 5)).float()  # [N,F,..], as a program takes them
+    given = frames if axis == 1 else frames.transpose(0, 1)
+    program, graph = compile_graph(Averaged(axis, steps), given)
+    host = host_of(program)
+    assert (host.raw_shape, host.shape, host.coding) == ((5, 2, 5, 5), (2, 5, 5), "repeat")
+    assert unit_of(program) == 1 / 5
+    coded = coded_inputs(program, frames.numpy())[host.name]
+    assert (coded == frames.sum(1).long().numpy()[None]).all()
+    assert coded.shape == (steps, 6, 2, 5, 5)
+    equal(program, frames.numpy())
+    logits = np.asarray(snn2chip.run(program, frames.numpy()).outputs)
+    expected = graph.run(frames.transpose(0, 1)).output.numpy()
+    assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.95
+
+
+def test_normalised_frames() -> None:
+    """x = (mean(raw)/16 - mean)/std: the offset leaves the sum F times, per channel."""
+    raw = torch.randint(0, 64, (8, 5, 2, 5, 5)).float()
+    scaled = {"scale": 1 / 16, "mean": [1.5, 0.25], "std": [0.5, 2.0]}
+    mean, std = (torch.tensor(scaled[k]).view(2, 1, 1) for k in ("mean", "std"))
+    model = Averaged()
+    sample = ((raw / 16 - mean) / std).transpose(0, 1)
+    program, _ = compile_graph(model, sample, calibration=raw.transpose(0, 1).numpy(), normalise=scaled)
+    coded = coded_inputs(program, raw.numpy().astype(np.int64))[host_of(program).name][0]
+    offset = np.array([24, 4]).reshape(2, 1, 1)  # 16 * mean
+    assert (coded == raw.sum(1).long().numpy() - 5 * offset).all()
+    equal(program, raw.numpy())
+
+
+def test_frames_of_another_number_are_refused() -> None:
+    program, _ = compile_graph(Averaged(), torch.randint(0, 4, (5, 6, 2, 5, 5)).float())
+    with pytest.raises(InputError, match=r"expected samples \[B, 5, 2, 5, 5\], got \[6, 4, 2, 5, 5\]"):
+        snn2chip.run(program, np.zeros((6, 4, 2, 5, 5)))
+
+
+class Stem(nn.Module):
+    """Convolution, norm, ReLU, maximum, on the host; neurons behind it."""
+
+    def __init__(self, pool: str = "max", levels: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.T, self.pool = 1, pool
+        self.conv, self.norm = nn.Conv2d(3, 5, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(5)
+        assert self.norm.running_mean is not None
+        nn.init.normal_(self.norm.bias)
+        nn.init.uniform_(self.norm.weight, 0.5, 2.0)
+        self.act, self.head = QCFS(levels=levels, vth=2.0), nn.Linear(5 * 9, 4)
+        self.inner = nn.Conv2d(5, 5, 3, padding=1)
+
+    def stem(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(x)))
+        return F.max_pool2d(x, 3, 2, 1) if self.pool == "max" else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x if self.pool == "max" else F.avg_pool2d(x, 2)
+        out: Tensor = self.head(self.act(self.inner(x).unsqueeze(0)).squeeze(0).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_a_stem_runs_on_the_host_in_integers(pool: str) -> None:
+    """Payloads are the float stem's values on a grid: within half a unit and the rounding of its 14-bit weights."""
+    model = Stem(pool).eval()
+    pixels = torch.randint(0, 256, (8, 3, 12, 12))
+    program, graph = compile_graph(model, pixels.float())
+    host = host_of(program)
+    kinds = ["conv2d", "bias", "relu", *(["maxpool"] if pool == "max" else []), "rescale"]
+    assert [op.kind for op in host.ops] == kinds
+    assert [layer.kind for layer in graph.layers].count("relu") == 0
+    assert (host.lo, host.hi) == (0, 511)
+    with torch.no_grad():
+        expected = model.stem(pixels.float()).numpy()
+    coded = coded_inputs(program, pixels.numpy())[host.name][0]
+    unit = unit_of(program)
+    assert unit == pytest.approx(expected.max() / 255, rel=1e-6)
+    largest = float(graph.of_kind("host")[0].parts[0].weight.abs().max())  # type: ignore[attr-defined]
+    slack = 75 * 255 * largest / (1 << 14) + expected.max() / (1 << 14)  # every tap, and the gain of 15 bits
+    assert np.abs(coded * unit - expected).max() <= unit / 2 + slack
+    assert (coded > 0).mean() > 0.2
+    equal(program, pixels.numpy())
+
+
+def test_what_is_larger_than_twice_the_calibration_is_clipped() -> None:
+    model = Stem().eval()
+    pixels = torch.randint(0, 32, (8, 3, 12, 12))
+    program, _ = compile_graph(model, pixels.float(), input_range=(0, 255))
+    coded = coded_inputs(program, np.full((1, 3, 12, 12), 255))[host_of(program).name]
+    assert coded.max() == 511
+
+
+def test_emitted_packages_code_alike() -> None:
+    frames = np.random.default_rng(0).integers(0, 4, (6, 5, 2, 5, 5))
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 3, 12, 12))
+    for model, x, sample in (
+        (Averaged(), frames, frames.swapaxes(0, 1)),
+        (Stem().eval(), pixels, pixels),
+    ):
+        program, _ = compile_graph(model, torch.as_tensor(sample).float())
+        arrays: dict[str, Any] = {}
+        record = input_record(host_of(program), arrays)
+
+        def loaded(value: Any, arrays: dict[str, Any] = arrays) -> Any:
+            return arrays[value["array"]] if isinstance(value, dict) and "array" in value else value
+
+        record = {key: loaded(value) for key, value in record.items()}
+        record["ops"] = [{key: loaded(value) for key, value in op.items()} for op in record["ops"]]
+        assert np.array_equal(emitted(record, x, program.steps), coded_inputs(program, x)[host_of(program).name])
+
+
+def test_files_keep_the_prefix(tmp_path: Path) -> None:
+    program, _ = compile_graph(Averaged(), torch.randint(0, 4, (5, 6, 2, 5, 5)).float())
+    path = tmp_path / "p.s2c"
+    write(path, program)
+    again = read(path)[0]
+    assert again.digest() == program.digest()
+    assert host_of(again).ops[0].kind == "sumframes"
+
+
+class Both(Stem):
+    """The input goes around its stem."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x) + F.linear(x.flatten(1), torch.ones(4, 3 * 144))
+        return out
+
+
+class TwoConvolutions(Stem):
+    """Two convolutions before the first neuron."""
+
+    def stem(self, x: Tensor) -> Tensor:
+        return F.relu(self.inner(super().stem(x)))
+
+
+def test_what_stays_refused() -> None:
+    x = torch.randint(0, 256, (4, 3, 12, 12)).float()
+    with pytest.raises(UnsupportedError, match="relu has no integer form"):
+        compile_graph(Both().eval(), x)
+    with pytest.raises(UnsupportedError, match="one convolution or linear layer, not two"):
+        compile_graph(TwoConvolutions().eval(), x)
