@@ -24,6 +24,7 @@ def compile(
     calibration: Any = None,
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
+    bias_correction: bool = False,
     target: str = "loihi2",
     steps: int | None = None,
     time_axis: bool | None = None,
@@ -41,6 +42,7 @@ def compile(
     with room for more); running values outside of the range is an error, never clipped. With
     `normalise = {"scale", "mean", "std"}` raw integers become the model's input as (raw*scale - mean)/std and are
     folded into the first layer.
+    `bias_correction`: take what rounding the weights adds to the mean currents off the biases.
     `weights`: keep, binary, ternary, int2..int8; T comes from the model's `steps`/`T` or its own steps, else from
     `steps`, else it is an error. Raises InputError, TraceError, QuantizeError, UnsupportedError, each listing
     everything at once.
@@ -51,6 +53,7 @@ def compile(
         calibration=calibration,
         weights=weights,
         overrides=overrides,
+        bias_correction=bias_correction,
         target=target,
         steps=steps,
         time_axis=time_axis,
@@ -69,6 +72,7 @@ def compile_graph(
     calibration: Any = None,
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
+    bias_correction: bool = False,
     target: str = "loihi2",
     steps: int | None = None,
     time_axis: bool | None = None,
@@ -85,6 +89,7 @@ def compile_graph(
         steps_first(graph, data, time_axis=time_axis, batch_first=batch_first),
         weights=weights,
         overrides=overrides,
+        bias_correction=bias_correction,
         target=target,
         time_axis=time_axis,
         input_range=input_range,
@@ -161,6 +166,7 @@ def compile_float_graph(
     *,
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
+    bias_correction: bool = False,
     target: str = "loihi2",
     time_axis: bool | None = None,
     input_range: tuple[float, float] | None = None,
@@ -168,6 +174,7 @@ def compile_float_graph(
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
     from snn2chip.passes import SteadyWindows
+    from snn2chip.quantize.bias_correction import correct_biases
     from snn2chip.quantize.calibrate import calibrate, check_varied
     from snn2chip.quantize.inputs import declared
     from snn2chip.quantize.lower import lower
@@ -175,13 +182,15 @@ def compile_float_graph(
 
     if target not in TARGETS:
         raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
-    spec = QuantSpec(weights=weights, overrides=dict(overrides or {}))
+    spec = QuantSpec(weights=weights, overrides=dict(overrides or {}), bias_correction=bias_correction)
     per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
     steady = not per_step or graph.input.frames is not None
     lowered = SteadyWindows().run(graph) if steady else graph
     data = data[:, :MAX_CALIBRATION] if per_step else data[:MAX_CALIBRATION]
     check_varied(data, time_axis=per_step)
     ranges = calibrate(lowered, data, time_axis=per_step, input_range=declared(input_range))
+    if bias_correction:
+        lowered = correct_biases(lowered, data, spec=spec, time_axis=per_step)
     coding = "repeat" if steady else "steps"
     if graph.input.frames is not None:
         data = np.moveaxis(data, 0, 1)  # a program takes the frames of a sample together: [N, F, ...]

@@ -124,6 +124,7 @@ def from_checkpoint(
         data=data,
         weights=spec.weights,
         overrides=spec.overrides,
+        bias_correction=spec.bias_correction,
         target=target,
         steps=steps,
         input_range=input_range,

@@ -1,10 +1,12 @@
 """What a TOML file asks of the quantizer: a width for all layers and others by name pattern.
 
     weights = "int8"
+    bias_correction = true
     [layers."layer1.*"]
     weights = "int4"
 
 A pattern is matched against a layer's name and path as a shell would (`*`, `?`, `[abc]`); the first that fits counts.
+`bias_correction` takes what rounding the weights adds to the mean currents off the biases (`bias_correction.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+KEYS = ("weights", "bias_correction", "layers")
+
 
 def read_quant(path: str | Path) -> QuantSpec:
     """Read a TOML file of widths; raises InputError that lists every key and value that does not fit."""
@@ -31,7 +35,10 @@ def read_quant(path: str | Path) -> QuantSpec:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no TOML ({error})") from error
-    bad = [f"unknown key {key!r}; known: weights, layers" for key in found if key not in ("weights", "layers")]
+    bad = [f"unknown key {key!r}; known: {', '.join(KEYS)}" for key in found if key not in KEYS]
+    correction = found.get("bias_correction", False)
+    if not isinstance(correction, bool):
+        bad.append(f"bias_correction must be true or false, got {correction!r}")
     layers = found.get("layers", {})
     if not isinstance(layers, dict):
         bad.append('layers must be tables like [layers."fc*"]')
@@ -49,4 +56,4 @@ def read_quant(path: str | Path) -> QuantSpec:
             bad.append(f"{where}: {error}")
     if bad:
         raise InputError(f"{path}: " + "; ".join(bad))
-    return QuantSpec(weights=found.get("weights", "keep"), overrides=overrides)
+    return QuantSpec(weights=found.get("weights", "keep"), overrides=overrides, bias_correction=correction)

@@ -35,6 +35,7 @@ class QuantSpec:
     `binary`, `ternary`, `int2`..`int8` for every float layer. `overrides` maps name or layer-path patterns
     (`fc*`) to another mode. `spare_bits` stay free above the largest potential seen on calibration data.
     `payload_bits` of a real-valued payload (excess firing) without a step of its own.
+    `bias_correction`: what rounding the weights adds to the mean current is taken off the biases.
     `residual_shift`: fraction bits under a binary branch that shares its soma with other branches.
     """
 
@@ -44,6 +45,7 @@ class QuantSpec:
     payload_bits: int = 8
     residual_shift: int = 3
     input_bits: int = 8
+    bias_correction: bool = False
 
     def mode(self, name: str, path: str) -> str:
         """The weight mode of one layer: the first override whose pattern matches, else `weights`."""
