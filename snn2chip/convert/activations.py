@@ -2,7 +2,10 @@
 
 Every ReLU (module or functional) and every QCFS of the graph is an activation to convert. Anything else that fires
 is reported: an activation that conversion passes over would leave a network that is neither an ANN nor spiking.
-What has no float layer at all (GELU, max-pool over activations, ..) the tracer has refused before.
+What has no float layer at all (GELU, ..) the tracer has refused before.
+
+A maximum over spikes is not the spikes of a maximum. So the stem of ImageNet's ResNets, one ReLU and a max-pool, stays
+ordinary: it is computed once, outside of the chip. Any other max-pool is an error.
 """
 
 from __future__ import annotations
@@ -60,12 +63,15 @@ def source_graph(model: nn.Module | LayerGraph, sample: Tensor | None = None) ->
 
 
 def find(graph: LayerGraph, *, kinds: tuple[str, ...] = ("relu", "qcfs")) -> tuple[Activation, ...]:
-    """Return all activations in topological order; UnsupportedError that lists every one of another kind.
+    """Return all activations to convert in topological order; UnsupportedError that lists every one of another kind.
 
-    The source is an ANN: one step, without spiking neurons.
+    The source is an ANN: one step, without spiking neurons. The ReLU of an ordinary stem (`stem`) is left out.
     """
-    found, breaches = [], []
+    found = []
+    kept, breaches = stem(graph)
     for layer in graph.of_kind("relu", "neuron"):
+        if layer.name in kept:
+            continue
         shape = graph.shapes[layer.name]
         made = Activation(layer=layer, channels=shape[0] if shape else 1, spatial=len(shape) == 3)
         if isinstance(layer, NeuronLayer):
@@ -80,10 +86,40 @@ def find(graph: LayerGraph, *, kinds: tuple[str, ...] = ("relu", "qcfs")) -> tup
     if graph.steps != 1:
         breaches.append(f"the source runs {graph.steps} steps; build it with T = 1, an ANN has one")
     if not found and not breaches:
-        breaches.append("the network has no ReLU and no QCFS: there is nothing to convert")
+        left = f" but the stem's ({', '.join(sorted(kept))})" if kept else ""
+        breaches.append(f"the network has no ReLU and no QCFS{left}: there is nothing to convert")
     if breaches:
         raise UnsupportedError(breaches)
     return tuple(found)
+
+
+def stem(graph: LayerGraph) -> tuple[frozenset[str], list[str]]:
+    """Return the ReLUs that stay ordinary because a max-pool of the stem reads them, and what is wrong elsewhere."""
+    kept: set[str] = set()
+    breaches: list[str] = []
+    for pool in graph.of_kind("maxpool"):
+        above = ancestors(graph, pool.name)
+        fired = [layer for layer in graph.of_kind("relu", "neuron") if layer.name in above]
+        if len(fired) > 1 or any(layer.kind != "relu" for layer in fired):
+            breaches.append(
+                f"{pool.label}: a maximum over spikes is not the spikes of a maximum; use average pooling behind "
+                "activations (one ReLU and a max-pool may lead the network)"
+            )
+        else:
+            kept.update(layer.name for layer in fired)
+    return frozenset(kept), breaches
+
+
+def ancestors(graph: LayerGraph, name: str) -> set[str]:
+    """Return the names of all layers that feed a layer, directly or through others."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        for source in graph.inputs.get(todo.pop(), ()):
+            if source not in found:
+                found.add(source)
+                todo.append(source)
+    return found
 
 
 def exchange(graph: LayerGraph, somas: Mapping[str, FloatSoma], *, steps: int, by: str) -> LayerGraph:
@@ -95,6 +131,8 @@ def exchange(graph: LayerGraph, somas: Mapping[str, FloatSoma], *, steps: int, b
     assert not missing, missing
     layers: list[Layer] = []
     notes = list(graph.notes)
+    for name in sorted(stem(graph)[0]):
+        notes.append(Note(by=by, layer=name, text="stays ordinary: a max-pool reads it; computed outside of the chip"))
     for layer in graph.layers:
         if layer.name in somas:
             soma = somas[layer.name]

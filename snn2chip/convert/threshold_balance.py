@@ -16,7 +16,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from snn2chip.convert.activations import Activation, find
+from snn2chip.convert.activations import Activation, ancestors, find
 from snn2chip.convert.parallel_calibration import run_layers
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
@@ -57,7 +57,7 @@ def block_units(graph: LayerGraph) -> Units:
     names = [a.name for a in find(graph, kinds=("relu",))]
     groups: list[set[str]] = []
     for add in graph.of_kind("add"):
-        branches = [{src.name, *_ancestors(graph, src.name)} for src in graph.sources(add.name)]
+        branches = [{src.name, *ancestors(graph, src.name)} for src in graph.sources(add.name)]
         shared = {name for name in branches[0] if all(name in branch for branch in branches)}
         inside = {name for branch in branches for name in branch} - shared
         members = {name for name in names if name in inside or _reads(graph, name, add.name)}
@@ -67,17 +67,6 @@ def block_units(graph: LayerGraph) -> Units:
     units = [*groups, *({name} for name in names if not any(name in group for group in groups))]
     ordered = [tuple(name for name in names if name in unit) for unit in units if unit]
     return tuple(sorted(ordered, key=lambda unit: names.index(unit[0])))
-
-
-def _ancestors(graph: LayerGraph, name: str) -> set[str]:
-    found: set[str] = set()
-    todo = [name]
-    while todo:
-        for src in graph.inputs.get(todo.pop(), ()):
-            if src not in found:
-                found.add(src)
-                todo.append(src)
-    return found
 
 
 def _reads(graph: LayerGraph, name: str, add: str) -> bool:
