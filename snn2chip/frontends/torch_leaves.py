@@ -1,7 +1,8 @@
 """Leaf modules, told by isinstance: torch.nn layers, quantised layers and neurons, each a rule to a float layer.
 
 A torch.nn layer is a leaf only while its `forward` is torch's own; a subclass that overrides it is recorded through,
-so that whatever it does to its weights is seen. Any module with `weight_parts()` or `float_soma()` is a leaf.
+so that whatever it does to its weights is seen. Any module with `weight_parts()` or `float_soma()` is a leaf, and one
+with `no_lowering` is refused with that text.
 """
 
 from __future__ import annotations
@@ -96,12 +97,18 @@ _TORCH: tuple[tuple[tuple[type[nn.Module], ...], Rule], ...] = (
 )
 
 
+def _refuse(text: str) -> Value:
+    raise Refusal(text)
+
+
 def leaf_rule(module: nn.Module) -> Rule | None:
     """Return the rule of a leaf module, or None if the recorder looks inside it."""
     if callable(getattr(module, "float_soma", None)):
         return neuron_layer
     if callable(getattr(module, "weight_parts", None)) and isinstance(module, (nn.Conv2d, nn.Linear)):
         return _conv2d if isinstance(module, nn.Conv2d) else _linear
+    if isinstance(text := getattr(module, "no_lowering", None), str):
+        return lambda b, op, *args, **kwargs: _refuse(text)
     if "forward" in module.__dict__:
         return None
     for kinds, rule in _TORCH:

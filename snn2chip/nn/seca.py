@@ -7,13 +7,14 @@ neuron in front of it. K + 1 parameters. K = 5 is the released choice; `adaptive
 
     K = the odd number at or above (log2(C) + 1)/2, truncated
 
-The sigmoid and the product depend on data, so it has no lowering to synapses and somas alone.
+The sigmoid and the product depend on data, so it has no lowering to synapses and somas alone: compiling refuses it.
 Sources: Hao et al. (EM-PF, arXiv 2410.07547); Wang et al. CVPR 2020 (ECA-Net).
 """
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,11 @@ def adaptive_kernel(channels: int) -> int:
 
 class SECA(nn.Module):
     """Channel attention of currents `[B,C,H,W]` or `[T,B,C,H,W]`, the same shape out."""
+
+    no_lowering: ClassVar[str] = (
+        "channel attention multiplies currents by a sigmoid of their own means, which is not lowered to integers yet "
+        "(it needs a product with the spikes of a lookup table); build the net with seca='none' or seca=False"
+    )
 
     def __init__(self, kernel: int = 5) -> None:
         super().__init__()
