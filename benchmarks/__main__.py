@@ -1,26 +1,39 @@
-"""`python -m benchmarks run [--quick] [--json] [--only QUESTION] [--threads N]`."""
+"""`python -m benchmarks run | methods`: side-by-side measurements, and the table of the methods."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-
-from benchmarks.machine import describe_machine, limited_threads
-from benchmarks.questions import QUESTIONS
-from benchmarks.table import print_tables
+from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure every question (or one) and print tables, or JSON with `--json`; 1 if two rows disagree."""
+    """Run one verb; 1 if a bar of the methods table is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    run = parser.add_subparsers(dest="verb", required=True).add_parser("run", help="measure and print")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="engines side by side: measure and print")
     run.add_argument("--quick", action="store_true", help="smaller batches")
     run.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    run.add_argument("--only", choices=sorted(QUESTIONS), help="one question only")
+    run.add_argument("--only", help="one question only")
     run.add_argument("--threads", type=int, default=1, help="threads of every library (default 1)")
     run.add_argument("--repeats", type=int, default=5, help="timed runs of every row, alternated (at least 5)")
+    methods = verbs.add_parser("methods", help="train and convert by the recipes, write benchmarks/methods.md")
+    methods.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
+    methods.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/methods/results)")
+    methods.add_argument("--nets", type=Path, default=Path("runs/methods"), help="folder of trained nets")
+    methods.add_argument("--quick", action="store_true", help="a few samples and one epoch: does it run at all")
     given = parser.parse_args(arguments)
+    return _run(given, parser) if given.verb == "run" else _methods(given, parser)
+
+
+def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.machine import describe_machine, limited_threads
+    from benchmarks.questions import QUESTIONS
+    from benchmarks.table import print_tables
+
+    if given.only is not None and given.only not in QUESTIONS:
+        parser.error(f"--only {given.only}: known questions are {', '.join(QUESTIONS)}")
     names = [given.only] if given.only else list(QUESTIONS)
     with limited_threads(given.threads):
         tables = [QUESTIONS[name](quick=given.quick, repeats=max(5, given.repeats)) for name in names]
@@ -31,6 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print_tables(tables, machine)
     return 0
+
+
+def _methods(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.methods.run import RESULTS, ROWS, run
+
+    names = [name for name in given.rows.split(",") if name]
+    if unknown := [name for name in names if name not in ROWS]:
+        parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(ROWS)}")
+    return 0 if run(names, out=given.out or RESULTS, nets=given.nets, quick=given.quick) else 1
 
 
 if __name__ == "__main__":
