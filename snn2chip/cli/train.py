@@ -93,6 +93,8 @@ def train(
         logs=logs,
         options=options,
     )
+    if not done.main:  # the first of several processes speaks
+        return
     samples = done.header.metrics["test_samples"]
     typer.echo(f"test accuracy {done.accuracy:.4f} ({samples:,} samples), {done.seconds:.1f} s")
     typer.echo(f"wrote {done.path}")

@@ -33,13 +33,17 @@ RELU = "relu"
 
 @attrs.frozen(kw_only=True, eq=False)
 class Trained:
-    """What training gave: the file, its header, the model in eval mode, test accuracy 0..1 and seconds."""
+    """What training gave: the file, its header, the model in eval mode, test accuracy 0..1 and seconds.
+
+    `main` is false in all but one of several processes that train together; only that one has written the file.
+    """
 
     path: Path
     header: CheckpointHeader
     model: nn.Module
     accuracy: float
     seconds: float
+    main: bool = True
 
 
 def train_recipe(
@@ -111,7 +115,14 @@ def train_recipe(
     if writes:
         save_checkpoint(out, model, header)
         resume.unlink(missing_ok=True)
-    return Trained(path=Path(out), header=header, model=model, accuracy=accuracy, seconds=time.monotonic() - started)
+    return Trained(
+        path=Path(out),
+        header=header,
+        model=model,
+        accuracy=accuracy,
+        seconds=time.monotonic() - started,
+        main=writes,
+    )
 
 
 def start(model: nn.Module, recipe: Recipe, *, spec: InputSpec, init: str | os.PathLike[str] | None) -> None:
@@ -125,6 +136,7 @@ def start(model: nn.Module, recipe: Recipe, *, spec: InputSpec, init: str | os.P
     from snn2chip.checkpoint_tensors import strict_load
     from snn2chip.convert.hybrid_model import hybrid_model
     from snn2chip.nn.base import Neuron
+    from snn2chip.train.start_check import check_start
 
     if init is None:
         if recipe.init:
@@ -139,6 +151,7 @@ def start(model: nn.Module, recipe: Recipe, *, spec: InputSpec, init: str | os.P
         raw = np.zeros((2, recipe.frames or 1, *spec.shape) if spec.time else (2, *spec.shape), np.float32)
         sample = spec.apply(torch.from_numpy(raw))
         source, _ = hybrid_model(source, header, sample, steps=neuron.steps, levels=neuron.levels)
+    check_start(model, source, header, spec=spec, path=init)
     strict_load(model, source.state_dict(), path=init)
 
 

@@ -191,9 +191,9 @@ def test_verbs_train_compile_run(tmp_path):
     for words, said in (
         (["train"], "digits-int4"),
         (["train", "digits"], "-o CKPT"),
-        (["train", "no-such", "-o", ckpt], "known: digits"),
+        (["train", "no-such", "-o", ckpt], ", digits, digits-"),
         (["compile", program, "-o", program], "compiled program"),
-        (["compile", ckpt, "--steps", "3", "-o", program], "--steps is for X.net"),
+        (["compile", ckpt, "--steps", "3", "-o", program], "T=2 steps, 3 were asked for"),
         (["compile", ckpt, "--data", "no-such", "-o", program], "unknown data set"),
     ):
         result = CliRunner().invoke(app, words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from snn2chip.checkpoint import load_checkpoint
 from snn2chip.cli import app
 from snn2chip.errors import EnvironmentFault, InputError
 from snn2chip.train import RunOptions, train_recipe
@@ -102,3 +105,31 @@ def test_precision_and_start_anew_on_the_command_line(small, tmp_path):
     want = train_recipe(small, out=tmp_path / "again.safetensors", precision="bf16-mixed").path.read_bytes()
     assert out.read_bytes() == want
     assert not resume.exists()
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_of_every_batch_each_are_one_with_the_whole(tmp_path):
+    """Sums are taken in another order, so equal to rounding; no norm, whose statistics one process has alone."""
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        SMALL.replace('"stbp"', '"ann"')
+        .replace('"mlp"', '"small-vgg"')
+        .replace(
+            "hidden = [16], T = 2", 'stages = [[4], [6]], input_shape = [1, 8, 8], activation = "relu", bn = false'
+        )
+        + "[augment]\nshift = 1\n"
+    )
+    command = [sys.executable, "-m", "snn2chip", "train", str(recipe), "-o"]
+    two = subprocess.run(
+        [*command, str(tmp_path / "two.safetensors"), "--devices", "2", "--strategy", "ddp"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("wrote") == 1
+    got, _ = load_checkpoint(tmp_path / "two.safetensors")
+    one = train_recipe(recipe, out=tmp_path / "one.safetensors").model
+    for a, b in zip(one.parameters(), got.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)

@@ -63,3 +63,38 @@ def test_training_needs_samples_and_a_label_for_each():
     spec = InputSpec(shape=(1,))
     with pytest.raises(InputError, match="label for each"):
         Batches(torch.zeros(4, 1), torch.zeros(3), spec=spec, batch=2, seed=0, augment={})
+
+
+def test_processes_share_every_batch():
+    whole, parts = batches(n=12, batch=4), []
+    for rank in range(2):
+        part = batches(n=12, batch=4)
+        part.share(rank=rank, world=2)
+        parts.append(labels(part))
+    for y, first, second in zip(labels(whole), *parts, strict=True):
+        assert (first, second) == (y[::2], y[1::2])
+    with pytest.raises(InputError, match="batches of 4 cannot be shared by 3"):
+        whole.share(rank=0, world=3)
+
+
+def test_a_batch_is_a_function_of_its_number_also_with_augmentation():
+    make = {"augment": {"shift": 1, "cutout": 1}}
+    source = batches(**make)
+    want = {(e, i): source[e, i][0] for e in (1, 0) for i in (2, 0, 1)}
+    other = batches(**make)
+    for epoch in (0, 1):
+        other.set_epoch(epoch)
+        for index, (x, _) in enumerate(other):
+            assert torch.equal(x, want[epoch, index])
+
+
+def test_beginning_behind_some_batches_of_an_epoch():
+    source, late = batches(), batches()
+    late.begin(epoch=1, done=2)
+    source.set_epoch(1)
+    assert labels(late) == labels(source)[2:]
+    for epoch in (2, 3):
+        late.set_epoch(epoch)
+        source.set_epoch(epoch)
+        assert labels(late) == labels(source)
+    assert len(late) == 3
