@@ -43,7 +43,7 @@ def direct(nets: Nets) -> Result:
             }
             for name in DIRECT
         ],
-        notes=["validation: 2 epochs on the first 20,000 training samples, judged on the last 10,000 of them"],
+        notes=["validation: 2 epochs on the first 10,000 training samples, judged on the last 5,000 of them"],
     )
 
 

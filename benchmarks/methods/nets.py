@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from snn2chip.checkpoint_header import CheckpointHeader
 
-RATE_EPOCHS, RATE_TRAIN, RATE_TEST = 2, 20_000, 10_000
+RATE_EPOCHS, RATE_TRAIN, RATE_TEST = 2, 10_000, 5_000
 """A learning rate is tried for this many epochs on the first samples and judged on the last."""
 QUICK: Mapping[str, Any] = {"epochs": 1, "train_samples": 400, "test_samples": 200}
 
