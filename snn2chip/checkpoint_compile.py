@@ -133,7 +133,7 @@ def calibration(
     from snn2chip.checkpoint_header import InputSpec
     from snn2chip.data import open_data
 
-    found = open_data(name, split="train", steps=steps)
+    found = open_data(name, split="train", steps=_frames(header) or steps)
     shape = found.shapes["x"][1:] if found.time_axis else found.shapes["x"]
     spec = InputSpec(shape=shape, time=found.time_axis) if header is None else header.input
     if (spec.shape, spec.time) != (tuple(shape), found.time_axis):
@@ -146,6 +146,13 @@ def calibration(
         )
     arrays, _ = found.take(min(CALIBRATION_SAMPLES, found.total)).arrays()
     return arrays["x"], spec, tuple(found.classes) if header is None else header.classes
+
+
+def _frames(header: CheckpointHeader | None) -> int | None:
+    """The event frames that the recipe asked for, if other than the steps."""
+    recipe = {} if header is None else header.provenance.get("recipe")
+    count = recipe.get("frames") if isinstance(recipe, Mapping) else None
+    return count if isinstance(count, int) else None
 
 
 def _trained_on(header: CheckpointHeader | None) -> str | None:

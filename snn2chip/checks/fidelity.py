@@ -123,7 +123,8 @@ class _Sums:
 
     def add(self, program: Program, graph: LayerGraph, pairs: Any, x: Any, y: Any, time_axis: bool) -> None:
         """One block of samples."""
-        floats = graph.run(torch.as_tensor(np.asarray(x, dtype=np.float32)), collect=True)
+        frames_first = np.moveaxis(x, 1, 0) if graph.input.frames is not None else x  # a program takes [N, F, ...]
+        floats = graph.run(torch.as_tensor(np.asarray(frames_first, dtype=np.float32)), collect=True)
         ints = run(program, x, backend="torch", time_axis=time_axis)
         logits = floats.output.flatten(1).cpu().numpy() if self.model is None else np.asarray(self.model(x))
         want = logits.reshape(len(logits), -1).argmax(1)

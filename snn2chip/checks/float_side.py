@@ -66,13 +66,16 @@ def module_side(program: Program, module: Any, inputs: Any, *, time_axis: bool =
 
     def sample(raw: Any) -> Tensor:
         x = torch.as_tensor(np.asarray(raw, dtype=np.float32))
-        x = x if time_axis else x.unsqueeze(0).expand(program.steps, *x.shape)
+        if layout in ("FB", "BF"):  # event frames that the model averages: a program takes them as one sample
+            x = x.transpose(0, 1)
+        else:
+            x = x if time_axis else x.unsqueeze(0).expand(program.steps, *x.shape)
         spread = [-1, *[1] * max(x.dim() - 3, 0)]
         mean, std = (torch.as_tensor(norm.get(key, plain)).to(x) for key, plain in (("mean", 0.0), ("std", 1.0)))
         x = (x * float(norm.get("scale", 1.0)) - mean.reshape(spread)) / std.reshape(spread)
         if layout == "B":
             return x[0].contiguous()
-        return (x if layout == "TB" else x.transpose(0, 1)).contiguous()
+        return (x if layout in ("TB", "FB") else x.transpose(0, 1)).contiguous()
 
     @torch.no_grad()
     def logits(raw: Any) -> Any:

@@ -80,7 +80,8 @@ def make_feed(
         return Feed(samples=found.take(samples), program=program)
     if steps_in_input:
         raise InputError("--steps-in-input speaks about the file given with --input X.npz")
-    found = open_data(data or str(program.meta.get("data", "digits")), steps=program.steps)
+    frames = next((count for node in program.inputs if (count := getattr(node, "frames", None))), program.steps)
+    found = open_data(data or str(program.meta.get("data", "digits")), steps=frames)
     if samples is None and default_samples is not None:
         samples = min(default_samples, found.total)
     return Feed(samples=_fitted(program, found).take(samples), program=program)
@@ -117,6 +118,8 @@ def _fitted(program: Program, found: Samples) -> Samples:
     (node,) = program.inputs
     raw = node.raw_shape if isinstance(node, Host) else node.shape
     shape = found.shapes["x"]
+    if found.time_axis and getattr(node, "frames", None):  # the host sums the frames: they are one sample
+        found = attrs.evolve(found, time_axis=False)
     frame = shape[1:] if found.time_axis else shape
     if node.coding == "steps" and not found.time_axis:
         raise InputError(f"{node.name} takes a frame per step, but {found.name} has one frame per sample")

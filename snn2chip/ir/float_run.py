@@ -67,8 +67,8 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
     if soma.trained is not None and bool((soma.gain == 1).all()):
         found = run_trained(soma.trained, current)
         units = (soma.unit.to(current), soma.trained.lsb, soma.trained.lsb)
-        payload, before, after = (whole.to(current.dtype) * unit for whole, unit in zip(found, units, strict=True))
-        return SomaRun(payload=payload, before=before, after=after)
+        values = [whole.to(current.dtype) * unit for whole, unit in zip(found, units, strict=True)]
+        return SomaRun(payload=values[0], before=values[1], after=values[2])
     if soma.window is not None:
         mixed = soma.window.to(current) @ current.flatten(1)
         current = mixed.view(current.shape)

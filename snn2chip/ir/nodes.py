@@ -114,6 +114,11 @@ class Host:
         """Shape of one raw sample."""
         return self.sample_shape if self.sample_shape is not None else self.shape
 
+    @property
+    def frames(self) -> int | None:
+        """How many event frames a raw sample holds on its first axis, None for an ordinary sample."""
+        return self.raw_shape[0] if self.ops and self.ops[0].kind == "sumframes" else None
+
     def payload_type(self) -> PayloadType:
         """The declared range `[lo, hi]`."""
         return PayloadType(self.lo, self.hi)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 import snn2chip
 from snn2chip.api import coded_inputs
 from snn2chip.compiler import compile_graph
+from snn2chip.data import find_data
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.files import read, write
 from snn2chip.ir.nodes import Host
@@ -150,6 +151,33 @@ def test_what_is_larger_than_twice_the_calibration_is_clipped() -> None:
     assert coded.max() == 511
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_fidelity_of_averaged_frames(axis: int) -> None:
+    frames = torch.randint(0, 4, (12, 5, 2, 5, 5)).float()
+    model = Averaged(axis)
+    program, graph = compile_graph(model, frames if axis else frames.transpose(0, 1))
+    by_graph, by_module = (snn2chip.fidelity(program, side, frames.numpy()) for side in (graph, model))
+    assert by_graph.as_dict() == by_module.as_dict()
+    assert by_graph.samples == 12
+    assert by_graph.agreement >= 11 / 12
+    neuron = next(layer for layer in by_graph.layers if layer.soma == "neuron1")
+    assert neuron.forced_equal is not None
+    assert neuron.forced_equal > 0.97  # the sums are exact, and what is left are 8-bit weights
+
+
+def test_a_file_of_frames_is_read_as_whole_samples(tmp_path: Path) -> None:
+    from snn2chip.cli.feed import make_feed
+
+    frames = np.random.default_rng(0).integers(0, 4, (6, 5, 2, 5, 5))
+    program, _ = compile_graph(Averaged(), torch.as_tensor(frames).float().transpose(0, 1))
+    np.savez(tmp_path / "x.npz", x=frames)
+    feed = make_feed(program, data=None, path=tmp_path / "x.npz")
+    ((inputs, _),) = feed.blocks(10)
+    assert not feed.time_axis
+    assert np.array_equal(inputs[host_of(program).name], frames)
+    assert host_of(program).frames == 5
+
+
 def test_emitted_packages_code_alike() -> None:
     frames = np.random.default_rng(0).integers(0, 4, (6, 5, 2, 5, 5))
     pixels = np.random.default_rng(1).integers(0, 256, (6, 3, 12, 12))
@@ -199,3 +227,39 @@ def test_what_stays_refused() -> None:
         compile_graph(Both().eval(), x)
     with pytest.raises(UnsupportedError, match="one convolution or linear layer, not two"):
         compile_graph(TwoConvolutions().eval(), x)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(find_data("nmnist") is None, reason="needs nmnist: set SNN2CHIP_DATA")
+def test_a_checkpoint_of_averaged_events_compiles_and_runs(tmp_path: Path) -> None:
+    """The recipe's five frames of N-MNIST, two steps: data, calibration and feed agree on what a sample is."""
+    from snn2chip_models import build
+
+    from snn2chip.checkpoint import save_checkpoint
+    from snn2chip.checkpoint_compile import compile_checkpoint
+    from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
+    from snn2chip.cli.feed import make_feed
+
+    torch.manual_seed(0)
+    args: dict[str, Any] = {"stages": [[4, 4], [6]], "stem": "nmnist", "frames": "mean", "T": 2, "L": 2}
+    model = build("small-vgg", **args)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.constant_(norm.weight, 4.0)
+            nn.init.constant_(norm.bias, 0.5)
+    header = CheckpointHeader(
+        model="small-vgg",
+        args=args,
+        method="lmht",
+        T=2,
+        L=2,
+        input=InputSpec(shape=(2, 34, 34), time=True),
+        classes=tuple(map(str, range(10))),
+        provenance={"data": "nmnist", "recipe": {"frames": 5}},
+    )
+    save_checkpoint(tmp_path / "m.safetensors", model, header)
+    program = compile_checkpoint(tmp_path / "m.safetensors")
+    assert host_of(program).raw_shape == (5, 2, 34, 34)
+    ((inputs, labels),) = make_feed(program, data=None, path=None, samples=4).blocks(10)
+    equal(program, inputs)
+    assert len(labels) == 4
