@@ -74,6 +74,7 @@ def fit(
             logger=_logger(options) if options.logs is not None else False,
             log_every_n_steps=10,
             callbacks=callbacks,
+            plugins=_plugins(),
             enable_progress_bar=shown,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -96,6 +97,13 @@ def require_lightning() -> None:
         raise EnvironmentFault(
             f"training needs Lightning ({error}); install it with: pip install 'snn2chip[train]'"
         ) from error
+
+
+def _plugins() -> list[Any]:
+    """On SLURM: no checkpoints of Lightning's own when a job is requeued, they would come before the resume file."""
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
 def _logger(options: RunOptions) -> Any:

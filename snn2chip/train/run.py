@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import time
@@ -35,7 +36,7 @@ RELU = "relu"
 class Trained:
     """What training gave: the file, its header, the model in eval mode, test accuracy 0..1 and seconds.
 
-    `main` is false in all but one of several processes that train together; only that one has written the file.
+    `main` is false in all but one of several processes that train together; only that one has measured and written.
     """
 
     path: Path
@@ -107,8 +108,10 @@ def train_recipe(
         fresh = prepare(recipe)[0]
         fresh.load_state_dict(model.state_dict())
         model = fresh
-    with repeatable(options.device, threads=recipe.threads):
-        accuracy = evaluate(model.eval(), test, spec=header.input, device=options.device)
+    accuracy = math.nan
+    if writes:
+        with repeatable(options.device, threads=recipe.threads):
+            accuracy = evaluate(model.eval(), test, spec=header.input, device=options.device)
     model.cpu()
     metrics = {"test_accuracy": accuracy, "test_samples": test.total, "train_samples": train.total}
     header = attrs.evolve(header, metrics=metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -133,3 +134,25 @@ def test_two_processes_with_half_of_every_batch_each_are_one_with_the_whole(tmp_
     one = train_recipe(recipe, out=tmp_path / "one.safetensors").model
     for a, b in zip(one.parameters(), got.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_task_of_a_slurm_job_trains_the_same_and_leaves_requeueing_to_slurm(small, tmp_path, monkeypatch):
+    want = train_recipe(small, out=tmp_path / "a.safetensors").path.read_bytes()
+    names = {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for name, value in names.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    before = signal.getsignal(signal.SIGUSR1)
+    during = []
+    from snn2chip.train.resume import Resume
+
+    save = Resume.save
+
+    def wrapped(self, trainer, *, epoch, done):
+        during.append(signal.getsignal(signal.SIGUSR1))
+        save(self, trainer, epoch=epoch, done=done)
+
+    monkeypatch.setattr(Resume, "save", wrapped)
+    assert train_recipe(small, out=tmp_path / "b.safetensors").path.read_bytes() == want
+    assert all(handler is before for handler in during)
+    assert during
+    assert {p.name for p in tmp_path.iterdir()} == {"a.safetensors", "b.safetensors", "small.toml"}
