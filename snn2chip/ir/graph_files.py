@@ -57,6 +57,8 @@ LAYERS: Mapping[str, type[Layer]] = {
 }
 MAX_SIZE = 1 << 30
 """Numbers of one layer, sample and all steps beyond which a file is taken for damaged, before memory is touched."""
+TRIAL_SIZE = 1 << 26
+"""Numbers up to which a network is run once on reading; a small file cannot take more than this by being read."""
 MAX_STEPS = 1 << 16
 _WORDS = {
     "fire": FIRES,
@@ -87,7 +89,7 @@ def to_parts(graph: LayerGraph) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def from_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, path: Any) -> LayerGraph:
-    """Return the graph of stored fields and tensors, run once on zeros; FileFormatError for anything unsound."""
+    """Return the graph of stored fields and tensors, if small run on zeros; FileFormatError for anything unsound."""
     left = dict(tensors)
     try:
         _exactly(fields, ("steps", "layers", "inputs", "notes"), where="the graph")
@@ -100,10 +102,12 @@ def from_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, path
         if left:
             raise ValueError(f"tensors that no layer has: {', '.join(sorted(left))}")
         graph = LayerGraph(layers=layers, inputs=inputs, steps=steps, notes=notes)
-        if huge := [name for name, shape in graph.shapes.items() if math.prod(shape) * steps > MAX_SIZE]:
+        sizes = {name: math.prod(shape) * steps for name, shape in graph.shapes.items()}
+        if huge := [name for name, size in sizes.items() if size > MAX_SIZE]:
             raise ValueError(f"{', '.join(huge)}: more than {MAX_SIZE} numbers")
-        frames = graph.input.frames
-        graph.run(torch.zeros(*(() if frames is None else (frames,)), 1, *graph.input.shape))
+        if sum(sizes.values()) <= TRIAL_SIZE:
+            frames = graph.input.frames
+            graph.run(torch.zeros(*(() if frames is None else (frames,)), 1, *graph.input.shape))
     except (Snn2ChipError, *_DAMAGE) as error:
         raise FileFormatError(f"{path}: the network in this file is not sound: {_short(error)}") from error
     return graph

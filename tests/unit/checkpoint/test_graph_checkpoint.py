@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def stored() -> tuple[dict[str, Any], dict[str, Tensor]]:
         (lambda f, t: f["layers"][0].update(shape=[1, 10**6, 10**6]), "not sound"),
         (lambda f, t: f["layers"][0].update(shape=[-1]), "expected whole numbers"),
         (lambda f, t: f.update(steps=10**9), "steps=1000000000"),
+        (lambda f, t: f.update(steps=2), "the soma runs 1 steps, the graph 2"),
         (lambda f, t: f.update(extra=1), "expected steps, layers"),
         (lambda f, t: t.update(more=torch.zeros(2)), "no layer has: more"),
         (lambda f, t: t.pop("conv1/weight"), "conv1/weight"),
@@ -172,6 +174,24 @@ def test_what_is_not_sound_is_one_clear_error(change: Any, words: str) -> None:
     change(fields, tensors)
     with pytest.raises(FileFormatError, match=words):
         from_parts(fields, tensors, path="g")
+
+
+def test_reading_a_small_file_does_not_run_a_huge_network() -> None:
+    """4,096 neurons of 65,536 steps are known by their sizes; computing them would take minutes."""
+    size = 1 << 12
+    layers = [
+        {"kind": "input", "name": "input", "shape": [1, 1, size]},
+        {"kind": "neuron", "name": "n", "soma": {"steps": 1 << 16, "theta": {"tensor": "n"}, "unit": {"tensor": "u"}}},
+        {"kind": "output", "name": "output"},
+    ]
+    fields = {"steps": 1 << 16, "layers": layers, "inputs": {"n": ["input"], "output": ["n"]}, "notes": []}
+    one = torch.ones((), dtype=torch.float64)
+    started = time.monotonic()
+    assert from_parts(fields, {"n": one, "u": one}, path="g").steps == 1 << 16
+    layers[0]["shape"] = [1, size, size]
+    with pytest.raises(FileFormatError, match="more than 1073741824 numbers"):
+        from_parts(fields, {"n": one, "u": one}, path="g")
+    assert time.monotonic() - started < 10
 
 
 def test_words_of_somas_are_the_known_ones() -> None:
