@@ -38,7 +38,8 @@ def compile(
     `sample`: one batch `[B, ...]`, `[T, B, ...]` or `[B, T, ...]` in the model's own input values, used for tracing.
     `calibration`: raw samples (default: `sample`), varied and in the model's own layout; when they hold every step,
     `batch_first` says whether they are `[N, T, ...]` (True) or `[T, N, ...]` (False). The program itself always takes
-    `[T, N, ...]`. `input_range`: the (lo, hi) that raw values may ever take (default: from the calibration samples,
+    `[T, N, ...]`; of a model that averages event frames it takes `[N, F, ...]`.
+    `input_range`: the (lo, hi) that raw values may ever take (default: from the calibration samples,
     with room for more); running values outside of the range is an error, never clipped. With
     `normalise = {"scale", "mean", "std"}` raw integers become the model's input as (raw*scale - mean)/std and are
     folded into the first layer.

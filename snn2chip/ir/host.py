@@ -36,6 +36,8 @@ def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = Fa
         hint = ""
         if not per_step and x.ndim == len(want) + 1 and x.shape[2:] == raw_shape:
             hint = "; samples that hold every step need time_axis=True (--steps-in-input)"
+        if isinstance(node, Host) and node.frames and x.ndim == len(want) and x.shape[0] == node.frames:
+            hint = "; the event frames of a sample go together, the batch first"
         raise InputError(f"{describe(node)}: expected samples {_fmt(want)}, got {_fmt(x.shape)}{hint}")
     if per_step and x.shape[0] != steps:
         raise InputError(f"{describe(node)}: expected {steps} steps on the first axis, got {x.shape[0]}")

@@ -93,6 +93,8 @@ def test_frames_of_another_number_are_refused() -> None:
     program, _ = compile_graph(Averaged(), torch.randint(0, 4, (5, 6, 2, 5, 5)).float())
     with pytest.raises(InputError, match=r"expected samples \[B, 5, 2, 5, 5\], got \[6, 4, 2, 5, 5\]"):
         snn2chip.run(program, np.zeros((6, 4, 2, 5, 5)))
+    with pytest.raises(InputError, match="frames of a sample go together, the batch first"):
+        snn2chip.run(program, np.zeros((5, 6, 2, 5, 5)))
 
 
 class Stem(nn.Module):
