@@ -20,7 +20,8 @@ def register(app: typer.Typer) -> None:
 
 def compile(
     source: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A model checkpoint, a state_dict, or a lava-dl X.net file.")
+        Path,
+        typer.Argument(metavar="CKPT", help="A checkpoint, a state_dict, a lava-dl X.net, or a program to transform."),
     ],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.s2c", help="Where the program goes.")],
     model: Annotated[
@@ -46,20 +47,33 @@ def compile(
     num_layers: Annotated[
         int | None, typer.Option("--num-layers", metavar="N", min=1, help="Only the first N layers of X.net.")
     ] = None,
+    transforms: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--transform", metavar="NAME", help="Rewrite the program exactly, e.g. fuse-time; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Compile and save."""
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    if source.suffix == ".net":
-        given = {
-            "--model": model,
-            "--data": data,
-            "--weights": None if weights == "keep" else weights,
-            "--quant": quant,
-            "--input-range": input_range,
-        }
-        if unfit := [name for name, value in given.items() if value is not None]:
-            raise InputError(f"{source}: a .net file holds integers already; leave out {', '.join(unfit)}")
+    given = {
+        "--model": model,
+        "--data": data,
+        "--weights": None if weights == "keep" else weights,
+        "--quant": quant,
+        "--input-range": input_range,
+    }
+    unfit = [name for name, value in given.items() if value is not None]
+    if source.suffix in (".net", ".s2c") and unfit:
+        raise InputError(f"{source}: a {source.suffix} file holds integers already; leave out {', '.join(unfit)}")
+    if source.suffix == ".s2c":
+        if not transforms or steps is not None or num_layers is not None:
+            raise InputError(f"{source}: is a program; name what to do with it, and only that: --transform NAME")
+        from snn2chip.api import load
+
+        program = load(source)
+    elif source.suffix == ".net":
         program = from_netx(source, steps=steps, num_layers=num_layers)
     else:
         if num_layers is not None:
@@ -74,6 +88,10 @@ def compile(
             steps=steps,
             input_range=None if input_range is None else parse_range(input_range),
         )
+    if transforms:
+        from snn2chip.transforms import transform
+
+        program = transform(program, transforms)
     program.save(out)
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")

@@ -141,3 +141,20 @@ def test_emit_writes_a_package_with_the_golden_samples(program: Path, tmp_path: 
     (tmp_path / "other" / "thesis.txt").write_text("do not overwrite")
     assert "error:" in invoke("emit", program, "-o", tmp_path / "other", code=2)
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["thesis.txt"]
+
+
+def test_compile_transforms_a_program(tmp_path: Path, program: Path, invoke: Invoke) -> None:
+    """A program goes in, an exactly rewritten one comes out; what cannot be rewritten is said and nothing written."""
+    from snn2chip import load
+
+    out = tmp_path / "serial.s2c"
+    invoke("compile", program, "--transform", "dead-channel", "--transform", "serialize-levels", "-o", out)
+    before, after = load(program), load(out)
+    levels = max(int(s.levels.max()) for s in before.somas if s.fire == "levels")
+    assert after.steps == before.steps * levels
+    assert all(s.payload_type().hi <= 1 for s in after.somas if s.fire == "levels")
+    last = tmp_path / "no.s2c"
+    assert "known: fuse-time" in invoke("compile", program, "--transform", "shrink", "-o", last, code=2)
+    assert "--transform NAME" in invoke("compile", program, "-o", last, code=2)
+    assert "holds integers already" in invoke("compile", program, "--weights", "int4", "-o", last, code=2)
+    assert not last.exists()
