@@ -69,7 +69,7 @@ def speed(nets: Nets) -> Result:
     from snn2chip.train.modules import Online
     from snn2chip.train.online import online_step
     from snn2chip.train.optimise import make_optimiser
-    from snn2chip.train.run import batches_of, prepare
+    from snn2chip.train.prepare import batches_of, prepare
 
     torch.set_num_threads(1)
     seconds: dict[str, list[float]] = {BINARY: [], RANDOM: []}

@@ -41,7 +41,7 @@ def main(name: str, method: str, steps: int) -> int:
     from snn2chip.train import load_recipe
     from snn2chip.train.online import online_step
     from snn2chip.train.optimise import make_optimiser
-    from snn2chip.train.run import prepare
+    from snn2chip.train.prepare import prepare
 
     torch.set_num_threads(1)
     recipe = load_recipe(name)

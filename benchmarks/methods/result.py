@@ -54,10 +54,13 @@ class Result:
         return all(bar.passed for bar in self.bars)
 
 
+_WORDS = ("name", "title", "paper")
+
+
 def essence(recipe: Recipe) -> dict[str, Any]:
-    """Return what of a recipe is not a default, as JSON has it; name and title say nothing about the training."""
+    """Return what of a recipe is not a default, as JSON has it; words about it are left out."""
     fields = {f.name: f.default for f in attrs.fields(Recipe)}
-    given = {key: getattr(recipe, key) for key in fields if key not in ("name", "title")}
+    given = {key: getattr(recipe, key) for key in fields if key not in _WORDS}
     kept = {key: value for key, value in given.items() if not _is_default(value, fields[key])}
     plain: dict[str, Any] = json.loads(json.dumps(kept, default=list))
     return plain
