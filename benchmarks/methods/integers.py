@@ -23,11 +23,11 @@ def integers(nets: Nets) -> Result:
     """Compile each net (ReLU nets also after conversion) and run it on test samples, answers against float."""
     figures: list[dict[str, Any]] = []
     for name in (*STATIC, *EVENTS):
-        net = named(nets, name)
+        net = nets.get(name)
         figures.append(_figure(nets, net, name, lambda net=net: _checkpoint(net)))  # type: ignore[misc]
         for form, make in _converted(nets, net).items():
             figures.append(_figure(nets, net, f"{name} -> {form}", make))
-    named_or_run = all(row["integer"] or row["refused"] for row in figures)
+    sound = all(row["integer"] or row["refused"] for row in figures)
     count = sum(bool(row["integer"]) for row in figures)
     return Result(
         row="integers",
@@ -36,16 +36,11 @@ def integers(nets: Nets) -> Result:
             Bar(
                 text="compiles, or raises with the name of what is missing",
                 measured=f"{count} compile, {len(figures) - count} are refused by name",
-                passed=named_or_run,
+                passed=sound,
             )
         ],
         figures=figures,
     )
-
-
-def named(nets: Nets, name: str) -> Net:
-    """Return the net that the other rows trained for this recipe."""
-    return next((net for net in nets.used.values() if net.path.stem == f"{name}-best-s0"), None) or nets.get(name)
 
 
 def _checkpoint(net: Net) -> Program:

@@ -20,8 +20,8 @@ def direct(nets: Nets) -> Result:
     rates, tried = {}, {}
     for name in DIRECT:
         rates[name], tried[name] = nets.rate(name, RATES)
-    trained = {name: [nets.get(name, seed=s, lr=rates[name], tag="-best") for s in SEEDS] for name in DIRECT[:3]}
-    twin = nets.get("fashion-relu", lr=rates["fashion-relu"], tag="-best")
+    trained = {name: [nets.with_rate(name, rates[name], seed=s) for s in SEEDS] for name in DIRECT[:3]}
+    twin = nets.with_rate("fashion-relu", rates["fashion-relu"])
     means = {name: average(found) for name, found in trained.items()}
     lmht = means["fashion-lmht"]
     return Result(

@@ -111,6 +111,11 @@ class Nets:
         best = max(candidates, key=lambda lr: scores[f"{lr:g}"])
         return best, scores
 
+    def with_rate(self, name: str, lr: float, *, seed: int = 0) -> Net:
+        """Return the net of a recipe at this learning rate, which is its own unless another was found better."""
+        own = self.recipe(name).lr == lr
+        return self.get(name, seed=seed) if own else self.get(name, seed=seed, lr=lr, tag=f"-lr{lr:g}-long")
+
     def data(self, name: str, split: str, *, frames: int | None = None) -> tuple[Any, Any]:
         """Return all raw samples and labels of a split; kept in memory."""
         from snn2chip.data import load_data
