@@ -53,6 +53,7 @@ def convert(
     test_samples: Annotated[
         int, typer.Option("--test-samples", metavar="N", min=0, help="First N test samples to measure on; 0: none.")
     ] = 1000,
+    device: Annotated[str, typer.Option("--device", help="Where to calibrate and measure: cpu or cuda.")] = "cpu",
     layout: Annotated[
         str | None, typer.Option("--layout", help="Import a file of others: lm-ht, qcfs or torchvision.")
     ] = None,
@@ -82,6 +83,7 @@ def convert(
         data=data,
         samples=samples,
         test_samples=test_samples,
+        device=device,
     )
     show(done)
 

@@ -26,6 +26,7 @@ from snn2chip.convert.options import check_method, check_options
 from snn2chip.convert.summary import LayerSummary, summarise
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.train.options import RunOptions, check_device
 
 SAMPLES, TEST_SAMPLES, SHOWN_SAMPLES, TRACE_SAMPLES = 4096, 1000, 64, 4
 UPDATES = 460
@@ -68,15 +69,18 @@ def convert_checkpoint(
     data: str | None = None,
     samples: int | None = None,
     test_samples: int = TEST_SAMPLES,
+    device: str = "cpu",
 ) -> Converted:
     """Convert a trained checkpoint (or a state_dict with `model="module:function"`) and write the result to `out`.
 
-    `samples` training samples calibrate (default: 4096), `test_samples` measure accuracy. Options are those of
-    `snn2chip.convert.options`. Raises FileFormatError, InputError, UnsupportedError, and what the method raises.
+    `samples` training samples calibrate (default: 4096), `test_samples` measure accuracy, both on `device`. Options
+    are those of `snn2chip.convert.options`. Raises FileFormatError, InputError, UnsupportedError, and what the method
+    raises; EnvironmentFault for a device that is not here.
     """
     given = dict(options or {})
     check_method(method, steps)
     check_options(method, given)
+    check_device(RunOptions(device=device))
     if Path(out).is_dir():
         raise InputError(f"{out}: is a folder; name the checkpoint file")
     module, header = load_model(path, model=model)
@@ -104,12 +108,13 @@ def convert_checkpoint(
     else:
         if method == "parallel" and found.x is not None and "passes" not in given:
             given["passes"] = max(1, -(-UPDATES * BATCH // len(found.x)))
-        graph = _converted(source, found, method=method, steps=steps, options=given)
+        moved = found if found.x is None else attrs.evolve(found, x=found.x.to(device))
+        graph = _converted(source, moved, method=method, steps=steps, options=given)
         made = GraphNet(graph)
     factor = graph.steps / source.steps if method == "serialise" else 1.0
     shown = None if found.x is None or header.input.time else found.x[:SHOWN_SAMPLES]
     rows = summarise(source, graph, shown, factor=factor)
-    before, after = (_accuracy(net, found.test, header.input) for net in (module, made))
+    before, after = (_accuracy(net, found.test, header.input, device=device) for net in (module, made))
     header = _finished(header, path, method, steps, options or {}, found, before=before, after=after)
     written = save_checkpoint(out, made, header) if method == "hybrid" else save_graph(out, graph, header)
     notes += [note.text for note in graph.notes if note.layer == graph.output.name]
@@ -203,10 +208,10 @@ def _hybrid_notes(source: LayerGraph, *, steps: int, levels: int) -> list[str]:
     return [f"the source has {shown} levels, L*T = {steps * levels}: equal in expectation only, until fine-tuned"]
 
 
-def _accuracy(model: nn.Module, test: tuple[Any, Any] | None, spec: InputSpec) -> float | None:
+def _accuracy(model: nn.Module, test: tuple[Any, Any] | None, spec: InputSpec, *, device: str) -> float | None:
     from snn2chip.train import evaluate
 
-    return None if test is None else evaluate(model, test, spec=spec)
+    return None if test is None else evaluate(model, test, spec=spec, device=device)
 
 
 def _finished(

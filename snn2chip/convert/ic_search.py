@@ -38,7 +38,7 @@ def search_pool(
     """
     options = ICOptions() if options is None else options
     graph, parts = source_graph(model, sample), batches(data)
-    wanted = [graph.run(x).output.argmax(1) for x in parts] if labels is None else [torch.as_tensor(labels)]
+    wanted = [graph.run(x).output.argmax(1).cpu() for x in parts] if labels is None else [torch.as_tensor(labels)]
     truth = torch.cat(wanted)
 
     def score(pool: Pool) -> float:
@@ -46,7 +46,7 @@ def search_pool(
             made = to_ic_snn(graph, steps=steps, data=parts, options=attrs.evolve(options, pool=pool), units=units)
         except InputError:
             return 0.0
-        found = torch.cat([made.run(x).output.argmax(1) for x in parts])
+        found = torch.cat([made.run(x).output.argmax(1).cpu() for x in parts])
         return float((found == truth).double().mean())
 
     best, scores = search(candidates, score)

@@ -110,6 +110,27 @@ def test_converted_checkpoints_compile_without_class_code(
     assert "neuron" in invoke("inspect", out)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    ("source", "args"),
+    [
+        ("relu", ("parallel", "--steps", 16)),
+        ("relu-no-norm", ("ic-snn", "--steps", 8, "--option", "search=true", "--option", "initial=data")),
+        ("qcfs", ("parallel", "--steps", 8)),
+        ("qcfs", ("hybrid", "--steps", 2)),
+    ],
+)
+def test_conversion_on_a_gpu_gives_the_same_answers(
+    checkpoints: dict[str, Path], tmp_path: Path, invoke: Invoke, source: str, args: tuple[Any, ...]
+) -> None:
+    found = {}
+    for device in ("cpu", "cuda"):
+        out = tmp_path / f"{device}.safetensors"
+        invoke("convert", checkpoints[source], "--method", *args, "--samples", 300, "--device", device, "-o", out)
+        found[device] = answers(out)[0]
+    assert float((found["cpu"] == found["cuda"]).mean()) > 0.98
+
+
 def test_hybrid_is_a_zoo_model_that_gives_the_quantised_networks_answers(
     checkpoints: dict[str, Path], tmp_path: Path, invoke: Invoke
 ) -> None:
@@ -198,6 +219,7 @@ def test_weights_of_others_are_imported(tmp_path: Path, invoke: Invoke) -> None:
         (("--method", "ic-snn", "--steps", 4, "--samples", 10**6), "1000000 were asked for"),
         (("--layout", "qcfs", "--steps", 4, "--model", "vgg16"), "leave out --steps"),
         (("--layout", "qcfs"), "needs the zoo model"),
+        (("--method", "parallel", "--steps", 4, "--device", "tpu"), "tpu"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(
