@@ -222,6 +222,8 @@ class LMHT(_MultiLevel):
     def mix(self, x: Tensor) -> Tensor:
         """Return I(t) = sum_j Omega[t,j]*x(j), `[T,B,...]` of `[F,B,...]`."""
         x = wide(x)
+        if x.is_meta:  # shapes alone; there is no autocast to leave
+            return x.new_empty(self.steps, *x.shape[1:])
         with torch.autocast(x.device.type, enabled=False):  # Omega's gradient sums over the map: not in bfloat16
             return (self.window().to(x.dtype) @ x.flatten(1)).view(self.steps, *x.shape[1:])
 
