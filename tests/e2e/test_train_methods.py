@@ -74,7 +74,7 @@ def test_online_training_learns_and_repeats(tmp_path, online, draws):
 def test_one_batch_online_is_the_algorithm_written_out(tmp_path):
     """SGD without momentum on one batch of all steps, against v, loss and update by hand with torch alone."""
     from snn2chip.train.batches import Batches
-    from snn2chip.train.run import prepare
+    from snn2chip.train.prepare import prepare
 
     args = {"hidden": [6], "neuron": "empf", "L": None, "T": 3}
     made = recipe(

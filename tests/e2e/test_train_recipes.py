@@ -40,7 +40,7 @@ def test_a_recipes_conversions_lie_beside_its_checkpoint(qcfs):
 
 
 def test_hybrid_training_starts_as_the_qcfs_net_and_trains_on(qcfs, tmp_path):
-    from snn2chip.train.run import prepare, start
+    from snn2chip.train.prepare import prepare, start
 
     out, _ = qcfs
     recipe = load_recipe("digits-hybrid")

@@ -125,7 +125,7 @@ def test_every_recipe_loads_and_its_model_builds_for_its_data(name):
     if recipe.method == "online":
         assert steps_of(model) == recipe.steps
     count = sum(p.numel() for p in model.parameters()) / 1e6
-    if recipe.model in MILLIONS:
+    if recipe.model in MILLIONS and "stages" not in args:
         low, high = MILLIONS[recipe.model]
         assert low < count < high
     assert isinstance(model, nn.Module)
