@@ -141,6 +141,8 @@ def short(status: str) -> str:
         "channel attention": "SECA",
         "says no number of steps": "converted first",  # an ordinary net, in which nothing happens in time
         "picks a maximum": "max pool",
+        "picks the largest": "max pool",
+        "maxpool has no integer form": "max pool",
     }
     return next((f"refused: {note}" for text, note in notes.items() if text in status), f"**{status}**")
 
