@@ -174,6 +174,7 @@ def compile_float_graph(
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
+    from snn2chip.analysis.proofs import with_proofs
     from snn2chip.passes import SteadyWindows
     from snn2chip.quantize.bias_correction import correct_biases
     from snn2chip.quantize.calibrate import calibrate, check_varied
@@ -201,7 +202,7 @@ def compile_float_graph(
         program = lower(lowered, ranges, spec=spec, target=target, coding=coding, spare=spare, meta=dict(meta or {}))
         full = _saturated(program, data)
         if not full:
-            return program
+            return with_proofs(program, data, trained=_trained(program))
         for name in full:
             spare[name] = spare.get(name, 0) + 1
     raise QuantizeError([f"{name}: saturates on the calibration data whatever its fraction bits" for name in full])
@@ -228,5 +229,9 @@ def _saturated(program: Program, data: Any) -> list[str]:
     from snn2chip.api import run
 
     counts = run(program, data, backend="torch", record="outputs").counts
-    exact = {name for name, text in program.meta.get("trained", {}).items() if text == "exact"}
-    return [name for name, row in counts.sources.items() if row["saturations"] and name not in exact]
+    return [name for name, row in counts.sources.items() if row["saturations"] and name not in _trained(program)]
+
+
+def _trained(program: Program) -> list[str]:
+    """Somas that run on the integers they were trained on."""
+    return [name for name, text in program.meta.get("trained", {}).items() if text == "exact"]

@@ -37,6 +37,7 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
 
 def _program(path: Path) -> dict[str, Any]:
+    from snn2chip.analysis.proofs import range_summary, range_table
     from snn2chip.ir.files import read
     from snn2chip.schedule import schedule
 
@@ -56,6 +57,8 @@ def _program(path: Path) -> dict[str, Any]:
         "latency": schedule(program).latency,
         "nodes": nodes,
         "edges": [[e.src, e.dst, e.delay] for e in program.edges],
+        "ranges": range_table(program),
+        "proofs": range_summary(program),
         "meta": dict(program.meta),
         "golden": golden.get("header"),
         "text": program.text(),

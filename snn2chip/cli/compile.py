@@ -92,9 +92,12 @@ def compile(
         from snn2chip.transforms import transform
 
         program = transform(program, transforms)
+    from snn2chip.analysis.proofs import range_summary
+
     program.save(out)
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
+    typer.echo(f"ranges: {range_summary(program)}")
     for note in program.meta.get("notes", ()):
         typer.echo(f"note: {note}")
     typer.echo(f"wrote {out}")

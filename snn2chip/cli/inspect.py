@@ -28,6 +28,10 @@ def inspect(
         typer.echo(found["text"].rstrip())
         for key in ("name", "digest", "neurons", "synapses", "latency"):
             typer.echo(f"{key}: {found[key]}")
+        typer.echo(f"ranges: {found['proofs']}")
+        for name, row in found["ranges"].items():
+            shown = ", ".join(f"{key} {row[key][0]}..{row[key][1]}" for key in ("current", "potential", "payload"))
+            typer.echo(f"  {name}: {row['status']}; {shown}")
         golden = found["golden"]
         typer.echo("golden: " + (f"{golden['samples']} samples of {golden['backend']}" if golden else "none"))
     else:

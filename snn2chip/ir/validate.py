@@ -155,11 +155,13 @@ def _source(node: Input | Host) -> Iterator[str]:
         yield f"coding must be one of {', '.join(CODINGS)}, got {node.coding!r}"
     if not (np.isfinite(node.scale) and node.scale > 0):
         yield f"scale must be a positive number, got {node.scale}"
-    channels = (node.raw_shape if isinstance(node, Host) else node.shape)[:1]
+    channels = node.raw_shape[:1]
     if node.offset.ndim and node.offset.shape not in (channels, (1,)):
         yield f"offset is a scalar or per channel {list(channels)}, got shape {node.offset.shape}"
     if node.coding.startswith("rate") and (node.lo != 0 or (node.offset != 0).any()):
         yield "rate coding sends 0..hi without an offset; set lo=0, offset=0"
+    if isinstance(node, Input) and np.prod(node.raw_shape) != np.prod(node.shape):
+        yield f"a sample {node.raw_shape} cannot be read as {node.shape}"
     if isinstance(node, Host):
         from snn2chip.ir.host import host_bounds, host_shape
 
@@ -208,6 +210,11 @@ def _synapse(node: Synapse) -> Iterator[str]:
     plain = node.stride == node.dilation == node.kernel_size == (1, 1) and node.padding == (0, 0)
     if node.kind in ("linear", "identity") and not (plain and node.groups == 1):
         yield f"a {node.kind} synapse has no kernel, stride, padding, dilation or groups"
+    if node.shape is not None:
+        if node.kind == "linear":
+            yield from shape_breaches(node.shape)
+        else:
+            yield f"only a linear synapse declares the shape of its currents, got {node.shape} of a {node.kind}"
     if node.kind == "sumpool" and (node.groups != 1 or node.dilation != (1, 1)):
         yield "a sum-pool has no groups or dilation"
     if min(node.kernel_size) < 1:
@@ -254,6 +261,12 @@ def _bounds(program: Program) -> Iterator[str]:
         if max(-lo, hi) >= MAX_CURRENT:
             reach = max(-lo, hi)
             yield f"{describe(program[name])}: its current may reach {reach}, beyond the exact range {MAX_CURRENT}"
+    for node in program.nodes:
+        if isinstance(node, Soma) and node.window is not None:
+            ends = [source_range(program, edge.src) for edge in program.into[node.name]]
+            reach = max(-sum(lo for lo, _ in ends), sum(hi for _, hi in ends))
+            if reach >= MAX_CURRENT:
+                yield f"{describe(node)}: before its window its current may reach {reach}, beyond {MAX_CURRENT}"
 
 
 def current_ranges(program: Program) -> dict[str, tuple[int, int]]:

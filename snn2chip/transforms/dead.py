@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from snn2chip.analysis.ranges import program_ranges
 from snn2chip.ir.nodes import PAYLOAD_SOURCES, Node, Output, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import PER_CHANNEL, PER_STEP, Soma
 from snn2chip.ir.types import NEVER
-from snn2chip.ir.validate import current_ranges
 from snn2chip.transforms.base import Transform, rebuilt
 
 Mask = NDArray[np.bool_]
@@ -23,10 +23,10 @@ Mask = NDArray[np.bool_]
 class DeadChannel(Transform):
     """Remove somas that reach no output, and channels of somas that are silent or that nobody reads.
 
-    A channel is *silent* when its payload is 0 whatever arrives: fire='none', or a threshold of 2^23, or a potential
-    that by its static bound stays below the threshold; it is *unread* when every weight that leaves it is 0. Cut are
-    rows and columns of linear and ungrouped convolution weights; a channel-wise synapse (identity, sum-pool) or a
-    product keeps the channels on its two sides together. Channels that an Output reads stay.
+    A channel is *silent* when its payload is proved to be 0 whatever arrives: fire='none', a threshold of 2^23, or no
+    state and a potential that by its range stays below the threshold; it is *unread* when every weight that leaves it
+    is 0. Cut are rows and columns of linear and ungrouped convolution weights; a channel-wise synapse (identity,
+    sum-pool) or a product keeps the channels on its two sides together. Channels that an Output reads stay.
     """
 
     name: ClassVar[str] = "dead-channel"
@@ -109,30 +109,16 @@ def _read(node: Node, soma: Soma) -> Mask:
 
 
 def _silent(program: Program, soma: Soma) -> Mask:
-    """Channels whose payload is proved to be 0 at every step."""
-    if soma.fire == "none":
-        return np.ones(soma.channels, dtype=np.bool_)
+    """Channels whose payload is proved to be 0 at every step: they cannot fire, or have no state to do so later."""
     silent = np.zeros(soma.channels, dtype=np.bool_)
-    if soma.fire not in ("levels", "excess") or soma.theta is None or (soma.out_gain <= 0).any():
-        return silent
-    never = (soma.theta >= NEVER).reshape(soma.theta.shape[0], soma.theta.shape[1], -1).all((0, 2))
-    silent |= never
-    if soma.reset == "drop" and soma.syn_leak is None:
-        lo, hi = current_ranges(program)[soma.name]
-        best = _most(soma, lo, hi)
-        lowest = soma.theta.min(0).reshape(soma.theta.shape[1], -1).min(1)
-        silent |= best < lowest
+    if soma.fire == "none":
+        return ~silent
+    if soma.fire in ("levels", "excess") and soma.theta is not None:
+        silent |= (soma.theta >= NEVER).reshape(soma.theta.shape[0], soma.theta.shape[1], -1).all((0, 2))
+    if not soma.stateful:
+        sent = program_ranges(program)[soma.name].payload.per_channel(soma.channels)
+        silent |= (sent.lo == 0) & (sent.hi == 0)
     return silent
-
-
-def _most(soma: Soma, lo: int, hi: int) -> NDArray[np.int64]:
-    """Largest potential of a stateless soma for a current in [lo, hi], per channel or one for all."""
-    corners = []
-    for a in (lo, hi):
-        x = (a * soma.gain + ((np.int64(1) << soma.gain_shift) >> 1)) >> soma.gain_shift
-        v = x + soma.bias
-        corners.append(v.max(0).reshape(v.shape[1], -1).max(1))
-    return np.asarray(np.maximum(*corners))
 
 
 def _settle(program: Program, dead: dict[str, Mask], alive: set[str]) -> bool:
@@ -206,7 +192,10 @@ def _cut(program: Program, node: Node, kept: dict[str, Mask]) -> Node:
             weight = weight[np.repeat(right, int(np.prod(shape[1:], dtype=np.int64)) if node.kind == "linear" else 1)]
     if sparse.issparse(weight):
         weight = sparse.csr_matrix(weight)
-    return attrs.evolve(node, weight=weight, groups=groups)
+    shape = node.shape
+    if shape is not None and right is not None:
+        shape = (int(right.sum()), *shape[1:])
+    return attrs.evolve(node, weight=weight, groups=groups, shape=shape)
 
 
 def _cut_soma(soma: Soma, kept: Mask) -> Soma:

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
+from snn2chip.analysis.ranges import program_ranges
 from snn2chip.errors import UnsupportedError
 from snn2chip.ir.nodes import Host, Input, Node, Output, Product, Synapse, describe
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import PER_STEP, Soma
 from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX, IntArray
-from snn2chip.ir.validate import current_ranges
 from snn2chip.transforms.base import Transform, constant, rebuilt, rows
 
 
@@ -50,7 +50,7 @@ class _Work:
     def __init__(self, program: Program) -> None:
         self.program, self.steps = program, program.steps
         self.bad: list[str] = []
-        self.ranges = current_ranges(program)
+        self.ranges = {name: found.mixed.bounds for name, found in program_ranges(program).items()}
         self.repeats = _repeating(program)
 
     def stop(self, node: Node, text: str) -> Node:

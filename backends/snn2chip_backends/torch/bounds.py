@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 from scipy import sparse
 
+from snn2chip.analysis.ranges import payload_types, program_ranges
 from snn2chip.ir.geometry import current_range
 from snn2chip.ir.nodes import Product, Synapse
 from snn2chip.ir.program import Program
@@ -24,18 +25,17 @@ LONGEST = 4096
 
 
 def program_bounds(program: Program) -> tuple[dict[str, PayloadType], dict[str, SomaBounds]]:
-    """Payload ranges of all sources and bounds of all somas, followed along the data flow.
+    """Payload ranges of all sources and bounds of all somas, from the proven ranges of the program.
 
-    A payload range is the declared one, tightened where the currents that arrive prove more (a relay whose
-    declared range is far wider than its input, say). On a loop the declared range stands for what comes back.
+    Magnitudes (and so the types) hold for partial sums too, in any order; whether sat24 can ever act follows from the
+    intervals, which know signs.
     """
-    types = {n.name: n.payload_type() for n in (*program.inputs, *program.somas)}
+    types, ranges = payload_types(program), program_ranges(program)
     somas: dict[str, SomaBounds] = {}
     for soma in program.somas:
         current = sum(_current_bound(program, e.src, types) for e in program.into[soma.name])
-        bounds = somas[soma.name] = soma_bounds(soma, current, program.steps)
-        most, declared = bounds.emitted >> int(soma.out_shift.min()), types[soma.name]
-        types[soma.name] = PayloadType(max(declared.lo, -most), min(declared.hi, most))
+        bounds = soma_bounds(soma, current, program.steps)
+        somas[soma.name] = attrs.evolve(bounds, saturates=bounds.saturates and ranges[soma.name].saturates)
     return types, somas
 
 
@@ -68,6 +68,7 @@ class SomaBounds:
 
     `current`: summed current and its partial sums, `mixing`: partial sums of the window, `scaled`: a*gain
     before its shift, `total`: potential before saturation, `spike`: s, `emitted`: s*out_gain before its shift.
+    `saturates`: whether sat24 can ever change a potential.
     """
 
     current: int
@@ -76,11 +77,7 @@ class SomaBounds:
     total: int
     spike: int
     emitted: int
-
-    @property
-    def saturates(self) -> bool:
-        """Whether sat24 can ever change a potential."""
-        return self.total > V_MAX
+    saturates: bool
 
 
 def soma_bounds(soma: Soma, current: int, steps: int) -> SomaBounds:
@@ -104,6 +101,7 @@ def soma_bounds(soma: Soma, current: int, steps: int) -> SomaBounds:
         total=max(totals),
         spike=spike,
         emitted=emitted,
+        saturates=max(totals) > V_MAX,
     )
 
 

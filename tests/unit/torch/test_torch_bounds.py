@@ -102,7 +102,7 @@ def test_payload_ranges_are_tightened_along_the_data_flow() -> None:
     )
     types, bounds = program_bounds(program)
     assert program["relay"].payload_type() == PayloadType(-V_MAX, V_MAX)  # type: ignore[union-attr]
-    assert types["relay"] == PayloadType(-4, 4)
+    assert types["relay"] == PayloadType(0, 4)
     assert types["loop"] == PayloadType(-100, 100)
     assert bounds["loop"].current == 4 * 100 + 100
 

@@ -1,0 +1,79 @@
+"""What is known of every soma's registers: proven for all inputs, or only shown on calibration data.
+
+proven       by its ranges: nothing saturates or wraps, current, mixed and scaled current fit 24 bits
+calibrated   none of that happened on the calibration data
+as trained   it was trained on integers that saturate, and does so
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import attrs
+import numpy as np
+
+from snn2chip.analysis.ranges import program_ranges
+from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
+from snn2chip.ir.types import NEVER
+
+BLOCK = 64
+LOOSE, WIDE = "not proven", "current beyond 24 bits"
+
+
+def with_proofs(program: Program, data: Any, *, trained: Collection[str] = ()) -> Program:
+    """The program with `meta["ranges"]`, the status of every soma; `data` are raw calibration samples.
+
+    `trained`: somas that may saturate because they were trained to.
+    """
+    found = program_ranges(program)
+    status = {name: "proven" if part.proven else "calibrated" for name, part in found.items()}
+    status |= {name: "as trained" for name in trained if name in found and found[name].saturates}
+    wide = _too_wide(program, [name for name, part in found.items() if not part.fits], data)
+    status |= dict.fromkeys(wide, WIDE)
+    return attrs.evolve(program, meta={**program.meta, "ranges": status})
+
+
+def _too_wide(program: Program, names: list[str], data: Any) -> list[str]:
+    """Somas of `names` whose current leaves 24 bits on the calibration data."""
+    from snn2chip.api import run
+    from snn2chip.checks.inside import inside
+
+    axis = 1 if any(n.coding == "steps" for n in program.inputs) else 0
+    found: set[str] = set()
+    for start in range(0, data.shape[axis] if names else 0, BLOCK):
+        trace = run(program, np.take(data, range(start, min(start + BLOCK, data.shape[axis])), axis), backend="torch")
+        for name in [n for n in names if n not in found]:
+            soma = program[name]
+            assert isinstance(soma, Soma)
+            part = inside(program, trace, soma)
+            if any(v.max() >= NEVER or v.min() < -NEVER for v in (part.current, part.mixed, part.scaled)):
+                found.add(name)
+    return [name for name in names if name in found]
+
+
+def range_table(program: Program) -> dict[str, dict[str, Any]]:
+    """Status and proven ranges (lo, hi) of every soma's current, potential before firing, and payload."""
+    said = program.meta.get("ranges", {})
+    return {
+        name: {
+            "status": "proven" if part.proven else said.get(name, LOOSE),
+            "current": list(part.current.bounds),
+            "potential": list(part.before.bounds),
+            "payload": list(part.payload.bounds),
+        }
+        for name, part in program_ranges(program).items()
+    }
+
+
+def range_summary(program: Program) -> str:
+    """One line: how many somas are proven, and the names of the others by status."""
+    rows = range_table(program)
+    rest: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        if row["status"] != "proven":
+            rest.setdefault(row["status"], []).append(name)
+    proven = sum(row["status"] == "proven" for row in rows.values())
+    others = "".join(f"; {status}: {', '.join(names)}" for status, names in rest.items())
+    return f"{proven} of {len(rows)} somas proven (no saturation, currents in 24 bits){others}"
