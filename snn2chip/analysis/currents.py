@@ -38,6 +38,7 @@ def synapse_span(synapse: Synapse, payload: Span, in_shape: Shape, out_shape: Sh
         found = _conv(s.weight, s.groups, per_channel)
     else:
         found = _linear(s.weight, payload, in_shape)
+        found = Span(found.lo.reshape(out_shape), found.hi.reshape(out_shape))
     return found.times(factor).spread(len(out_shape))
 
 

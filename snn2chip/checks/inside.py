@@ -78,8 +78,7 @@ def source_current(program: Program, trace: Trace, name: str) -> IntArray:
     if node.kind == "identity":
         return p * channel_weight(node, p.shape[2:]) * factor
     flat = p.reshape(-1, *p.shape[2:])
-    found = _mapped(node, flat) * factor
-    return found.reshape(*p.shape[:2], *found.shape[1:])
+    return (_mapped(node, flat) * factor).reshape(*p.shape[:2], *program.shapes[name])
 
 
 def _mapped(node: Synapse, p: IntArray) -> IntArray:
