@@ -101,9 +101,14 @@ class _Lowering:
         return self.put("add", shifted, self.put("mul", x, low))
 
     def half_up(self, x: str, shift: Param, *, note: str = "") -> str:
-        """`(x + half) >> shift`."""
+        """`(x + half) >> shift`; bits that cannot reach half are shifted out first where half would be too wide."""
         if shift.hi == 0:
             return x
+        most = int(min(self.target.neuron.state_bits.value, 63)) - 1  # half of 2^most still fits a register
+        before = np.maximum(shift.values - most, 0)
+        if before.any():
+            x = self.put("shr", x, Param("low", before), note="exact: half is a multiple of it")
+        shift = Param(shift.name, shift.values - before)
         half = Param("half", (np.int64(1) << shift.values) >> 1)
         return self.put("shr", self.put("add", x, half), shift, note=note)
 
