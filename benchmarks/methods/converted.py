@@ -11,8 +11,8 @@ from benchmarks.methods.rows import Row, at_most, none_differ
 from snn2chip.train import evaluate
 
 QCFS, RELU, PLAIN = "cifar10-small-qcfs", "cifar10-small-relu", "cifar10-small-relu-nobn"
-CALIBRATION, BALANCE = 4096, 1024
-PLAIN_SAMPLES, IC_SAMPLES, IC_STEPS = 2000, 5000, 8
+CALIBRATION, BALANCE = 4096, 512
+PLAIN_SAMPLES, IC_SAMPLES, IC_STEPS = 1000, 2500, 8
 
 
 def score(graph: Any, test: tuple[Any, Any], net: Net) -> float:
@@ -74,7 +74,7 @@ def training_free(nets: Nets) -> Result:
     sample = calibration[:4]
     losses, figures = {}, []
     few = nets.test(source, PLAIN_SAMPLES)
-    passes = 1 if nets.quick else 8
+    passes = 1 if nets.quick else 4
     own = 100 * evaluate(source.model, few, spec=source.header.input)
     bars: list[Bar] = []
     for steps, bound in ((32, 1.0), (16, 4.0)):
