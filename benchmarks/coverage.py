@@ -138,7 +138,6 @@ def short(status: str) -> str:
         return status
     notes = {
         "relu has no integer form": "converted first",
-        "channel attention": "SECA",
         "says no number of steps": "converted first",  # an ordinary net, in which nothing happens in time
         "picks a maximum": "max pool",
         "picks the largest": "max pool",

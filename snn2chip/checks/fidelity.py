@@ -37,7 +37,7 @@ class LayerFidelity:
     `rate`: share of payloads that fire; `*_equal`: share of payloads whose value is the float one (up to float32's own
     rounding); both None for a read-out, which sends none. `*_potential`:
     root-mean-square difference of the potentials after reset, in thresholds (read-outs: relative to the potential's
-    own rms; relays: of the relayed values, relative to their rms).
+    own rms; relays and tables: of the sent values, relative to their rms).
     """
 
     soma: str
@@ -156,7 +156,7 @@ class _Sums:
         unit = _spread(program.meta["units"]["payload"][soma.name], soma)
         free_sent, forced_sent = (run.payloads[soma.name] * unit for run in (free, forced))
         slack = NOISE * max(float(np.abs(value).max()), float(unit.max())) if value is not None else 0.0
-        if soma.fire == "relay" and value is not None:
+        if soma.fire in ("relay", "table") and value is not None:
             after = value
             errors = free_sent - value, forced_sent - value
         else:
@@ -180,7 +180,7 @@ class _Sums:
             if not isinstance(soma, Soma):
                 continue
             n, spikes, free, forced, free_v, forced_v, power = self.rows[node]
-            norm = power / n if soma.fire in ("none", "relay") and power > 0 else 1.0
+            norm = power / n if soma.fire in ("none", "relay", "table") and power > 0 else 1.0
             layers.append(
                 LayerFidelity(
                     soma=node,

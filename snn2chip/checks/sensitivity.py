@@ -127,7 +127,7 @@ class _Counts:
         if labels is not None:
             self.hits += int((classes.cpu().numpy() == labels[start : start + len(classes)]).sum())
         for layer in graph.layers:
-            if isinstance(layer, NeuronLayer) and layer.soma.fire not in ("relay", "none"):
+            if isinstance(layer, NeuronLayer) and layer.soma.fire not in ("relay", "sigmoid", "none"):
                 a, b = truth.values[layer.name], got.values[layer.name]
                 near = (a - b).abs() <= NOISE * a.abs().amax()
                 self.equal[layer.name] = self.equal.get(layer.name, 0) + int(near.sum())

@@ -27,6 +27,7 @@ from snn2chip.frontends.torch_layers import (
 from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import Value
+from snn2chip.ir.attention_layers import SecaLayer
 from snn2chip.ir.layers import DropoutLayer, IdentityLayer, ReluLayer
 from snn2chip.ir.linear_layers import WeightParts
 
@@ -72,6 +73,12 @@ def _maxpool(b: Builder, op: Op, input: Value) -> Value:
     return maxpool_layer(b, op, input, **{name: getattr(m, name) for name in names})
 
 
+def _attention(b: Builder, op: Op, input: Value) -> Value:
+    m: Any = op.module
+    weight, bias = (v.detach().clone() for v in m.channel_attention())
+    return b.on_features(op, id(m), input, lambda **at: SecaLayer(weight=weight, bias=bias, **at), lead=None)
+
+
 def _flatten(b: Builder, op: Op, input: Value) -> Value:
     m: Any = op.module
     value: Value = VIEWS["flatten"](b, op, input, m.start_dim, m.end_dim)
@@ -107,6 +114,8 @@ def leaf_rule(module: nn.Module) -> Rule | None:
         return neuron_layer
     if callable(getattr(module, "weight_parts", None)) and isinstance(module, (nn.Conv2d, nn.Linear)):
         return _conv2d if isinstance(module, nn.Conv2d) else _linear
+    if callable(getattr(module, "channel_attention", None)):
+        return _attention
     if isinstance(text := getattr(module, "no_lowering", None), str):
         return lambda b, op, *args, **kwargs: _refuse(text)
     if "forward" in module.__dict__:

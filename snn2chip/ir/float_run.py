@@ -19,7 +19,7 @@ from snn2chip.errors import UnsupportedError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.ir.trained import run_trained
 
-FIRES = ("levels", "excess", "relay", "none", "ladder")
+FIRES = ("levels", "excess", "relay", "none", "ladder", "sigmoid")
 RESETS = ("subtract", "clamp", "zero", "drop")
 
 
@@ -85,6 +85,8 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
             s = (m - theta).clamp(min=0)
         elif soma.fire == "ladder":
             s = _rungs(soma, m)
+        elif soma.fire == "sigmoid":
+            s = torch.sigmoid(m)
         else:
             s = m if soma.fire == "relay" else torch.zeros_like(m)
         if soma.reset == "subtract":

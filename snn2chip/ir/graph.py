@@ -7,6 +7,7 @@ Normal form, what the quantizer takes (`normal_form_breaches` lists what is miss
     payload sources   input, neuron, host (a stem outside of the chip; then nothing else reads the input)
     current sources   linear, conv2d, sumpool, scale (the identity synapse)     from one payload source each
                       add                                                      from linear maps
+                      gate                                                     from two payload sources
     a neuron reads one current source; an output reads a current or a payload source
 
 So a synapse never feeds a synapse, and every edge into a soma is one synapse. A current source may feed
@@ -216,8 +217,8 @@ class LayerGraph:
     def normal_form_breaches(self) -> list[str]:
         """Return what keeps the graph from the normal form described above; empty if nothing does."""
         breaches = ["input: scale, mean or std is left; run the default passes"] if self.input.normalises else []
-        currents = (*LINEAR_MAPS, "add")
-        allowed = {**dict.fromkeys(LINEAR_MAPS, PAYLOADS), "add": LINEAR_MAPS, "neuron": currents}
+        currents = (*LINEAR_MAPS, "add", "gate")
+        allowed = {**dict.fromkeys(LINEAR_MAPS, PAYLOADS), "add": LINEAR_MAPS, "gate": PAYLOADS, "neuron": currents}
         allowed |= {"input": (), "host": ("input",), "output": (*PAYLOADS, *currents)}
         for layer in self.layers:
             if layer.kind not in allowed:

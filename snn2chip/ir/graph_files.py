@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from snn2chip.errors import FileFormatError, Snn2ChipError
+from snn2chip.ir.attention_layers import SecaLayer
 from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, MaxPoolLayer, ScaleLayer, SumPoolLayer
 from snn2chip.ir.float_run import FIRES, RESETS
 from snn2chip.ir.graph import LayerGraph, Note
@@ -52,6 +53,7 @@ LAYERS: Mapping[str, type[Layer]] = {
         OutputLayer,
         ReluLayer,
         ScaleLayer,
+        SecaLayer,
         SumPoolLayer,
     )
 }

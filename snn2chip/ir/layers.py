@@ -8,6 +8,7 @@ neurons in `neuron_layer.py`.
     step t:  m = leak[t]*v + gain[t]*I[t] + bias[t]     (I mixed by `window` first, if there is one)
              fire = levels: s = clip(floor(m/theta), 0, levels)    excess: s = max(m - theta, 0)
                     none: s = 0    relay: s = m    ladder: s = number of rows with m >= ladder[k]
+                    sigmoid: s = 1/(1 + exp(-m))   (becomes a table)
              reset = subtract: v = m - s*theta (levels)    clamp: v = min(m, theta)
                      zero: v = 0 where s > 0    drop: v = 0
              payload value = s * unit

@@ -7,14 +7,14 @@ neuron in front of it. K + 1 parameters. K = 5 is the released choice; `adaptive
 
     K = the odd number at or above (log2(C) + 1)/2, truncated
 
-The sigmoid and the product depend on data, so it has no lowering to synapses and somas alone: compiling refuses it.
+Lowers to: the mean as an exact sum, the convolution as a linear map along the channels, the sigmoid as a table of 256
+entries, and a product of payloads; so only to targets that multiply two messages.
 Sources: Hao et al. (EM-PF, arXiv 2410.07547); Wang et al. CVPR 2020 (ECA-Net).
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,16 +31,17 @@ def adaptive_kernel(channels: int) -> int:
 class SECA(nn.Module):
     """Channel attention of currents `[B,C,H,W]` or `[T,B,C,H,W]`, the same shape out."""
 
-    no_lowering: ClassVar[str] = (
-        "channel attention multiplies currents by a sigmoid of their own means, which is not lowered to integers yet "
-        "(it needs a product with the spikes of a lookup table); build the net with seca='none' or seca=False"
-    )
-
     def __init__(self, kernel: int = 5) -> None:
         super().__init__()
         if not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
             raise InputError(f"SECA: kernel={kernel!r}, expected an odd integer >= 1")
         self.conv = nn.Conv1d(1, 1, kernel, padding=kernel // 2)
+
+    def channel_attention(self) -> tuple[Tensor, Tensor]:
+        """Return the kernel `[K]` and the bias `[1]`: what the attention lowers from."""
+        bias = self.conv.bias
+        assert bias is not None
+        return self.conv.weight.flatten(), bias
 
     def score(self, x: Tensor) -> Tensor:
         """Return sigmoid(Conv1d(GAP(x))), `[..., C, 1, 1]`, in (0, 1)."""

@@ -5,6 +5,7 @@ fold-batchnorm      norms go into weights (signs flipped where negative) or soma
 compose-linear      linear maps in a row become one
 fold-input-norm     mean and std of the input go into the first layer
 host-prefix         an ordinary stem (conv, ReLU, pool) becomes work of the host
+expand-attention    channel attention becomes a sum, a linear map, a sigmoid and a product
 insert-relays       one synapse on every edge into a soma, none behind another
 steady-windows      (repeated input only) windows over a constant current become gains per step
 """
@@ -16,6 +17,7 @@ from collections.abc import Iterable
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.passes.base import Pass, apply_passes
 from snn2chip.passes.compose_linear import ComposeLinear
+from snn2chip.passes.expand_attention import ExpandAttention
 from snn2chip.passes.fold_batchnorm import FoldBatchNorm
 from snn2chip.passes.fold_input_norm import FoldInputNorm
 from snn2chip.passes.host_prefix import HostPrefix
@@ -29,6 +31,7 @@ DEFAULT: tuple[Pass, ...] = (
     ComposeLinear(),
     FoldInputNorm(),
     HostPrefix(),
+    ExpandAttention(),
     InsertRelays(),
 )
 PASSES: dict[str, type[Pass]] = {type(step).name: type(step) for step in (*DEFAULT, SteadyWindows())}
@@ -46,6 +49,7 @@ __all__ = [
     "DEFAULT",
     "PASSES",
     "ComposeLinear",
+    "ExpandAttention",
     "FoldBatchNorm",
     "FoldInputNorm",
     "HostPrefix",

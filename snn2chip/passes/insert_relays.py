@@ -2,8 +2,8 @@
 
     add -> add (read by nothing else)      one add of all
     payload -> neuron, add                 an identity synapse (a scale layer of factor 1, n for an edge taken n times)
-    current -> linear map                  a relay neuron between, one per source
-    add -> add, current -> add and others  the same, and an identity synapse behind it: a sum has its synapses alone
+    current -> linear map, gate            a relay neuron between, one per source
+    add, gate -> add; current -> add, other  the same, and an identity synapse behind it: a sum has its synapses alone
 
 A current is what a linear map or an add gives, a payload what the input or a neuron sends. A relay passes its
 current on as a graded payload; its float unit is 1, the quantizer chooses the integer one.
@@ -23,7 +23,7 @@ from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.passes.base import Pass
 from snn2chip.passes.edit import GraphEdit
 
-CURRENTS = (*LINEAR_MAPS, "add")
+CURRENTS = (*LINEAR_MAPS, "add", "gate")
 
 
 @attrs.frozen(kw_only=True)
@@ -62,8 +62,8 @@ def _merge_adds(edit: GraphEdit, add: Layer) -> None:
 def _part(edit: GraphEdit, source: Layer, *, steps: int) -> None:
     """Put one relay between a current source and the synapses (and sums) that read it."""
     users = [user.name for user in edit.users(source.name)]
-    sums = source.kind == "add" or len(users) > 1  # a sum has its synapses for itself
-    split = (*LINEAR_MAPS, "add") if sums else LINEAR_MAPS
+    sums = source.kind in ("add", "gate") or len(users) > 1  # a sum has its synapses for itself
+    split = (*LINEAR_MAPS, "gate", "add") if sums else (*LINEAR_MAPS, "gate")
     parted = [name for name in dict.fromkeys(users) if edit.layers[name].kind in split]
     if not parted:
         return

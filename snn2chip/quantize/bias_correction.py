@@ -32,7 +32,7 @@ def correct_biases(
     for layer in graph.layers:
         if isinstance(layer, AffineLayer):
             target = layer.weight.detach().cpu().double().numpy()
-            made = quantize_weights(layer, target, np.ones(1), spec.mode(layer.name, layer.path))
+            made = quantize_weights(layer, target, np.ones(1), spec.mode_of(layer))
             if not made.exact:
                 wrong = torch.as_tensor(errors(made).reshape(target.shape)).to(layer.weight.device)
                 off[layer.name] = attrs.evolve(layer, weight=wrong, bias=None, parts=None)

@@ -20,7 +20,8 @@ class Ranges:
 
     `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
     payload value, `maps[layer]` the current of one linear map into a sum, `moments[layer]` mean and mean square of
-    the payload values that it is fed, `readout` the running sum of the output's current, `raw` the smallest and largest
+    the payload values that it is fed, `spans` smallest and largest potential of sigmoid
+    neurons, `readout` the running sum of the output's current, `raw` the smallest and largest
     raw input, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
     """
 
@@ -30,6 +31,7 @@ class Ranges:
     maps: dict[str, FloatArray]
     moments: dict[str, tuple[float, float]]
     readout: FloatArray
+    spans: dict[str, tuple[float, float]]
     raw: tuple[float, float]
     whole: bool
     samples: int
@@ -63,6 +65,7 @@ def calibrate(
     payload: dict[str, float] = {}
     maps: dict[str, FloatArray] = {}
     moments: dict[str, tuple[float, float]] = {}
+    spans: dict[str, tuple[float, float]] = {}
     readout: FloatArray = np.zeros(1)
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
@@ -76,6 +79,12 @@ def calibrate(
                 current[layer.name] = np.maximum(current.get(layer.name, 0.0), _top(source))
                 payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
                 potential[layer.name] = np.maximum(potential.get(layer.name, 0.0), _top(run.before[layer.name]))
+                if layer.soma.fire == "sigmoid":
+                    before = run.before[layer.name]
+                    seen = spans.get(layer.name, (float("inf"), -float("inf")))
+                    spans[layer.name] = min(seen[0], float(before.min())), max(seen[1], float(before.max()))
+            elif layer.kind == "gate":
+                maps[layer.name] = np.maximum(maps.get(layer.name, 0.0), _top(run.values[layer.name]))
             elif layer.kind == "host":
                 payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
         for add in graph.of_kind("add"):
@@ -93,6 +102,7 @@ def calibrate(
         maps=maps,
         moments=moments,
         readout=readout,
+        spans=spans,
         raw=(float(x.min()), float(x.max())),
         whole=bool((x == x.round()).all()),
         samples=total,

@@ -11,15 +11,18 @@ from typing import Any
 
 import attrs
 import numpy as np
+from scipy.sparse import csr_matrix
 
+from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import Layer
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
-from snn2chip.ir.nodes import Host, Input, Node, Synapse
+from snn2chip.ir.nodes import Host, Input, Node, Product, Synapse
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import V_MAX
+from snn2chip.quantize.attention import attended_unit, product_shift
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.relays import lower_relay
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec
@@ -118,6 +121,8 @@ class Feeds:
         """Synapses of one linear map, or of all maps into a sum."""
         layer = self.graph.layer(source)
         channels = (self.graph.shapes[source] or (1,))[0]
+        if layer.kind == "gate":
+            return self.gated(layer)
         if layer.kind != "add":
             weights = self.integers(layer)
             return self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
@@ -142,6 +147,30 @@ class Feeds:
             else:
                 made.append(self.own_relay(m, own[m.name], plan.delta))
         return self.feed(made, plan.delta, maps)
+
+    def gated(self, gate: Layer) -> Feed:
+        """The product of two payloads, the second one number per channel."""
+        first, second = (self.units[src] for src in self.graph.inputs[gate.name])
+        unit = np.broadcast_to(first * second, self.graph.shapes[gate.name][:1])
+        shift = product_shift(unit, self.ranges.maps[gate.name], self.room(gate.name))
+        name = self.fresh(gate.name)
+        self.nodes.append(Product(name, shift=shift, layer=gate.path))
+        sources = [self.names[src] for src in self.graph.inputs[gate.name]]
+        self.edges.extend((src, name) for src in sources)
+        most = np.prod([self.largest(src) for src in sources])
+        delta = unit * 2.0**shift
+        static = np.full(delta.shape, float(most) / 2.0**shift + 1)
+        return Feed(synapses=[name], delta=delta, bias=np.zeros(delta.shape), static=static)
+
+    def attended(self, relay: NeuronLayer) -> FloatArray:
+        """Payload unit `[C]` of a relay whose current is multiplied: its sums over space must fit, too."""
+        delta, current = self.currents(self.graph.inputs[relay.name][0]).delta, self.ranges.current[relay.name]
+        sums = np.zeros(delta.shape)
+        for pool in self.graph.users(relay.name):
+            if isinstance(pool, SumPoolLayer):
+                means = [self.ranges.current[user.name] for user in self.graph.users(pool.name)]
+                sums = np.maximum.reduce([sums, *(mean / array(pool.factor) for mean in means)])
+        return attended_unit(delta, current, sums, spare_bits=self.spec.spare_bits)
 
     def branch(self, layer: Layer) -> Branch:
         """One linear map into a sum, as the choice of the sum's unit sees it."""
@@ -213,7 +242,10 @@ class Feeds:
 
     def magnitude(self, linear: Layer) -> float:
         """Largest payload of what a linear map reads."""
-        name = self.names[self.graph.inputs[linear.name][0]]
+        return self.largest(self.names[self.graph.inputs[linear.name][0]])
+
+    def largest(self, name: str) -> float:
+        """Largest payload of a node."""
         source = next(n for n in self.nodes if n.name == name)
         assert isinstance(source, (Input, Host, Soma))
         return float(source.payload_type().magnitude)
@@ -226,7 +258,7 @@ class Feeds:
         target = folded(layer, unit, shapes[source] or (1,), shapes[layer.name] or (1,))
         if isinstance(layer, (ScaleLayer, SumPoolLayer)):
             return whole_units(target)
-        return quantize_weights(layer, target, unit, self.spec.mode(layer.name, layer.path))
+        return quantize_weights(layer, target, unit, self.spec.mode_of(layer))
 
     def synapse(self, layer: Layer, weights: IntWeights) -> str:
         """The synapse node of a linear map; the same integers are made once and shared."""
@@ -246,6 +278,8 @@ class Feeds:
                 name, "sumpool", values, **common, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding
             )
         else:
+            if isinstance(layer, BandLayer):  # zeros are neither stored nor counted
+                values = csr_matrix(values)
             node = Synapse(name, "identity" if isinstance(layer, ScaleLayer) else "linear", values, **common)
         self.nodes.append(node)
         self.edges.append((self.names[self.graph.inputs[layer.name][0]], name))

@@ -13,16 +13,20 @@ import attrs
 import numpy as np
 
 from snn2chip.errors import QuantizeError
+from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import Layer
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Output
 from snn2chip.ir.program import Program
+from snn2chip.quantize.attention import lower_score, mean_unit
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.feeds import Feeds
 from snn2chip.quantize.hosts import host_node, host_prefix
 from snn2chip.quantize.inputs import input_node
 from snn2chip.quantize.readout import lower_readout
+from snn2chip.quantize.refusals import check_layers
 from snn2chip.quantize.relays import common_unit
 from snn2chip.quantize.spec import QuantSpec, record
 from snn2chip.quantize.trained import lower_trained, mismatch
@@ -49,10 +53,11 @@ def lower(
     if breaches:
         raise QuantizeError(breaches)
     spec = spec or QuantSpec()
-    maps = [(layer.name, layer.path) for layer in graph.layers if isinstance(layer, AffineLayer)]
+    maps = [(layer.name, layer.path) for layer in graph.layers if _chosen(layer)]
     if unused := spec.unused(maps):
         known = ", ".join(path or name for name, path in maps)
         raise QuantizeError([f"no layer with weights is called {p!r}; there are {known}" for p in unused])
+    check_layers(graph, target)
     work = _Lowering(graph, ranges, spec, spare or {})
     work.input(coding)
     for layer in graph.layers:
@@ -72,6 +77,11 @@ def lower(
             **({"trained": work.trained} if work.trained else {}),
         },
     )
+
+
+def _chosen(layer: Layer) -> bool:
+    """Whether the width of a layer's weights can be asked for."""
+    return isinstance(layer, AffineLayer) and not isinstance(layer, BandLayer)
 
 
 @attrs.define
@@ -107,6 +117,10 @@ class _Lowering(Feeds):
             users = self.graph.users(layer.name)
             if all(u.kind == "scale" and self.graph.users(u.name)[0].kind == "add" for u in users):
                 self.waiting[layer.name] = layer
+            elif bands := [u for u in users if isinstance(u, BandLayer)]:
+                self.relay(layer, mean_unit(bands[0], self.ranges.current[layer.name]))
+            elif any(u.kind == "gate" for u in users):
+                self.relay(layer, self.attended(layer))
             else:
                 trained = any(getattr(u, "parts", None) is not None for u in users)
                 delta = self.currents(self.graph.inputs[layer.name][0]).delta
@@ -116,6 +130,13 @@ class _Lowering(Feeds):
         feed = self.currents(self.graph.inputs[layer.name][0])
         window = layer.soma.window
         name = self.fresh(layer.name)
+        if layer.soma.fire == "sigmoid":
+            shape, span = self.graph.shapes[layer.name], self.ranges.spans[layer.name]
+            score = lower_score(
+                name=name, path=layer.path, shape=shape, delta=feed.delta, bias=feed.bias, span=span
+            )
+            self.soma(layer.name, score, feed)
+            return
         if layer.soma.trained is not None:
             self.trained[name] = mismatch(layer, feed) or "exact"
             if self.trained[name] == "exact":

@@ -54,6 +54,10 @@ class QuantSpec:
                 return mode
         return self.weights
 
+    def mode_of(self, layer: Any) -> str:
+        """The weight mode of a layer: its own, if it has a fixed one."""
+        return str(getattr(layer, "fixed_mode", "") or self.mode(layer.name, layer.path))
+
     def unused(self, layers: Iterable[tuple[str, str]]) -> list[str]:
         """Patterns of `overrides` that fit none of the layers (name, path)."""
         named = list(layers)

@@ -71,7 +71,5 @@ def test_small_vgg_compiles_and_runs(args: dict[str, Any]) -> None:
 def test_refusals_name_the_layer() -> None:
     with pytest.raises(TraceError, match=r"layers\.pool1 \(MaxPool2d\).*use average pooling"):
         trace(build("small-vgg", **SMALL, pool="max"), X)
-    with pytest.raises(TraceError, match=r"layers\.seca1_1 \(SECA\): .*not lowered to integers yet"):
-        trace(build("small-vgg", **SMALL, seca=True), X)
     with pytest.raises(UnsupportedError, match=r"layers\.act1_1\): relu has no integer form"):
         snn2chip.compile(build("small-vgg", **SMALL, activation="relu").eval(), X)

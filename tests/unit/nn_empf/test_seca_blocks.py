@@ -10,7 +10,7 @@ from snn2chip_models.blocks_empf import EMPFBlock, empf_stages
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn2chip.errors import InputError, TraceError
+from snn2chip.errors import InputError
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.nn import SECA, BinaryConv2d, EMPFNorm, EMPFParallel, Repeat, Seq, TernaryConv2d, TimeMean
@@ -166,6 +166,11 @@ def test_blocks_become_a_float_graph(args: dict[str, Any]) -> None:
         torch.testing.assert_close(graph.run(fresh).output, model(fresh), rtol=1e-3, atol=1e-3)
 
 
-def test_attention_is_refused_by_its_layer() -> None:
-    with pytest.raises(TraceError, match="seca"):
-        trace(net(seca="II"), torch.randn(4, 2, 6, 6))
+@pytest.mark.parametrize("seca", ["I", "II"])
+def test_attention_becomes_a_layer_of_the_graph(seca: str) -> None:
+    model = net(seca=seca)
+    graph = trace(model, torch.randn(4, 2, 6, 6))
+    assert len(graph.of_kind("seca")) == 2
+    fresh = torch.randn(3, 2, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(graph.run(fresh).output, model(fresh), rtol=1e-3, atol=1e-3)

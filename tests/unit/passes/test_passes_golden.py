@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.nn import LMHT, MHT, QCFS, BinaryConv2d, Repeat, TimeFold
+from snn2chip.nn import LMHT, MHT, QCFS, SECA, BinaryConv2d, Repeat, TimeFold
 from snn2chip.passes import PASSES, run_passes
 from snn2chip.testing.nets import dyadic, sample
 
@@ -100,6 +100,17 @@ class Stem(nn.Module):
         return self.act(self.head(x.flatten(1)))
 
 
+class Attended(nn.Module):
+    """Channel attention of a sum, read by a neuron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.seca, self.act = nn.Conv2d(2, 2, 1), SECA(3), MHT(steps=1, levels=2, step_mode="s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.seca(x + self.conv(x)))
+
+
 CASES: dict[str, Callable[[], LayerGraph]] = {
     "remove-identities": identities,
     "fold-batchnorm": lambda: trace(dyadic(Norms(), seed=1), sample(2, 3, 2, 2, 2)),
@@ -107,6 +118,7 @@ CASES: dict[str, Callable[[], LayerGraph]] = {
     "fold-input-norm": normalised,
     "steady-windows": steady,
     "host-prefix": lambda: trace(dyadic(Stem(), seed=1), sample(3, 1, 5, 5)),
+    "expand-attention": lambda: trace(dyadic(Attended(), seed=1), sample(3, 2, 2, 2)),
     "insert-relays": lambda: trace(dyadic(Residual(), seed=1), sample(2, 3, 1, 2, 2)),
 }
 
