@@ -49,6 +49,33 @@ def run(
     much, integers that are tiny beside its range. Raises InputError (values outside of the input's range are never
     clipped), BackendUnavailable, UnsupportedError, BackendFailure.
     """
+    parts = list(
+        stream(
+            program,
+            inputs,
+            backend=backend,
+            device=device,
+            record=record,
+            time_axis=time_axis,
+            block=block,
+            progress=progress,
+        )
+    )
+    return parts[0] if len(parts) == 1 else join_traces(parts)
+
+
+def stream(
+    program: Program,
+    inputs: Any,
+    *,
+    backend: str | Backend = "torch",
+    device: str | None = "cpu",
+    record: str = "all",
+    time_axis: bool = False,
+    block: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Trace]:
+    """Like `run`, one Trace per block of samples: what is done with and let go takes no memory."""
     if block is not None and block < 1:
         raise InputError(f"block must be at least 1 sample, got {block}")
     if record not in ("all", "outputs"):
@@ -56,12 +83,10 @@ def run(
     engine = ready_backend(backend, program, device=device)
     samples, total = _by_name(program, inputs, time_axis)
     size = block or engine.block(program)
-    parts: list[Trace] = []
     for start, coded in _blocks(program, samples, total, size, time_axis):
-        parts.append(engine.run(program, coded, record=record))
+        yield engine.run(program, coded, record=record)
         if progress is not None:
             progress(min(start + size, total), total)
-    return parts[0] if len(parts) == 1 else join_traces(parts)
 
 
 def ready_backend(backend: str | Backend, program: Program, *, device: str | None = None) -> Backend:
@@ -124,5 +149,5 @@ def _blocks(
             for kind, text in doubts(node, x).items():
                 if kind not in told:
                     told.add(kind)
-                    warnings.warn(InputWarning(text, key=f"{node.name}:{kind}"), stacklevel=3)
+                    warnings.warn(InputWarning(text, key=f"{node.name}:{kind}"), stacklevel=4)
         yield start, coded

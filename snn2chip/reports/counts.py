@@ -4,6 +4,8 @@
     payload_sum              sum of |payload|
     synaptic_events          one per (spike, stored synapse it reaches): a graded spike is one event
     payload_weighted_events  the same times |payload|
+    effective_operations     the same without synapses whose weight is 0
+    dense_events             every stored synapse at every step
     neuron_updates           every neuron at every logical step of every sample
 
 Dense weights are stored with their zeros, sparse ones without; taps on padding do not exist; a spike
@@ -17,7 +19,7 @@ from collections.abc import Callable, Mapping
 import attrs
 import numpy as np
 
-from snn2chip.ir.geometry import fan_out
+from snn2chip.ir.geometry import channel_weight, fan_out
 from snn2chip.ir.nodes import Host, Input, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
@@ -26,7 +28,7 @@ Reduce = Callable[[str, int], tuple[IntArray, IntArray]]
 """`reduce(source, steps)`: per neuron, over the first `steps` steps and all samples: payloads != 0, sum |payload|."""
 
 SOURCE_FIELDS = ("neurons", "spikes", "payload_sum", "neuron_updates", "saturations")
-SYNAPSE_FIELDS = ("synaptic_events", "payload_weighted_events", "dense_events")
+SYNAPSE_FIELDS = ("synaptic_events", "payload_weighted_events", "effective_operations", "dense_events")
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +64,8 @@ class Counts:
             "payload_sum": sum(row["payload_sum"] for row in somas),
             "synaptic_events": sum(row["synaptic_events"] for row in self.synapses.values()),
             "payload_weighted_events": sum(row["payload_weighted_events"] for row in self.synapses.values()),
+            "effective_operations": sum(row["effective_operations"] for row in self.synapses.values()),
+            "dense_events": sum(row["dense_events"] for row in self.synapses.values()),
             "neuron_updates": sum(row["neuron_updates"] for row in somas),
             "products": sum(self.products.values()),
             "saturations": sum(row["saturations"] for row in somas),
@@ -70,7 +74,7 @@ class Counts:
 
 def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mapping[str, int]) -> Counts:
     """Count one block of `samples` samples from per-neuron sums that the backend provides."""
-    fan = fan_outs(program)
+    fan, busy = fan_outs(program), nonzero_fan_outs(program)
     sources: dict[str, dict[str, int]] = {}
     on_host = tuple(n.name for n in program.nodes if isinstance(n, (Input, Host)))
     for node in (*program.inputs, *program.somas):
@@ -91,6 +95,7 @@ def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mappin
         synapses[synapse.name] = {
             "synaptic_events": int((nonzero * fan[synapse.name]).sum()),
             "payload_weighted_events": int((magnitude * fan[synapse.name]).sum()),
+            "effective_operations": int((nonzero * busy[synapse.name]).sum()),
             "dense_events": int(fan[synapse.name].sum()) * live * samples,
         }
     products = {
@@ -110,12 +115,23 @@ def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mappin
 
 def fan_outs(program: Program) -> dict[str, IntArray]:
     """Stored synapses per source neuron, for every synapse (kept with the program)."""
-    cache: dict[str, IntArray] | None = program.__dict__.get("_fan_outs")
+    return _kept(program, "_fan_outs", fan_out)
+
+
+def nonzero_fan_outs(program: Program) -> dict[str, IntArray]:
+    """Synapses per source neuron whose weight is not 0, for every synapse (kept with the program)."""
+    return _kept(program, "_nonzero_fan_outs", _nonzero)
+
+
+def _nonzero(synapse: Synapse, in_shape: tuple[int, ...]) -> IntArray:
+    if synapse.kind == "sumpool":
+        return fan_out(synapse, in_shape) * (channel_weight(synapse, in_shape) != 0)
+    return fan_out(synapse if synapse.sparse else attrs.evolve(synapse, sparse=True), in_shape)
+
+
+def _kept(program: Program, key: str, fan: Callable[[Synapse, tuple[int, ...]], IntArray]) -> dict[str, IntArray]:
+    cache: dict[str, IntArray] | None = program.__dict__.get(key)
     if cache is None:
-        cache = {
-            n.name: fan_out(n, program.shapes[program.into[n.name][0].src])
-            for n in program.nodes
-            if isinstance(n, Synapse)
-        }
-        program.__dict__["_fan_outs"] = cache
+        cache = {n.name: fan(n, program.shapes[program.into[n.name][0].src]) for n in program.synapses}
+        program.__dict__[key] = cache
     return cache
