@@ -35,11 +35,9 @@ def synapse_span(synapse: Synapse, payload: Span, in_shape: Shape, out_shape: Sh
         taps = s.kernel_size[0] * s.kernel_size[1]
         return per_channel.times(np.broadcast_to(s.weight.reshape(-1), in_shape[:1]) * factor * taps).spread(3)
     if s.kind == "conv2d":
-        found = _conv(s.weight, s.groups, per_channel)
-    else:
-        found = _linear(s.weight, payload, in_shape)
-        found = Span(found.lo.reshape(out_shape), found.hi.reshape(out_shape))
-    return found.times(factor).spread(len(out_shape))
+        return _conv(s.weight, s.groups, per_channel).times(factor).spread(len(out_shape))
+    found = _linear(s.weight, payload, in_shape).times(factor)
+    return Span(found.lo.reshape(out_shape), found.hi.reshape(out_shape))
 
 
 def _conv(weight: IntArray, groups: int, payload: Span) -> Span:

@@ -220,8 +220,8 @@ def _scale(soma: Soma, mu: Any) -> Any:
 def _units(program: Program, node: str, value: Any) -> Any:
     """Float payload values as whole payload units: what another soma can be fed."""
     unit = np.asarray(program.meta["units"]["payload"][node], dtype=np.float64)
-    soma = program[node]
-    spread = unit.reshape(unit.shape + (1,) * (len(soma.shape) - 1)) if unit.size > 1 else unit.reshape(())  # type: ignore[union-attr]
+    axes = len(program.shapes[node])
+    spread = unit.reshape(unit.shape + (1,) * (axes - 1)) if unit.size > 1 else unit.reshape(())
     return np.rint(_array(value) / spread).astype(np.int64)
 
 

@@ -89,11 +89,10 @@ def make_feed(
 
 def _check_axes(program: Program, found: Samples, *, by_step: bool) -> None:
     """Refuse a file whose samples hold every step when only one frame is expected, or the other way round."""
-    from snn2chip.ir.nodes import Host
 
     bad = []
     for node in program.inputs:
-        raw = node.raw_shape if isinstance(node, Host) else node.shape
+        raw = node.raw_shape
         shape, want = found.shapes[node.name], (program.steps, *raw) if by_step else raw
         if shape == want:
             continue
@@ -110,13 +109,12 @@ def _check_axes(program: Program, found: Samples, *, by_step: bool) -> None:
 
 def _fitted(program: Program, found: Samples) -> Samples:
     """A named data set for a program with one input; flattened when only the layout of the sample differs."""
-    from snn2chip.ir.nodes import Host
 
     if len(program.inputs) != 1:
         names = ", ".join(node.name for node in program.inputs)
         raise InputError(f"the program has several inputs ({names}); give them as x/<name> with --input X.npz")
     (node,) = program.inputs
-    raw = node.raw_shape if isinstance(node, Host) else node.shape
+    raw = node.raw_shape
     shape = found.shapes["x"]
     if found.time_axis and getattr(node, "frames", None):  # the host sums the frames: they are one sample
         found = attrs.evolve(found, time_axis=False)

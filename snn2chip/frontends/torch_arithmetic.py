@@ -1,8 +1,7 @@
-"""Functions that compute: additions, scaling by constants, and functional linear, conv2d, norm and pooling."""
+"""Functions that compute: additions, scaling by constants, and functional linear and norm."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -12,15 +11,8 @@ import torch
 
 from snn2chip.frontends.torch_build import Builder, Rule
 from snn2chip.frontends.torch_functions import VIEWS, as_value
-from snn2chip.frontends.torch_layers import (
-    adaptive_layer,
-    avgpool_layer,
-    batchnorm_layer,
-    conv2d_layer,
-    linear_layer,
-    maxpool_layer,
-    simple_layer,
-)
+from snn2chip.frontends.torch_layers import batchnorm_layer, linear_layer, simple_layer
+from snn2chip.frontends.torch_plane_functions import PLANES, constant_key, constant_weights
 from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import STATIC, Const, Time, Value
@@ -154,47 +146,15 @@ def _accumulated(left: Value, right: Value) -> Time | None:
 
 
 def _linear(b: Builder, op: Op, input: Any, weight: Any, bias: Any = None) -> Value:
-    w, shift = _weights(weight, bias)
-    return linear_layer(b, op, as_value(input), key=_key(op, weight, bias), weight=w, bias=shift)
+    w, shift = constant_weights(weight, bias)
+    return linear_layer(b, op, as_value(input), key=constant_key(op, weight, bias), weight=w, bias=shift)
 
 
 def _matmul(b: Builder, op: Op, input: Any, other: Any) -> Value:
-    w, _ = _weights(other, None)
+    w, _ = constant_weights(other, None)
     if w.dim() != 2:
         raise Refusal("multiplies with something that is not a constant matrix")
-    return linear_layer(b, op, as_value(input), key=_key(op, other), weight=w.t(), bias=None)
-
-
-def _conv2d(
-    b: Builder,
-    op: Op,
-    input: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Value:
-    w, shift = _weights(weight, bias)
-    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    key = (*_key(op, weight, bias), str(geometry))
-    return conv2d_layer(b, op, as_value(input), key=key, weight=w, bias=shift, **geometry)
-
-
-def _weights(weight: Any, bias: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    if not isinstance(weight, Const) or not (bias is None or isinstance(bias, Const)):
-        raise Refusal("has weights that depend on the data; only constant weights can be stored")
-    return weight.tensor, None if bias is None else bias.tensor
-
-
-def _key(op: Op, *constants: Any) -> tuple[Any, ...]:
-    """Return a key that is equal for equal weights: names if they are registered, else a digest of the values."""
-    return (op.name, *(c.name or _digest(c.tensor) for c in constants if isinstance(c, Const)))
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().double().contiguous().numpy().tobytes()).hexdigest()
+    return linear_layer(b, op, as_value(input), key=constant_key(op, other), weight=w.t(), bias=None)
 
 
 def _batch_norm(
@@ -214,37 +174,7 @@ def _batch_norm(
         raise Refusal("normalises with statistics of the sample; call it with training=False")
     mean, var, gamma, beta = (v.tensor if isinstance(v, Const) else None for v in given)
     fields = {"gamma": gamma, "beta": beta, "eps": eps}
-    return batchnorm_layer(b, op, as_value(input), key=_key(op, *given), mean=mean, var=var, **fields)
-
-
-def _avg_pool2d(
-    b: Builder,
-    op: Op,
-    input: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Value:
-    return avgpool_layer(
-        b,
-        op,
-        as_value(input),
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        divisor_override=divisor_override,
-    )
-
-
-def _max_pool2d(b: Builder, op: Op, input: Any, kernel_size: Any, *args: Any, **kwargs: Any) -> Value:
-    names = ("stride", "padding", "dilation", "ceil_mode", "return_indices")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return maxpool_layer(b, op, as_value(input), kernel_size=kernel_size, **given)
+    return batchnorm_layer(b, op, as_value(input), key=constant_key(op, *given), mean=mean, var=var, **fields)
 
 
 def _dropout(b: Builder, op: Op, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
@@ -255,10 +185,6 @@ def _dropout(b: Builder, op: Op, input: Any, p: float = 0.5, training: bool = Tr
 
 def _relu(b: Builder, op: Op, input: Any, inplace: bool = False) -> Value:
     return simple_layer(b, op, as_value(input), ReluLayer)
-
-
-def _adaptive(b: Builder, op: Op, input: Any, output_size: Any) -> Value:
-    return adaptive_layer(b, op, as_value(input), output_size=output_size)
 
 
 FUNCTIONS: Mapping[str, Rule] = MappingProxyType(
@@ -275,10 +201,7 @@ FUNCTIONS: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys(("dropout", "dropout_", "dropout1d", "dropout2d", "feature_dropout"), _dropout),
         **dict.fromkeys(("relu", "relu_"), _relu),
         "linear": _linear,
-        "conv2d": _conv2d,
         "batch_norm": _batch_norm,
-        "avg_pool2d": _avg_pool2d,
-        "max_pool2d": _max_pool2d,
-        "adaptive_avg_pool2d": _adaptive,
+        **PLANES,
     }
 )

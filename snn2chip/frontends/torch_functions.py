@@ -11,7 +11,7 @@ import attrs
 import torch
 
 from snn2chip.frontends.torch_build import Builder, Rule
-from snn2chip.frontends.torch_layers import average_all
+from snn2chip.frontends.torch_planes import average_all, concat_layer
 from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import (
@@ -188,7 +188,7 @@ def _cat(b: Builder, op: Op, tensors: Sequence[Any], dim: int = 0) -> Value:
     if len(values) == 1:
         return values[0]
     if axes[at] not in ((), ("B",)):
-        raise Refusal("joins features; only the steps of one layer can be joined, along a new axis or the batch")
+        return concat_layer(b, op, values, dim=at)
     time = _joined(b, values)
     return Value(values[0].node, time, (*axes[:at], ("T", *axes[at]), *axes[at + 1 :]))
 
@@ -271,9 +271,9 @@ def _reduced(b: Builder, op: Op, x: Value, dim: Any, keepdim: bool, *, mean: boo
     if "B" in atoms:
         raise Refusal("averages or sums over the batch")
     if features:
-        if len(b.shapes[x.node]) != 3 or sorted(features) != [1, 2]:
+        if sorted(features) != list(range(1, len(b.shapes[x.node]))):
             raise Refusal("averages or sums over features other than all of [H,W]")
-        x = average_all(b, op, x, factor=1.0 if mean else float(size(1) * size(2)))
+        x = average_all(b, op, x, factor=1.0 if mean else float(math.prod(map(size, features))))
     if "T" in atoms:
         if time != AXIS:
             raise Refusal("sums over steps twice")

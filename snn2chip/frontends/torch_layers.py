@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from snn2chip.frontends.torch_build import Builder
-from snn2chip.frontends.torch_refusals import ADVICE, Refusal
+from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import AXIS, STATIC, Value, at_step
-from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, MaxPoolLayer, SumPoolLayer
+from snn2chip.ir.channel_layers import BatchNormLayer
 from snn2chip.ir.layers import FloatSoma, ReluLayer
 from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer, WeightParts, pair
 from snn2chip.ir.neuron_layer import NeuronLayer
@@ -84,91 +84,6 @@ def batchnorm_layer(b: Builder, op: Op, x: Value, *, key: Any, mean: Any, var: A
         raise Refusal("has no running statistics, so it would normalise with those of the batch")
     fields = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in fields.items()}
     return b.on_features(op, key, x, lambda **at: BatchNormLayer(mean=mean.clone(), var=var.clone(), **fields, **at))
-
-
-def avgpool_layer(
-    b: Builder,
-    op: Op,
-    x: Value,
-    *,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Value:
-    """Return the value of an average pooling, a sum with one factor everywhere; Refusal if it is not."""
-    kernel = pair(kernel_size)
-    step, pad = kernel if stride is None or stride in ((), []) else pair(stride), pair(padding)
-    if not count_include_pad and pad != (0, 0):
-        raise Refusal("does not count padding, so the border has another divisor; leave count_include_pad=True")
-    size = _plane(b, op, x)
-    if ceil_mode and any((n + 2 * p - k) % s for n, k, s, p in zip(size, kernel, step, pad, strict=True)):
-        raise Refusal("rounds the size up (ceil_mode), so the border has another divisor; pad or crop the input")
-    factor = 1.0 / (divisor_override or kernel[0] * kernel[1])
-    kind = AvgPoolLayer if divisor_override is None else SumPoolLayer
-    key = (kind.kind, kernel, step, pad, factor, op.path)
-    return b.on_features(op, key, x, lambda **at: kind(kernel=kernel, stride=step, padding=pad, factor=factor, **at))
-
-
-def maxpool_layer(
-    b: Builder,
-    op: Op,
-    x: Value,
-    *,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Value:
-    """Return the value of a maximum pooling in front of the first neuron, the host's work; Refusal behind one."""
-    if x.time != STATIC or b.behind_neurons(x.node):
-        raise Refusal(ADVICE["max_pool2d"])
-    if ceil_mode or return_indices or pair(dilation) != (1, 1):
-        raise Refusal("has no form on the host with ceil_mode, return_indices or a dilation; leave them out")
-    _plane(b, op, x)
-    kernel = pair(kernel_size)
-    step, pad = kernel if stride is None or stride in ((), []) else pair(stride), pair(padding)
-    key = ("maxpool", kernel, step, pad, op.path)
-    return b.on_features(
-        op, key, x, lambda **at: MaxPoolLayer(kernel=kernel, stride=step, padding=pad, **at), after_total=False
-    )
-
-
-def adaptive_layer(b: Builder, op: Op, x: Value, *, output_size: Any) -> Value:
-    """Return the value of an adaptive average pooling whose output size divides its input."""
-    size = _plane(b, op, x)
-    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    out = tuple(n if w is None else w for n, w in zip(size, wanted, strict=True))
-    if any(n % w for n, w in zip(size, out, strict=True)):
-        raise Refusal(f"pools {list(size)} to {list(out)} with windows of different sizes; use sizes that divide")
-    kernel = tuple(n // w for n, w in zip(size, out, strict=True))
-    return avgpool_layer(b, op, x, kernel_size=kernel)
-
-
-def _plane(b: Builder, op: Op, x: Value) -> tuple[int, ...]:
-    shape = b.shapes[b.split(op, x)[1].node]
-    if len(shape) != 3:
-        raise Refusal(f"pools features of shape {list(shape)}; expected [C,H,W]")
-    return shape[1:]
-
-
-def average_all(b: Builder, op: Op, x: Value, *, factor: float) -> Value:
-    """Return `factor` times the mean over [H,W], in the layout of x with both spatial axes of length 1."""
-    b.check_total(x.time, affine=True)
-    height, width = b.shapes[x.node][1:]
-    scale = factor / (height * width)
-    kind = AvgPoolLayer if factor == 1.0 else SumPoolLayer
-    node = b.add_layer(
-        op,
-        ("average_all", factor),
-        [x.node],
-        lambda **at: kind(kernel=(height, width), stride=(height, width), factor=scale, **at),
-    )
-    return Value(node, x.time, x.axes)
 
 
 def simple_layer(b: Builder, op: Op, x: Value, kind: Any) -> Value:

@@ -9,20 +9,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
 from snn2chip.frontends.torch_build import Builder, Rule
 from snn2chip.frontends.torch_functions import VIEWS
 from snn2chip.frontends.torch_layers import (
-    adaptive_layer,
-    avgpool_layer,
     batchnorm_layer,
     conv2d_layer,
     linear_layer,
-    maxpool_layer,
     neuron_layer,
     simple_layer,
+)
+from snn2chip.frontends.torch_plane_functions import row
+from snn2chip.frontends.torch_planes import (
+    adaptive_layer,
+    adaptive_maximum,
+    avgpool_layer,
+    conv_transpose_layer,
+    maxpool_layer,
 )
 from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op
@@ -31,14 +37,28 @@ from snn2chip.ir.attention_layers import SecaLayer
 from snn2chip.ir.layers import DropoutLayer, IdentityLayer, ReluLayer
 from snn2chip.ir.linear_layers import WeightParts
 
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, *_TRANSPOSED)
+_AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+_MAXIMUM = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 
-def _conv2d(b: Builder, op: Op, input: Value) -> Value:
+
+def _conv(b: Builder, op: Op, input: Value) -> Value:
     m: Any = op.module
     if m.padding_mode != "zeros":
         raise Refusal(f"pads with {m.padding_mode!r}; only zero padding has an integer form")
     weight, parts = _weight_of(m)
-    geometry = {k: getattr(m, k) for k in ("stride", "padding", "dilation", "groups")}
-    return conv2d_layer(b, op, input, key=id(m), weight=weight, bias=m.bias, parts=parts, **geometry)
+    names = ["stride", "padding", "dilation", "groups"]
+    make: Any = conv2d_layer
+    if isinstance(m, _TRANSPOSED):
+        make, names = conv_transpose_layer, [*names, "output_padding"]
+    geometry = {name: getattr(m, name) for name in names}
+    if weight.dim() == 3:  # over one axis: a plane of height 1
+        geometry = {name: row(name, value) for name, value in geometry.items()}
+        weight = weight.unsqueeze(2)
+        parts = None if parts is None else attrs.evolve(parts, integers=parts.integers.unsqueeze(2))
+    value: Value = make(b, op, input, key=id(m), weight=weight, bias=m.bias, parts=parts, **geometry)
+    return value
 
 
 def _linear(b: Builder, op: Op, input: Value) -> Value:
@@ -52,6 +72,8 @@ def _weight_of(module: Any) -> tuple[torch.Tensor, WeightParts | None]:
         return module.weight, None
     scale, integers = module.weight_parts()
     parts = WeightParts(scale=scale.detach(), integers=integers.to(torch.int64))
+    if isinstance(module, _TRANSPOSED):  # its outputs are not the first axis
+        return module.weight, parts
     return parts.weight(), parts
 
 
@@ -61,16 +83,16 @@ def _batchnorm(b: Builder, op: Op, input: Value) -> Value:
     return batchnorm_layer(b, op, input, key=id(m), mean=m.running_mean, var=m.running_var, **fields)
 
 
-def _avgpool(b: Builder, op: Op, input: Value) -> Value:
-    m: Any = op.module
-    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-    return avgpool_layer(b, op, input, **{name: getattr(m, name) for name in names})
+def _pool(make: Any, names: tuple[str, ...]) -> Rule:
+    def rule(b: Builder, op: Op, input: Value) -> Value:
+        m: Any = op.module
+        given = {name: getattr(m, name) for name in names if hasattr(m, name)}
+        if isinstance(m, (nn.AvgPool1d, nn.MaxPool1d)):
+            given = {name: row(name, value) for name, value in given.items()}
+        value: Value = make(b, op, input, **given)
+        return value
 
-
-def _maxpool(b: Builder, op: Op, input: Value) -> Value:
-    m: Any = op.module
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    return maxpool_layer(b, op, input, **{name: getattr(m, name) for name in names})
+    return rule
 
 
 def _attention(b: Builder, op: Op, input: Value) -> Value:
@@ -85,18 +107,14 @@ def _flatten(b: Builder, op: Op, input: Value) -> Value:
     return value
 
 
-def _adaptive(b: Builder, op: Op, input: Value) -> Value:
-    m: Any = op.module
-    return adaptive_layer(b, op, input, output_size=m.output_size)
-
-
 _TORCH: tuple[tuple[tuple[type[nn.Module], ...], Rule], ...] = (
-    ((nn.Conv2d,), _conv2d),
+    ((nn.Conv1d, nn.Conv2d, *_TRANSPOSED), _conv),
     ((nn.Linear,), _linear),
     ((nn.BatchNorm1d, nn.BatchNorm2d), _batchnorm),
-    ((nn.AvgPool2d,), _avgpool),
-    ((nn.MaxPool2d,), _maxpool),
-    ((nn.AdaptiveAvgPool2d,), _adaptive),
+    ((nn.AvgPool1d, nn.AvgPool2d), _pool(avgpool_layer, _AVERAGE)),
+    ((nn.MaxPool1d, nn.MaxPool2d), _pool(maxpool_layer, _MAXIMUM)),
+    ((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d), _pool(adaptive_layer, ("output_size",))),
+    ((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), _pool(adaptive_maximum, ("output_size", "return_indices"))),
     ((nn.Flatten,), _flatten),
     ((nn.Dropout, nn.Dropout1d, nn.Dropout2d), lambda b, op, input: simple_layer(b, op, input, DropoutLayer)),
     ((nn.Identity,), lambda b, op, input: simple_layer(b, op, input, IdentityLayer)),
@@ -112,8 +130,8 @@ def leaf_rule(module: nn.Module) -> Rule | None:
     """Return the rule of a leaf module, or None if the recorder looks inside it."""
     if callable(getattr(module, "float_soma", None)):
         return neuron_layer
-    if callable(getattr(module, "weight_parts", None)) and isinstance(module, (nn.Conv2d, nn.Linear)):
-        return _conv2d if isinstance(module, nn.Conv2d) else _linear
+    if callable(getattr(module, "weight_parts", None)) and isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+        return _linear if isinstance(module, nn.Linear) else _conv
     if callable(getattr(module, "channel_attention", None)):
         return _attention
     if isinstance(text := getattr(module, "no_lowering", None), str):

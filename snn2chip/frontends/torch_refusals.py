@@ -19,7 +19,7 @@ _NEURON = (
     "it becomes a soma"
 )
 _NOT_SPIKING = "is not a spiking neuron; use a neuron of snn2chip.nn such as QCFS or MHT"
-_MAX = "picks a maximum, which is not a sum of spikes; use average pooling"
+_MAX = "picks a maximum, which is not a sum of spikes; use average pooling, or max_pool2d over binary spikes"
 _POOL = "has no integer form; use avg_pool2d"
 _NORM = "normalises with statistics of the sample itself; use BatchNorm, which is folded away"
 
@@ -32,8 +32,8 @@ ADVICE: Mapping[str, str] = MappingProxyType(
             "log sqrt pow abs".split(),
             _NOT_SPIKING,
         ),
-        **dict.fromkeys(("max_pool2d", "max_pool1d", "adaptive_max_pool2d", "max", "amax", "argmax", "topk"), _MAX),
-        **dict.fromkeys(("avg_pool1d", "avg_pool3d", "lp_pool2d", "interpolate", "upsample"), _POOL),
+        **dict.fromkeys(("max_pool3d", "max", "amax", "argmax", "topk"), _MAX),
+        **dict.fromkeys(("avg_pool3d", "lp_pool2d"), _POOL),
         **dict.fromkeys(("layer_norm", "group_norm", "instance_norm", "normalize"), _NORM),
         "pad": "pads outside of a convolution; give the convolution itself the padding",
         **dict.fromkeys(
@@ -41,9 +41,7 @@ ADVICE: Mapping[str, str] = MappingProxyType(
             "turns an axis around; a chip takes one step after the other, so reverse steps in the samples, before the "
             "model, and features in the weights",
         ),
-        "conv1d": "has no integer form; use conv2d with a height of 1",
-        "conv3d": "has no integer form; use conv2d",
-        "conv_transpose2d": "has no integer form; use conv2d",
+        **dict.fromkeys(("conv3d", "conv_transpose3d"), "has no integer form; use conv2d"),
         "split": "takes a tensor apart; use x[t] or unbind on the step axis",
         "chunk": "takes a tensor apart; use x[t] or unbind on the step axis",
     }

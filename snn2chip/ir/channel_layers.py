@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from snn2chip.ir.layers import Layer, Shape, as_tensor, brief, optional_tensor, per_channel
 from snn2chip.ir.linear_layers import Pair, pair
+from snn2chip.ir.planes import as_plane, plane_of
 
 
 def _one() -> Tensor:
@@ -100,20 +101,21 @@ class SumPoolLayer(Layer):
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return `[C, H', W']` with H' = floor((H + 2*padding - k)/stride) + 1."""
-        if len(shapes[0]) != 3:
-            return shapes[0], [f"needs a source [C,H,W], got {list(shapes[0])}"]
-        bad = _channel_breaches(shapes[0], factor=self.factor)
-        size = [(n + 2 * self.padding[i] - self.kernel[i]) // self.stride[i] + 1 for i, n in enumerate(shapes[0][1:])]
+        plane, bad = plane_of(shapes[0])
+        if bad:
+            return shapes[0], bad
+        bad = _channel_breaches(plane, factor=self.factor)
+        size = [(n + 2 * self.padding[i] - self.kernel[i]) // self.stride[i] + 1 for i, n in enumerate(plane[1:])]
         if min(size) < 1:
             bad.append(f"kernel {list(self.kernel)} is larger than the padded source {list(shapes[0])}")
-        return (shapes[0][0], *size), bad
+        return as_plane((plane[0], *size), like=shapes[0]), bad
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return factor times the sum over every window."""
-        x = inputs[0]
+        x = inputs[0].unsqueeze(3) if inputs[0].dim() == 4 else inputs[0]
         y = functional.avg_pool2d(x.flatten(0, 1), self.kernel, self.stride, self.padding, divisor_override=1)
-        y = y * per_channel(self.factor, y, lead=1)
-        return y.view(*x.shape[:2], *y.shape[1:])
+        y = (y * per_channel(self.factor, y, lead=1)).view(*x.shape[:2], *y.shape[1:])
+        return y.squeeze(3) if inputs[0].dim() == 4 else y
 
     def details(self) -> list[str]:
         """Return factor and geometry."""
@@ -145,9 +147,10 @@ class MaxPoolLayer(Layer):
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the maximum of every window."""
-        x = inputs[0]
+        x = inputs[0].unsqueeze(3) if inputs[0].dim() == 4 else inputs[0]
         y = functional.max_pool2d(x.flatten(0, 1), self.kernel, self.stride, self.padding)
-        return y.view(*x.shape[:2], *y.shape[1:])
+        y = y.view(*x.shape[:2], *y.shape[1:])
+        return y.squeeze(3) if inputs[0].dim() == 4 else y
 
     def details(self) -> list[str]:
         """Return the geometry."""

@@ -28,6 +28,8 @@ from snn2chip.ir.types import smallest_int
 FORMAT = "s2c"
 VERSION = 1
 NODE_CLASSES: dict[str, type] = {c.__name__: c for c in (Input, Host, Synapse, Soma, Product, Output)}
+LATER = ((Synapse, "shape"), (Input, "sample_shape"))
+"""Fields that came with a later release: not written while unset, so that files and digests stay as they were."""
 Arrays = dict[str, Any]
 PLACEHOLDER = "s2c"
 
@@ -80,7 +82,11 @@ def to_header(program: Program) -> tuple[dict[str, Any], Arrays]:
     nodes = []
     for node in program.nodes:
         fields = attrs.fields(type(node))
-        packed = {f.name: _pack(getattr(node, f.name), f"{node.name}/{f.name}", arrays) for f in fields}
+        packed = {
+            f.name: _pack(getattr(node, f.name), f"{node.name}/{f.name}", arrays)
+            for f in fields
+            if (type(node), f.name) not in LATER or getattr(node, f.name) is not None
+        }
         nodes.append({"node": type(node).__name__, **packed})
     header = {
         "format": FORMAT,

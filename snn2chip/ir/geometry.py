@@ -31,7 +31,9 @@ def out_shape(synapse: Synapse, in_shape: Shape) -> tuple[Shape, list[str]]:
         if w.ndim != 2:
             return (), [f"a linear weight is [M, N], got shape {w.shape}"]
         bad = [] if w.shape[1] == n else [f"weight {w.shape} takes {w.shape[1]} inputs, source has {n} {in_shape}"]
-        return (int(w.shape[0]),), bad
+        if s.shape is not None and int(np.prod(s.shape, dtype=np.int64)) != w.shape[0]:
+            bad.append(f"weight {w.shape} gives {w.shape[0]} currents, not the declared shape {s.shape}")
+        return s.shape or (int(w.shape[0]),), bad
     if len(in_shape) != 3:
         return (), [f"a {s.kind} synapse needs a source of shape [C, H, W], got {in_shape}"]
     c, h, wd = in_shape

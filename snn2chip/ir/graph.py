@@ -6,7 +6,7 @@ Normal form, what the quantizer takes (`normal_form_breaches` lists what is miss
 
     payload sources   input, neuron, host (a stem outside of the chip; then nothing else reads the input)
     current sources   linear, conv2d, sumpool, scale (the identity synapse)     from one payload source each
-                      add                                                      from linear maps
+    (resample, too)   add                                                      from linear maps
                       gate                                                     from two payload sources
     a neuron reads one current source; an output reads a current or a payload source
 
@@ -32,8 +32,8 @@ from snn2chip.ir.float_run import FloatRun, run_soma
 from snn2chip.ir.layers import InputLayer, Layer, OutputLayer, Shape
 from snn2chip.ir.neuron_layer import NeuronLayer
 
-LINEAR_MAPS = ("linear", "conv2d", "sumpool", "scale")
-ADVICE = {"relu": "convert it to a neuron", "maxpool": "use average pooling"}
+LINEAR_MAPS = ("linear", "conv2d", "sumpool", "resample", "scale")
+ADVICE = {"relu": "convert it to a neuron", "maxpool": "pool binary spikes, or use average pooling"}
 PAYLOADS = ("input", "neuron", "host")
 
 
@@ -200,13 +200,13 @@ class LayerGraph:
         return FloatRun(output=output, values=values, before=before, after=after)
 
     def _steps_first(self, x: Tensor) -> Tensor:
-        shape, frames = self.input.shape, self.input.frames
+        shape, frames = self.input.raw_shape, self.input.frames
         x = x if x.is_floating_point() else x.to(torch.float32)
         if frames is None and x.dim() == len(shape) + 1 and tuple(x.shape[1:]) == shape:
-            return x.unsqueeze(0)
+            return x.reshape(1, len(x), *self.input.shape)
         steps = (1, self.steps) if frames is None else (frames,)
         if x.dim() == len(shape) + 2 and tuple(x.shape[2:]) == shape and x.shape[0] in steps:
-            return x
+            return x.reshape(*x.shape[:2], *self.input.shape)
         if frames is not None:
             raise InputError(f"input: expected {frames} event frames {[frames, 'B', *shape]}, got {list(x.shape)}")
         raise InputError(

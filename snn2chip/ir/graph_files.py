@@ -35,6 +35,7 @@ from snn2chip.ir.layers import (
 )
 from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.ir.space_layers import ConcatLayer, ResampleLayer
 
 LAYERS: Mapping[str, type[Layer]] = {
     kind.kind: kind
@@ -42,6 +43,7 @@ LAYERS: Mapping[str, type[Layer]] = {
         AddLayer,
         AvgPoolLayer,
         BatchNormLayer,
+        ConcatLayer,
         Conv2dLayer,
         DropoutLayer,
         FlattenLayer,
@@ -52,6 +54,7 @@ LAYERS: Mapping[str, type[Layer]] = {
         NeuronLayer,
         OutputLayer,
         ReluLayer,
+        ResampleLayer,
         ScaleLayer,
         SecaLayer,
         SumPoolLayer,
@@ -109,7 +112,7 @@ def from_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, path
             raise ValueError(f"{', '.join(huge)}: more than {MAX_SIZE} numbers")
         if sum(sizes.values()) <= TRIAL_SIZE:
             frames = graph.input.frames
-            graph.run(torch.zeros(*(() if frames is None else (frames,)), 1, *graph.input.shape))
+            graph.run(torch.zeros(*(() if frames is None else (frames,)), 1, *graph.input.raw_shape))
     except (Snn2ChipError, *_DAMAGE) as error:
         raise FileFormatError(f"{path}: the network in this file is not sound: {_short(error)}") from error
     return graph
@@ -163,7 +166,7 @@ def _typed(value: Any, declared: str, where: str, tensors: dict[str, Tensor]) ->
     if declared == "Tensor":
         _exactly(value, ("tensor",), where=where)
         found = tensors.pop(value["tensor"])
-        if found.is_floating_point() == where.endswith(".integers"):
+        if found.is_floating_point() == where.endswith((".integers", ".rows", ".cols")):
             raise ValueError(f"{where}: numbers of type {found.dtype}")
         return found
     if declared in ("FloatSoma", "WeightParts"):

@@ -26,7 +26,7 @@ def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = Fa
     Raises InputError for wrong shapes, for NaN, and for values outside the declared range.
     """
     x = np.asarray(samples)
-    raw_shape = node.raw_shape if isinstance(node, Host) else node.shape
+    raw_shape = node.raw_shape
     per_step = time_axis or node.coding == "steps"
     want = ("T", "B", *raw_shape) if per_step else ("B", *raw_shape)
     lead = 2 if per_step else 1
@@ -57,6 +57,7 @@ def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = Fa
         x = run_host(node, raw.reshape(-1, *raw_shape)).reshape(*x.shape[:lead], *node.shape)
     elif not rate:
         x = to_integers(node, x)
+    x = x.reshape(*x.shape[:lead], *node.shape)
     payload = _rate(node, x, steps) if rate else x
     if not per_step and not rate:
         payload = np.broadcast_to(payload, (steps, *payload.shape))
@@ -122,7 +123,7 @@ def to_integers(node: Input | Host, x: Any) -> IntArray:
     x = x.astype(np.int64)
     if not node.offset.any():
         return x
-    raw = node.raw_shape if isinstance(node, Host) else node.shape
+    raw = node.raw_shape
     offset = node.offset.reshape(node.offset.shape + (1,) * (len(raw) - node.offset.ndim))
     out: IntArray = x - (offset if node.offset.ndim else int(node.offset))
     return out

@@ -137,6 +137,7 @@ class InputLayer(Layer):
     are integers (`mean`, `std`: None, scalars or `[C]`). `offset` is `[C]` integers in raw units. `layout` is how the
     model itself takes a batch: B for `[B, *shape]`, TB for `[T, B, *shape]`, BT for `[B, T, *shape]`. With `frames` F,
     raw samples are F event frames `[F, B, *shape]` (layout FB or BF) and x comes from their mean, one for all steps.
+    `sample_shape`: the shape in which a user gives a sample, where x is read in another one of the same size.
     """
 
     kind: ClassVar[str] = "input"
@@ -148,6 +149,12 @@ class InputLayer(Layer):
     offset: Tensor | None = attrs.field(default=None, converter=optional_tensor)
     layout: str = "B"
     frames: int | None = None
+    sample_shape: Shape | None = None
+
+    @property
+    def raw_shape(self) -> Shape:
+        """Shape of a sample as a user gives it."""
+        return self.shape if self.sample_shape is None else self.sample_shape
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return the declared shape."""
@@ -158,6 +165,8 @@ class InputLayer(Layer):
             for key, v in fields.items()
             if v is not None and tuple(v.shape) not in ((), (1,), (channels,))
         ]
+        if math.prod(self.raw_shape) != math.prod(self.shape):
+            bad.append(f"samples {list(self.raw_shape)} cannot be read as {list(self.shape)}")
         if self.std is not None and not bool((self.std > 0).all()):
             bad.append("std must be positive")
         if self.scale is None and (self.mean is not None or self.std is not None):

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snn2chip.ir.layers import Layer, Shape, as_tensor, brief, optional_tensor
+from snn2chip.ir.planes import as_plane, plane_of
 
 Pair = tuple[int, int]
 
@@ -111,7 +112,7 @@ class LinearLayer(AffineLayer):
 
 @attrs.frozen(kw_only=True, eq=False)
 class Conv2dLayer(AffineLayer):
-    """Cross-correlation with zero padding, `[C,H,W] -> [O,H',W']`.
+    """Cross-correlation with zero padding, `[C,H,W] -> [O,H',W']`, or `[C,L] -> [O,L']` with kernels of height 1.
 
     `border_error` `[O, C/groups, kh, kw]`, if set, is the error every tap makes where it falls on padding.
     """
@@ -125,26 +126,26 @@ class Conv2dLayer(AffineLayer):
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return `[O, H', W']` with H' = floor((H + 2*padding - dilation*(k-1) - 1)/stride) + 1."""
-        bad = self.weight_breaches(4)
-        if len(shapes[0]) != 3:
-            return (self.weight.shape[0],), [*bad, f"needs a source [C,H,W], got {list(shapes[0])}"]
+        plane, wrong = plane_of(shapes[0])
+        bad = self.weight_breaches(4) + wrong
         if bad:
             return (self.weight.shape[0],), bad
         outputs, per_group, *kernel = self.weight.shape
-        channels, *size = shapes[0]
+        channels, *size = plane
         if channels != per_group * self.groups or outputs % self.groups:
             bad.append(f"weight {outputs, per_group, *kernel}, groups={self.groups} does not fit {list(shapes[0])}")
         for i, k in enumerate(kernel):
             size[i] = (size[i] + 2 * self.padding[i] - self.dilation[i] * (k - 1) - 1) // self.stride[i] + 1
         if min(size) < 1:
             bad.append(f"kernel {kernel} is larger than the padded source {list(shapes[0])}")
-        return (outputs, *size), bad
+        return as_plane((outputs, *size), like=shapes[0]), bad
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the convolution plus bias."""
         x = inputs[0]
+        flat = x.dim() == 4
         y = functional.conv2d(
-            x.flatten(0, 1),
+            (x.unsqueeze(3) if flat else x).flatten(0, 1),
             self.weight.to(x),
             None if self.bias is None else self.bias.to(x),
             self.stride,
@@ -152,7 +153,8 @@ class Conv2dLayer(AffineLayer):
             self.dilation,
             self.groups,
         )
-        return y.view(*x.shape[:2], *y.shape[1:])
+        y = y.view(*x.shape[:2], *y.shape[1:])
+        return y.squeeze(3) if flat else y
 
     def details(self) -> list[str]:
         """Return weight, bias and geometry."""

@@ -10,14 +10,24 @@ from torch import Tensor
 
 from snn2chip.ir.float_run import run_soma
 from snn2chip.ir.layers import FloatSoma, Layer, Shape, brief
+from snn2chip.ir.linear_layers import AffineLayer
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class NeuronLayer(Layer):
-    """A neuron population; `soma` holds its dynamics, the value is the payload `s*unit`."""
+    """A neuron population; `soma` holds its dynamics, the value is the payload `s*unit`.
+
+    `feedback`: a linear map of the payloads of the step before (0 in the first step), added to the current.
+    """
 
     kind: ClassVar[str] = "neuron"
     soma: FloatSoma
+    feedback: AffineLayer | None = None
+
+    @property
+    def binary(self) -> bool:
+        """Whether a payload is either nothing or one spike."""
+        return self.soma.fire in ("levels", "ladder") and self.soma.levels == 1
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return the shape of the current; tensor fields must be scalar, `[C]` or `[T, C or 1]`."""

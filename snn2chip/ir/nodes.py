@@ -48,6 +48,7 @@ class Input:
     coding: `repeat` (one frame, the same payload at every step), `rate-floor` / `rate-round`
     (k = floor or round of x*T/scale spikes spread evenly: s(t) = floor(k(t+1)/T) - floor(k t/T)),
     `steps` (a frame per step). `scale`: the raw value of one payload unit; `offset` scalar or `[C]`.
+    `sample_shape`: how a raw sample comes, where that is not `shape`; it holds as many numbers in the same order.
     """
 
     name: str
@@ -57,7 +58,15 @@ class Input:
     coding: str = attrs.field(default="repeat", kw_only=True)
     scale: float = attrs.field(default=1.0, converter=float, kw_only=True)
     offset: IntArray = attrs.field(default=np.int64(0), converter=as_int, kw_only=True)
+    sample_shape: tuple[int, ...] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_shape), kw_only=True
+    )
     layer: str = attrs.field(default="", kw_only=True)
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Shape of one raw sample."""
+        return self.sample_shape if self.sample_shape is not None else self.shape
 
     def payload_type(self) -> PayloadType:
         """The declared range `[lo, hi]`."""
@@ -146,7 +155,8 @@ class Synapse:
     kind: `linear` (`weight [M, N]`, the payload is flattened; may be a scipy sparse matrix), `conv2d`
     (`weight [Cout, Cin/groups, kh, kw]`, cross-correlation as in PyTorch, zero padding), `sumpool`
     (`kernel_size`, `stride` defaults to it), `identity`; the last two take a scalar or `[C]` weight
-    (default 1). `bits`: 1, "ternary" or 2..8 (smallest that fits when left out); `sign`: `mixed`,
+    (default 1). `shape`: in which a linear map gives its M currents, last axis fastest (default `(M,)`).
+    `bits`: 1, "ternary" or 2..8 (smallest that fits when left out); `sign`: `mixed`,
     `excitatory` (0..2^b-1) or `inhibitory`. `sparse` weights are stored, run and counted without zeros.
     """
 
@@ -162,6 +172,7 @@ class Synapse:
     kernel_size: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
     sign: str = attrs.field(default="mixed", kw_only=True)
     sparse: bool = attrs.field(default=None, kw_only=True, converter=_flag)
+    shape: tuple[int, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(_shape), kw_only=True)
     layer: str = attrs.field(default="", kw_only=True)
 
     def __attrs_post_init__(self) -> None:

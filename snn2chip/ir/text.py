@@ -35,11 +35,9 @@ def program_text(program: Program) -> str:
     lines = [f"program steps={program.steps} target={program.target}"]
     for node in program.order:
         plain = _defaults(node)
-        parts = [
-            f"{f.name}={_show(getattr(node, f.name))}"
-            for f in attrs.fields(type(node))
-            if f.name != "name" and _show(getattr(node, f.name)) != plain.get(f.name)
-        ]
+        given = {f.name: getattr(node, f.name) for f in attrs.fields(type(node)) if f.name != "name"}
+        shown = {name: _show(value) for name, value in given.items() if value is not None}
+        parts = [f"{name}={text}" for name, text in shown.items() if text != plain.get(name)]
         sources = ", ".join(e.src + (f"@-{e.delay}" if e.delay else "") for e in program.into[node.name])
         arrow = f" <- {sources}" if sources else ""
         lines.append(f"{type(node).__name__.lower()} {node.name}{arrow}" + (f": {' '.join(parts)}" if parts else ""))
@@ -47,7 +45,7 @@ def program_text(program: Program) -> str:
 
 
 def _defaults(node: Any) -> dict[str, str]:
-    shape = getattr(node, "shape", ())
+    shape = getattr(node, "shape", None)
     kind = {"kind": node.kind} if hasattr(node, "kind") else {}
     fire = {"fire": node.fire} if hasattr(node, "fire") else {}
     plain = type(node)(node.name, **({"shape": shape} if shape else {}), **kind, **fire)

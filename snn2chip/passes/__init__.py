@@ -1,6 +1,9 @@
 """Passes from LayerGraph to LayerGraph, and the default pipeline to the normal form of `snn2chip.ir.graph`.
 
+lift-rows           networks over one axis `[C, L]` become planes `[C, 1, L]`
 remove-identities   dropout, identity and flatten go
+split-concat        joined channels are read source by source
+spike-pools         maximum pooling over binary spikes becomes a sum and neurons
 fold-batchnorm      norms go into weights (signs flipped where negative) or somas
 compose-linear      linear maps in a row become one
 fold-input-norm     mean and std of the input go into the first layer
@@ -22,11 +25,17 @@ from snn2chip.passes.fold_batchnorm import FoldBatchNorm
 from snn2chip.passes.fold_input_norm import FoldInputNorm
 from snn2chip.passes.host_prefix import HostPrefix
 from snn2chip.passes.insert_relays import InsertRelays
+from snn2chip.passes.lift_rows import LiftRows
 from snn2chip.passes.remove_identities import RemoveIdentities
+from snn2chip.passes.spike_pools import SpikePools
+from snn2chip.passes.split_concat import SplitConcat
 from snn2chip.passes.steady_windows import SteadyWindows
 
 DEFAULT: tuple[Pass, ...] = (
+    LiftRows(),
     RemoveIdentities(),
+    SplitConcat(),
+    SpikePools(),
     FoldBatchNorm(),
     ComposeLinear(),
     FoldInputNorm(),
@@ -54,8 +63,11 @@ __all__ = [
     "FoldInputNorm",
     "HostPrefix",
     "InsertRelays",
+    "LiftRows",
     "Pass",
     "RemoveIdentities",
+    "SpikePools",
+    "SplitConcat",
     "SteadyWindows",
     "run_passes",
 ]

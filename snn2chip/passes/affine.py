@@ -20,6 +20,7 @@ from torch import Tensor
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.layers import FloatSoma, Layer, Shape
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
+from snn2chip.ir.space_layers import ResampleLayer
 
 _Affine = TypeVar("_Affine", LinearLayer, Conv2dLayer)
 
@@ -58,6 +59,8 @@ def scaled_output(layer: Layer, factor: Tensor, shift: Tensor | None) -> Layer |
         return attrs.evolve(layer, factor=layer.factor.double() * factor.double(), shift=moved)
     if isinstance(layer, SumPoolLayer) and shift is None:
         return as_sumpool(layer, factor=plain_number(layer.factor.double() * factor.double()))
+    if isinstance(layer, ResampleLayer) and shift is None:
+        return attrs.evolve(layer, factor=plain_number(layer.factor.double() * factor.double()))
     return None
 
 
@@ -88,6 +91,8 @@ def scaled_input(layer: Layer, factor: Tensor, shift: Tensor | None, *, shape: S
         return attrs.evolve(layer, factor=layer.factor.double() * factor.double(), shift=moved)
     if isinstance(layer, SumPoolLayer) and shift is None:
         return as_sumpool(layer, factor=plain_number(layer.factor.double() * factor.double()))
+    if isinstance(layer, ResampleLayer) and shift is None:
+        return attrs.evolve(layer, factor=plain_number(layer.factor.double() * factor.double()))
     return None
 
 

@@ -35,8 +35,8 @@ def apply_passes(graph: LayerGraph, passes: Iterable[Pass], *, normal_form: bool
     """
     for step in passes:
         before, graph = graph, step.run(graph)
-        same = (before.shapes["input"], before.shapes["output"], before.steps, before.output.reduce)
-        assert same == (graph.shapes["input"], graph.shapes["output"], graph.steps, graph.output.reduce), step.name
+        same = (before.input.raw_shape, before.shapes["output"], before.steps, before.output.reduce)
+        assert same == (graph.input.raw_shape, graph.shapes["output"], graph.steps, graph.output.reduce), step.name
     if normal_form and (breaches := graph.normal_form_breaches()):
         raise UnsupportedError(breaches)
     return graph

@@ -1,8 +1,8 @@
 """Compose linear maps that follow each other without a neuron between, wherever that is exact.
 
-    pool -> linear, pool -> conv2d, conv2d -> pool, pool -> pool, linear -> linear
-    scale -> linear, conv2d, pool, scale        (a shift in front of zero padding is not exact and stays)
-    linear, conv2d, pool -> scale               scale -> neurons: into gain and bias
+    pool -> linear, pool -> conv2d, conv2d -> pool, pool -> pool, resample -> linear, linear -> linear
+    scale -> linear, conv2d, pool, resample, scale        (a shift in front of zero padding is not exact and stays)
+    linear, conv2d, pool, resample -> scale               scale -> neurons: into gain and bias
 
 Average pools become sum-pools. What is left in a row is later parted by a relay.
 """
@@ -17,14 +17,22 @@ from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer, Layer, Shape
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer
+from snn2chip.ir.planes import plane_of
+from snn2chip.ir.space_layers import ResampleLayer
 from snn2chip.passes.affine import as_sumpool, scaled_input, scaled_output
 from snn2chip.passes.base import Pass
 from snn2chip.passes.edit import GraphEdit
 from snn2chip.passes.fold_batchnorm import fold_into_neurons
-from snn2chip.passes.pooling import conv_then_pool, pool_then_conv, pool_then_linear, pool_then_pool
+from snn2chip.passes.pooling import (
+    conv_then_pool,
+    pool_then_conv,
+    pool_then_linear,
+    pool_then_pool,
+    resample_then_linear,
+)
 from snn2chip.passes.remove_identities import sink_flattens
 
-MAPS = ("linear", "conv2d", "sumpool", "scale")
+MAPS = ("linear", "conv2d", "sumpool", "resample", "scale")
 
 
 @attrs.frozen(kw_only=True)
@@ -64,6 +72,7 @@ class ComposeLinear(Pass):
     def _composed(self, edit: GraphEdit, first: Layer, second: Layer) -> Layer | None:
         source = edit.source(first.name)
         shape = edit.shape(source.name)
+        shape = plane_of(shape)[0] if len(shape) == 2 else shape
         declared = isinstance(source, InputLayer) and source.scale is not None
         if isinstance(first, ScaleLayer):
             return None if declared else scaled_input(second, first.factor, first.shift, shape=shape)
@@ -82,6 +91,8 @@ class ComposeLinear(Pass):
             return pool_then_pool(first, second)
         if isinstance(first, SumPoolLayer) and isinstance(second, LinearLayer):
             composed = pool_then_linear(first, second, shape=shape)
+        elif isinstance(first, ResampleLayer) and isinstance(second, LinearLayer):
+            composed = resample_then_linear(first, second, shape=shape)
         elif isinstance(first, SumPoolLayer) and isinstance(second, Conv2dLayer) and self.pools:
             composed = pool_then_conv(first, second, shape=shape)
         elif isinstance(first, Conv2dLayer) and isinstance(second, SumPoolLayer):

@@ -21,6 +21,7 @@ from torch.nn import functional
 from snn2chip.ir.channel_layers import SumPoolLayer
 from snn2chip.ir.layers import Shape
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
+from snn2chip.ir.space_layers import ResampleLayer
 from snn2chip.passes.affine import scaled_input, scaled_output
 
 
@@ -40,6 +41,21 @@ def pool_then_linear(pool: SumPoolLayer, layer: LinearLayer, *, shape: Shape) ->
         ]
         wide = functional.conv_transpose2d(planes, ones, None, pool.stride, pool.padding, rest)
         return wide.reshape(weight.shape[0], channels * height * width)
+
+    weight, parts = _mapped(scaled, spread)
+    return attrs.evolve(scaled, weight=weight, parts=parts)
+
+
+def resample_then_linear(first: ResampleLayer, layer: LinearLayer, *, shape: Shape) -> LinearLayer:
+    """Return linear(resample(x)) as one linear layer on x of `shape` [C,H,W]."""
+    out = first.out_shape([shape])[0]
+    scaled = scaled_input(layer, first.factor, None, shape=out)
+    assert isinstance(scaled, LinearLayer)
+
+    def spread(weight: Tensor) -> Tensor:
+        planes = weight.reshape(-1, *out).double()
+        wide = torch.einsum("ocij,iu,jv->ocuv", planes, first.rows.double(), first.cols.double())
+        return wide.reshape(weight.shape[0], -1)
 
     weight, parts = _mapped(scaled, spread)
     return attrs.evolve(scaled, weight=weight, parts=parts)

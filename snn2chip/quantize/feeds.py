@@ -21,15 +21,19 @@ from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Host, Input, Node, Product, Synapse
 from snn2chip.ir.soma import Soma
+from snn2chip.ir.space_layers import ResampleLayer
 from snn2chip.ir.types import V_MAX
 from snn2chip.quantize.attention import attended_unit, product_shift
 from snn2chip.quantize.calibrate import Ranges
+from snn2chip.quantize.fusible import on_sum_grid
 from snn2chip.quantize.relays import lower_relay
+from snn2chip.quantize.resampling import resampling
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec
 from snn2chip.quantize.sums import Branch, plan_sum, whole_units
 from snn2chip.quantize.units import LoweredSoma
-from snn2chip.quantize.weights import IntWeights, array, folded, quantize_weights, width_of
+from snn2chip.quantize.weights import IntWeights, array, folded, on_grid, quantize_weights, width_of
 
+CHANNELWISE = (ScaleLayer, SumPoolLayer, ResampleLayer)
 WINDOW_ROOM = 6
 """Bits of a sum's current that are left to the entries of a temporal window behind it."""
 
@@ -65,6 +69,7 @@ class Feeds:
     feeds: dict[str, Feed] = attrs.field(factory=dict)
     waiting: dict[str, NeuronLayer] = attrs.field(factory=dict)  # relays whose unit a sum will choose
     biased: set[str] = attrs.field(factory=set)  # maps whose bias a relay of their own carries
+    sums_only: bool = False  # nothing but sums over the steps counts: round nothing at single steps
     relays: dict[str, FloatArray] = attrs.field(factory=dict)  # relays without a float layer, and their unit
 
     def fresh(self, wanted: str) -> str:
@@ -125,6 +130,8 @@ class Feeds:
             return self.gated(layer)
         if layer.kind != "add":
             weights = self.integers(layer)
+            if self.sums_only and not weights.exact and self.graph.users(source) == (self.graph.output,):
+                weights = on_grid(weights, np.full(channels, weights.delta.max()))  # one unit for all classes
             return self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
         maps = list(self.graph.sources(source))
         reach = [np.broadcast_to(self.ranges.maps[m.name], (channels,)) for m in maps]
@@ -184,7 +191,7 @@ class Feeds:
             power=power / unit**2,
             reach=np.array(np.broadcast_to(self.ranges.maps[layer.name], (channels,))),
             width=width_of(self.spec.mode(layer.name, layer.path)),
-            identity=isinstance(layer, (ScaleLayer, SumPoolLayer)),
+            identity=isinstance(layer, CHANNELWISE),
         )
 
     def room(self, source: str) -> float:
@@ -218,6 +225,8 @@ class Feeds:
 
     def own_relay(self, layer: Layer, weights: IntWeights, delta: FloatArray) -> tuple[str, FloatArray]:
         """A branch that keeps its integers: its current goes through a relay that writes in the sum's unit."""
+        if self.sums_only and not weights.exact:
+            return self.whole_relay(layer, weights, delta)
         self.biased.discard(layer.name)
         current = self.ranges.maps[layer.name]
         weights = attrs.evolve(weights, delta=np.maximum(weights.delta, current * (4.0 / V_MAX)))  # next to no weights
@@ -233,9 +242,28 @@ class Feeds:
         self.edges.append((name, identity))
         return identity, np.full(delta.shape, float(lowered.soma.payload_type().magnitude))
 
+    def whole_relay(self, layer: Layer, weights: IntWeights, delta: FloatArray) -> tuple[str, FloatArray]:
+        """A branch through a relay that rounds nothing: the identity behind it has the factor to the sum's unit."""
+        weights, factor, exponent = on_sum_grid(weights, delta)
+        static = self.static(layer, weights)
+        plain = Feed(
+            synapses=[self.synapse(layer, weights)], delta=weights.delta, bias=np.zeros(delta.shape), static=static
+        )
+        name, shape = self.fresh(f"{layer.name}_relay"), self.graph.shapes[layer.name]
+        lowered = self.lowered_relay(name, layer, shape, plain, self.ranges.maps[layer.name], weights.delta)
+        top = int(max(static.max(), 1))
+        lowered = attrs.evolve(lowered, soma=attrs.evolve(lowered.soma, out_max=top, out_min=-top))
+        self.soma(None, lowered, plain)
+        self.relays[name] = weights.delta
+        identity = self.fresh(f"{name}_identity")
+        self.nodes.append(Synapse(identity, "identity", factor, exponent=exponent, layer=layer.path))
+        self.edges.append((name, identity))
+        return identity, factor * 2.0**exponent * top
+
     def static(self, linear: Layer, weights: IntWeights) -> FloatArray:
         """Largest integer current per channel that weights and payload range allow."""
         taps = linear.kernel[0] * linear.kernel[1] if isinstance(linear, SumPoolLayer) else 1
+        taps = linear.taps if isinstance(linear, ResampleLayer) else taps
         per_output = np.abs(weights.values).reshape(len(weights.values), -1).sum(1) * taps
         bound: FloatArray = per_output * 2.0**weights.exponent * self.magnitude(linear)
         return bound
@@ -256,7 +284,7 @@ class Feeds:
         unit = self.units[source]
         shapes = self.graph.shapes
         target = folded(layer, unit, shapes[source] or (1,), shapes[layer.name] or (1,))
-        if isinstance(layer, (ScaleLayer, SumPoolLayer)):
+        if isinstance(layer, CHANNELWISE):
             return whole_units(target)
         return quantize_weights(layer, target, unit, self.spec.mode_of(layer))
 
@@ -277,6 +305,8 @@ class Feeds:
             node = Synapse(
                 name, "sumpool", values, **common, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding
             )
+        elif isinstance(layer, ResampleLayer):
+            node = resampling(name, layer, weights, shape=self.graph.shapes[layer.name])
         else:
             if isinstance(layer, BandLayer):  # zeros are neither stored nor counted
                 values = csr_matrix(values)

@@ -47,6 +47,7 @@ def input_node(layer: InputLayer, ranges: Ranges, *, name: str, coding: str, bit
         coding=coding,
         scale=scale,
         offset=offset if offset.size > 1 else int(offset[0]),
+        sample_shape=layer.sample_shape,
         layer=layer.path,
     )
 

@@ -159,6 +159,12 @@ def lower_soma(
     return LoweredSoma(soma=soma, unit=unit, mu=mu, records=tuple(records))
 
 
+def lower_maximum(layer: NeuronLayer, *, name: str, shape: tuple[int, ...]) -> LoweredSoma:
+    """The soma of a maximum pooling over binary spikes, whose current is their number: one spike if there is any."""
+    soma = Soma(name, shape, theta=1, reset="drop", out_max=1, layer=layer.path)
+    return LoweredSoma(soma=soma, unit=array(layer.soma.unit).ravel(), mu=np.ones(shape[:1] or (1,)), records=())
+
+
 def _stateless_ladder(ladder: FloatArray, bias: FloatArray, mu: FloatArray) -> dict[str, Any]:
     """Thresholds of a stateless ladder: `m + b >= theta_k` on integers m is `m >= ceil((theta_k - b)/mu)`, exact.
 

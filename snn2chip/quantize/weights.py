@@ -2,7 +2,8 @@
 
     binary    delta = mean |w|,  sign(w), sign(0) = +1
     ternary   entries with |w| > 0.7 mean |w| keep their sign, delta = mean |w| over them
-    intN      integer = round(w / delta) in +-(2^(N-1) - 1), delta by search on the squared error
+    intN      integer = round(w / delta) in +-(2^(N-1) - 1), delta by search on the squared error; weights that are
+              whole multiples of one step, of few enough bits, keep that step and are exact
 Weights that were trained binary, ternary or few-bit (`parts`) are exact: only delta is a float.
 """
 
@@ -18,9 +19,12 @@ from snn2chip.errors import QuantizeError
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.layers import Layer
 from snn2chip.ir.linear_layers import AffineLayer
+from snn2chip.ir.space_layers import ResampleLayer
 from snn2chip.quantize.spec import FloatArray, QuantRecord, half_up
 
 IntValues = NDArray[np.int64]
+GLANCE, WHOLE = 16, 2.0**-15
+"""Weights of a channel looked at first, and how far from whole float32 multiples of a step may be."""
 
 
 def array(value: Any) -> FloatArray:
@@ -70,9 +74,9 @@ def rows(per_output: FloatArray, like: Any) -> FloatArray:
 def folded(layer: Layer, unit: FloatArray, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> FloatArray:
     """Float weights with the source's payload unit (scalar or `[C]`) multiplied in.
 
-    linear `[O, N]`, conv2d `[O, C/g, kh, kw]`, scale and sum-pool `[C]`.
+    linear `[O, N]`, conv2d `[O, C/g, kh, kw]`, scale, sum-pool and resampling `[C]`.
     """
-    if isinstance(layer, (ScaleLayer, SumPoolLayer)):
+    if isinstance(layer, (ScaleLayer, SumPoolLayer, ResampleLayer)):
         return np.broadcast_to(array(layer.factor) * unit, (out_shape[0],)).astype(np.float64)
     assert isinstance(layer, AffineLayer)
     w = array(layer.weight)
@@ -108,6 +112,8 @@ def quantize_weights(layer: Layer, target: FloatArray, unit: FloatArray, mode: s
     else:
         width = width_of(mode)
         delta = _search(flat, top(width))
+        steps = whole_steps(flat, top(width))
+        delta = np.where(steps > 0, steps, delta)
         values = _round(target, delta, top(width))
     delta = np.where(delta > 0, delta, (float(delta.max()) or 1.0) * (2.0**-20 if width == 1 else 1.0))  # ±1 is never 0
     return IntWeights(values=values.astype(np.int64), delta=delta, bits=width, exact=False, target=target)
@@ -123,6 +129,23 @@ def _keeps(kind: str, mode: str) -> bool:
 def _round(target: FloatArray, delta: FloatArray, largest: int) -> IntValues:
     safe = np.where(delta > 0, delta, 1.0)
     return np.clip(half_up(target / rows(safe, target)), -largest, largest)
+
+
+def whole_steps(flat: FloatArray, most: int) -> FloatArray:
+    """Largest step of which all weights `[O, K]` of a channel are whole multiples up to `most`; 0 where none is."""
+    largest = np.abs(flat).max(1)
+    ratio = flat / np.where(largest > 0, largest, 1.0)[:, None]
+    counts = np.arange(1, most + 1)
+    few = ratio[:, :: max(1, flat.shape[1] // GLANCE)][:, :, None] * counts
+    maybe = (np.abs(few - np.rint(few)) < WHOLE).all(1) & (largest > 0)[:, None]
+    steps = np.zeros(len(flat))
+    for row in np.flatnonzero(maybe.any(1)):
+        for count in counts[maybe[row]]:
+            scaled = ratio[row] * count
+            if (np.abs(scaled - np.rint(scaled)) < WHOLE).all():
+                steps[row] = largest[row] / count
+                break
+    return steps
 
 
 def _search(flat: FloatArray, most: int) -> FloatArray:

@@ -364,6 +364,37 @@ def averaged_frames() -> nn.Module:
     )  # fmt: skip
 
 
+class Rows(nn.Module):
+    """Events `[T,B,C,L]`: convolutions over one axis, maxima over binary spikes, averages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv1d(2, 4, 3, padding=1), IF(steps=2, theta=0.5)
+        self.group, self.act2 = nn.Conv1d(4, 4, 3, groups=2), MHT(steps=2, levels=2, theta=0.25)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])).flatten(0, 1)
+        y = self.act2(self.group(F.max_pool1d(y, 2)).unflatten(0, x.shape[:2])).flatten(0, 1)
+        return self.head(F.adaptive_avg_pool1d(y, 2).flatten(1)).unflatten(0, x.shape[:2]).mean(0)
+
+
+class Dense(nn.Module):
+    """Joined channels: read by a convolution, by a norm and a pool, and flat by a linear layer; upsampled spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.act = nn.Conv2d(2, 2, 3, padding=1), IF(steps=2, theta=0.5)
+        self.b, self.act2 = nn.Conv2d(4, 3, 3, stride=2, padding=1), MHT(steps=2, levels=2, theta=0.25)
+        self.norm, self.head = nn.BatchNorm2d(7), nn.Linear(28, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = torch.cat([x, self.act(self.a(x.flatten(0, 1)).unflatten(0, x.shape[:2]))], 2).flatten(0, 1)
+        r = self.act2(self.b(s).unflatten(0, x.shape[:2])).flatten(0, 1)
+        y = F.avg_pool2d(self.norm(torch.cat([s, F.interpolate(r, scale_factor=2)], 1)), 2)
+        return self.head(y.flatten(1)).unflatten(0, x.shape[:2]).mean(0)
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
     "multi-step layout": (MultiStep, (2, 3, 1, 8, 8), 2, 2),
     "loop over frames": (LoopOverFrames, (4, 3, 3, 2, 2), 2, 4),
@@ -381,5 +412,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, int]] = {
     "sequential": (sequential, (3, 1, 6, 6), 2, 2),
     "parametrized weight": (parametrized, (2, 3, 4), 1, 2),
     "ordinary stem": (OrdinaryStem, (3, 2, 12, 12), 2, 2),
+    "over one axis": (Rows, (2, 3, 2, 8), 2, 2),
+    "joined channels": (Dense, (2, 3, 2, 4, 4), 2, 2),
     "averaged frames": (averaged_frames, (4, 3, 5), 2, 2),
 }

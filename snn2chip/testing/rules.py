@@ -196,7 +196,10 @@ class Rules:
         if synapse.kind == "identity":
             yield out, self.per_channel(synapse.weight, out)
         elif synapse.kind == "linear":
-            row = synapse.dense()[out[0]]
+            place = 0
+            for index, size in zip(out, target, strict=True):
+                place = place * size + index
+            row = synapse.dense()[place]
             for n, at in enumerate(_indices(source)):
                 if row[n]:
                     yield at, int(row[n])

@@ -188,8 +188,8 @@ def _cut(program: Program, node: Node, kept: dict[str, Mask]) -> Node:
             per = int(np.prod(program.shapes[source][1:], dtype=np.int64)) if node.kind == "linear" else 1
             weight = weight[:, np.repeat(left, per)]
         if right is not None:
-            shape = next(program.shapes[e.dst] for e in program.out_of[node.name])
-            weight = weight[np.repeat(right, int(np.prod(shape[1:], dtype=np.int64)) if node.kind == "linear" else 1)]
+            made = next(program.shapes[e.dst] for e in program.out_of[node.name])
+            weight = weight[np.repeat(right, int(np.prod(made[1:], dtype=np.int64)) if node.kind == "linear" else 1)]
     if sparse.issparse(weight):
         weight = sparse.csr_matrix(weight)
     shape = node.shape

@@ -123,7 +123,7 @@ def input_record(node: Input | Host, arrays: Arrays) -> dict[str, Any]:
     return {
         "name": node.name,
         "shape": list(node.shape),
-        "raw_shape": list(node.raw_shape if isinstance(node, Host) else node.shape),
+        "raw_shape": list(node.raw_shape),
         "lo": node.lo,
         "hi": node.hi,
         "coding": node.coding,
@@ -153,7 +153,7 @@ def _golden(program: Program, samples: Any) -> dict[str, Any]:
 def _readme(program: Program, plan: NetPlan) -> str:
     timing = plan.timing
     inputs = "\n".join(
-        f"- `{n.name}`: raw samples {['N', *(n.raw_shape if isinstance(n, Host) else n.shape)]}, coding {n.coding}, "
+        f"- `{n.name}`: raw samples {['N', *n.raw_shape]}, coding {n.coding}, "
         f"scale {n.scale:g}, payloads {n.lo}..{n.hi}"
         for n in program.inputs
     )

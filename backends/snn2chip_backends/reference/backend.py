@@ -26,6 +26,7 @@ def synapse_current(synapse: Synapse, payload: IntArray) -> IntArray:
         a = payload * channel_weight(s, payload.shape[1:])
     elif s.kind == "linear":
         a = (s.weight @ payload.reshape(len(payload), -1).T).T
+        a = a if s.shape is None else a.reshape(len(payload), *s.shape)
     elif s.kind == "conv2d":
         a = conv2d_int(payload, s.weight, s.stride, s.padding, s.dilation, s.groups)
     else:

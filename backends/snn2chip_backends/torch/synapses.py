@@ -68,12 +68,12 @@ def _identity(synapse: Synapse, bound: int, shape: Shape, device: torch.device) 
 
 
 def _linear(synapse: Synapse, dtype: torch.dtype, device: torch.device) -> Current:
-    scale = _scale(synapse)
+    scale, shape = _scale(synapse), synapse.shape or (-1,)
     if runs_sparse(synapse):
         matrix = sparse_matrix(sparse.csr_matrix(synapse.weight) * scale, dtype, device)
-        return _folded(lambda p: (matrix @ p.flatten(1).t().contiguous()).t(), dtype)
+        return _folded(lambda p: (matrix @ p.flatten(1).t().contiguous()).t().reshape(len(p), *shape), dtype)
     weight = on_device(synapse.dense() * scale, dtype, device)
-    return _folded(lambda p: p.flatten(1) @ weight.t(), dtype)
+    return _folded(lambda p: (p.flatten(1) @ weight.t()).view(len(p), *shape), dtype)
 
 
 def _convolution(synapse: Synapse, dtype: torch.dtype, device: torch.device) -> Current:

@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "no input": (lambda m, x: m.conv(torch.ones(3, 2, 4, 4)), "depends on the input"),
     "neuron on a constant": (lambda m, x: m.act(torch.ones(2, 3, 4)), "is applied to a constant"),
     "split features": (lambda m, x: x.view(3, 2, 2, 2, 4), "splits an axis"),
-    "part of a pool": (lambda m, x: x.mean(3), "other than all of [H,W]"),
+    "part of a pool": (lambda m, x: x.mean(2), "other than all of [H,W]"),
     "neuron behind a sum": (
         lambda m, x: m.act(twice(m, x).mean(0, keepdim=True).repeat(2, 1, 1, 1, 1)),
         "copies something else",

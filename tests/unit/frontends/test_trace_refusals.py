@@ -50,7 +50,7 @@ class Gate(nn.Module):
 
 class Concat(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x, x], 1)[:, :2]  # concat
+        return torch.cat([x, x], 2)[:, :, : x.shape[2]]  # concat
 
 
 class HandWritten(nn.Module):
@@ -139,7 +139,7 @@ CONSTRUCTS: dict[str, tuple[Callable[[], nn.Module], str, str, str]] = {
     "max_pool": (MaxPool, "pool", "use-pool", "use average pooling"),
     "sigmoid": (Sigmoid, "", "sigmoid", "not a spiking neuron"),
     "gate": (Gate, "", "gate", "multiplies two activations"),
-    "concat": (Concat, "", "concat", "joins features"),
+    "concat": (Concat, "", "concat", "not the channels"),
     "by_hand": (HandWritten, "", "by-hand", "derive from snn2chip.nn.Neuron"),
     "branch": (DataBranch, "", "branch", "depend on the data"),
     "noise": (Noise, "", "noise", "random"),
@@ -338,7 +338,8 @@ class Permuted(nn.Module):
         (lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), (3, 1, 4, 4), "pads with 'reflect'"),
         (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (3, 1, 5, 5), "does not count padding"),
         (lambda: nn.AvgPool2d(2, ceil_mode=True), (3, 1, 5, 5), "ceil_mode"),
-        (lambda: nn.AdaptiveAvgPool2d(2), (3, 1, 5, 5), "windows of different sizes"),
+        (lambda: nn.AdaptiveAvgPool2d(5), (3, 1, 54, 54), "weights up to 144, more than 127"),
+        (lambda: nn.AdaptiveMaxPool2d(2), (3, 1, 5, 5), "windows of different sizes"),
         (lambda: nn.BatchNorm2d(2, track_running_stats=False), (3, 2, 5, 5), "no running statistics"),
     ],
 )

@@ -35,7 +35,7 @@ def test_default_pipeline_is_exact(name: str) -> None:
     assert all(bool((run.values[layer.name] != 0).any()) for layer in lowered.of_kind("neuron"))
     original = graph.run(x, collect=True).values
     for layer in graph.of_kind("neuron"):  # same names, same spikes
-        assert torch.equal(run.values[layer.name], original[layer.name])
+        assert torch.equal(run.values[layer.name].reshape(original[layer.name].shape), original[layer.name])
     assert run_passes(lowered).text() == lowered.text()
 
 
@@ -115,7 +115,8 @@ def test_pool_that_cannot_be_composed_gets_a_relay(kernel: int) -> None:
 def test_growth_is_limited() -> None:
     model = nn.Sequential(MHT(steps=2), TimeFold(nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(2, 3))))
     graph = trace(dyadic(model, seed=4), sample(2, 3, 2, 8, 8))
-    small = run_passes(graph, passes=[*DEFAULT[:2], ComposeLinear(max_growth=63), *DEFAULT[3:]])
+    less = ComposeLinear(max_growth=63)
+    small = run_passes(graph, passes=[less if isinstance(step, ComposeLinear) else step for step in DEFAULT])
     assert len(small.of_kind("sumpool")) == 1
     assert run_passes(graph).of_kind("sumpool") == ()
     x = sample(2, 3, 2, 8, 8, seed=6).double()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.nn import LMHT, MHT, QCFS, SECA, BinaryConv2d, Repeat, TimeFold
+from snn2chip.nn import IF, LMHT, MHT, QCFS, SECA, BinaryConv2d, Repeat, TimeFold
 from snn2chip.passes import PASSES, run_passes
 from snn2chip.testing.nets import dyadic, sample
 
@@ -100,6 +100,29 @@ class Stem(nn.Module):
         return self.act(self.head(x.flatten(1)))
 
 
+class Binary(nn.Module):
+    """A maximum over binary spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.act2 = IF(steps=2, theta=0.5), MHT(steps=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act2(F.max_pool2d(self.act(x).flatten(0, 1), 2).unflatten(0, x.shape[:2]))
+
+
+class Joined(nn.Module):
+    """Joined channels that a convolution and a neuron read, and that are returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = TimeFold(nn.Conv2d(2, 1, 1)), MHT(steps=2, levels=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([x, self.act(x)], 2)
+        return torch.cat([self.conv(y), y], 2)
+
+
 class Attended(nn.Module):
     """Channel attention of a sum, read by a neuron."""
 
@@ -114,6 +137,9 @@ class Attended(nn.Module):
 CASES: dict[str, Callable[[], LayerGraph]] = {
     "remove-identities": identities,
     "fold-batchnorm": lambda: trace(dyadic(Norms(), seed=1), sample(2, 3, 2, 2, 2)),
+    "lift-rows": lambda: trace(dyadic(nn.Sequential(nn.Conv1d(2, 1, 3)), seed=1), sample(2, 2, 4)),
+    "split-concat": lambda: trace(dyadic(Joined(), seed=1), sample(2, 3, 1, 2, 2)),
+    "spike-pools": lambda: trace(dyadic(Binary(), seed=1), sample(2, 3, 1, 4, 4)),
     "compose-linear": lambda: trace(dyadic(Pools(), seed=1), sample(3, 1, 4, 4)),
     "fold-input-norm": normalised,
     "steady-windows": steady,

@@ -27,6 +27,8 @@ def encode(node: Mapping[str, Any], samples: Any, steps: int) -> Any:
     rate = coding.startswith("rate")
     if node["host"] or not rate:
         x = host(node, integers(node, x).reshape(-1, *raw)).reshape(*lead, *node["shape"])
+    else:
+        x = x.reshape(*lead, *node["shape"])
     if coding == "steps":
         payload = np.moveaxis(x, 1, 0)
     elif rate:

@@ -102,8 +102,8 @@ class AbstractSynapseModel(PyLoihiProcessModel):  # type: ignore[misc]
         if kind == "linear":
             flat = p.reshape(-1)
             if hasattr(self.weight, "indptr"):
-                return self.weight @ flat.astype(np.int64)
-            return np.rint(self.weight @ flat.astype(self.exact)).astype(np.int64)
+                return (self.weight @ flat.astype(np.int64)).reshape(self.out_shape)
+            return np.rint(self.weight @ flat.astype(self.exact)).astype(np.int64).reshape(self.out_shape)
         patches = self.patches(p)
         if kind == "sumpool":
             return patches.sum((1, 2), dtype=np.int64) * self.weight
