@@ -35,7 +35,12 @@ def compile(
     quant: Annotated[
         Path | None, typer.Option("--quant", metavar="FILE.toml", help="Weight widths, also by layer name pattern.")
     ] = None,
-    target: Annotated[str, typer.Option("--target", help="loihi2, loihi1 or ideal.")] = "loihi2",
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", metavar="loihi2|loihi1|ideal|FILE.toml", help="The chip; what it cannot do is refused."
+        ),
+    ] = "loihi2",
     steps: Annotated[
         int | None,
         typer.Option("--steps", metavar="T", min=1, help="Steps of one sample, where X.net or the model says none."),
@@ -74,7 +79,7 @@ def compile(
 
         program = load(source)
     elif source.suffix == ".net":
-        program = from_netx(source, steps=steps, num_layers=num_layers)
+        program = from_netx(source, steps=steps, num_layers=num_layers, target=target)
     else:
         if num_layers is not None:
             raise InputError("--num-layers is for X.net files; a model is compiled whole")
@@ -98,7 +103,7 @@ def compile(
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
     typer.echo(f"ranges: {range_summary(program)}")
-    for note in program.meta.get("notes", ()):
+    for note in (*program.meta.get("notes", ()), *program.meta.get("target_notes", ())):
         typer.echo(f"note: {note}")
     typer.echo(f"wrote {out}")
 
@@ -113,11 +118,14 @@ def parse_range(text: str) -> tuple[float, float]:
     return lo, hi
 
 
-def from_netx(path: Path, *, steps: int | None, num_layers: int | None = None) -> Program:
-    """A lava-dl `.net` file as a program."""
+def from_netx(path: Path, *, steps: int | None, num_layers: int | None = None, target: str = "loihi2") -> Program:
+    """A lava-dl `.net` file as a program for `target`."""
     from snn2chip.frontends.netx import import_netx
+    from snn2chip.mapping.capabilities import fitted
+    from snn2chip.mapping.target_file import load_target
 
-    return import_netx(path, steps=steps, num_layers=num_layers)
+    chip = load_target(target)
+    return fitted(import_netx(path, steps=steps, num_layers=num_layers), chip)
 
 
 def from_checkpoint(

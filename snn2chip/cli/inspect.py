@@ -15,12 +15,28 @@ def register(app: typer.Typer) -> None:
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt or .safetensors file.")],
+    soma: Annotated[
+        str | None, typer.Argument(metavar="[SOMA]", help="With --micro: this soma only.", show_default=False)
+    ] = None,
+    micro: Annotated[
+        bool, typer.Option("--micro", help="Neuron programs: add, multiply, shift, compare and select steps.")
+    ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="T", help="With --micro: the chip (default: the program's), or FILE.toml."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the content of a file."""
     from snn2chip.cli.screen import as_json, table
+    from snn2chip.errors import InputError
     from snn2chip.inspection import inspect_file
 
+    if micro:
+        typer.echo(neuron_programs(file, soma, target, as_text=not json))
+        return
+    if soma is not None or target is not None:
+        raise InputError("a soma and --target go with --micro")
     found = inspect_file(file)
     if json:
         typer.echo(as_json(found))
@@ -41,3 +57,17 @@ def inspect(
             typer.echo(found["text"].rstrip())
         rows = [[t["name"], str(t["shape"]), t["dtype"]] for t in found["tensors"]]
         table(f"{len(rows)} tensors, {found['parameters']:,} numbers", ("tensor", "shape", "type"), rows)
+
+
+def neuron_programs(file: Path, soma: str | None, target: str | None, *, as_text: bool) -> str:
+    """The listings of a program file, as text or JSON."""
+    from snn2chip.api import load
+    from snn2chip.cli.screen import as_json
+    from snn2chip.mapping.target_file import load_target
+    from snn2chip.micro.text import micro_rows, micro_text
+
+    program = load(file)
+    chip = load_target(target or program.target)
+    if as_text:
+        return micro_text(program, chip, only=soma).rstrip()
+    return as_json({"target": chip.name, "somas": micro_rows(program, chip, only=soma)})

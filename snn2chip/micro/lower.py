@@ -175,13 +175,14 @@ class _Lowering:
 
     def delayed(self, total: str) -> str:
         """Take off `theta * s_prev`, bit by bit of the count."""
-        theta, most = self.param("theta"), int(self.soma.levels.max())
-        if most == 1:
-            taken = self.put("select", "s_prev", theta, const(0))
-            return self.put("sub", total, taken, note="spike of the last step")
+        theta, levels = aligned(self.param("theta").values, self.soma.levels)
+        if theta.shape[0] == 1:
+            theta = np.where(theta >= NEVER, 0, theta)  # who never fires takes nothing off
+        most = int(levels.max())
         for bit in range(most.bit_length()):
-            mask = self.put("and", "s_prev", const(1 << bit))
-            taken = self.put("select", mask, Param(f"theta*{1 << bit}", theta.values << bit), const(0))
+            mask = self.put("and", "s_prev", const(1 << bit)) if most > 1 else "s_prev"
+            part = Param(f"{1 << bit}*theta" if bit else "theta", np.where(levels >= 1 << bit, theta << bit, 0))
+            taken = self.put("select", mask, part, const(0))
             total = self.put("sub", total, taken, note="spikes of the last step")
         return total
 

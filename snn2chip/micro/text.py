@@ -25,31 +25,34 @@ def unmixed_range(program: Program, soma: Soma) -> tuple[int, int]:
 
 def micro_text(program: Program, target: Target, *, only: str | None = None) -> str:
     """The neuron programs of all somas, or of the one named; raises InputError that lists the somas."""
+    return "\n".join(line for soma in _named(program, only) for line in (*soma_lines(program, soma, target), ""))
+
+
+def _named(program: Program, only: str | None) -> list[Soma]:
     somas = [soma for soma in program.somas if only in (None, soma.name)]
-    if not somas:
+    if only is not None and not somas:
         raise InputError(f"there is no soma {only!r}; there are {', '.join(s.name for s in program.somas)}")
-    return "\n".join(line for soma in somas for line in (*soma_lines(program, soma, target), ""))
+    return somas
 
 
 def micro_rows(program: Program, target: Target, *, only: str | None = None) -> list[dict[str, Any]]:
     """The same as plain values that fit JSON."""
     rows = []
-    for soma in program.somas:
-        if only in (None, soma.name):
-            listing = lower_soma(soma, program.steps, target)
-            found = widths(listing, unmixed_range(program, soma))
-            rows.append(
-                {
-                    "soma": soma.name,
-                    "layer": soma.layer,
-                    "target": target.name,
-                    "operations": listing.operations(),
-                    "registers": {n: list(found.registers[n]) for n in ("a", *listing.state, "payload")},
-                    "arrive": list(_plain(listing.arrive, found.arrive)),
-                    "step": list(_plain(listing.step, found.step)),
-                    "breaches": width_breaches(listing, found, target),
-                }
-            )
+    for soma in _named(program, only):
+        listing = lower_soma(soma, program.steps, target)
+        found = widths(listing, unmixed_range(program, soma))
+        rows.append(
+            {
+                "soma": soma.name,
+                "layer": soma.layer,
+                "target": target.name,
+                "operations": listing.operations(),
+                "registers": {n: list(found.registers[n]) for n in ("a", *listing.state, "payload")},
+                "arrive": list(_plain(listing.arrive, found.arrive)),
+                "step": list(_plain(listing.step, found.step)),
+                "breaches": [b.text for b in width_breaches(listing, found, target)],
+            }
+        )
     return rows
 
 
@@ -78,7 +81,7 @@ def soma_lines(program: Program, soma: Soma, target: Target) -> Iterator[str]:
     yield "  at step t:"
     yield from _table(listing.step, found.step, len(listing.arrive) + 1)
     yield "  " + _summary(listing, found)
-    yield from (f"  ! {text}" for text in width_breaches(listing, found, target))
+    yield from (f"  ! {breach}" for breach in width_breaches(listing, found, target))
 
 
 def _bits(value: float) -> str:

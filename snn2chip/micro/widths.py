@@ -194,41 +194,51 @@ def _exact(op: str, a: IntArray, b: IntArray) -> IntArray:
     return found
 
 
-def width_breaches(listing: Listing, found: Widths, target: Target) -> list[str]:
+@attrs.frozen
+class WidthBreach:
+    """Something too wide (or missing) for a target; `certain`: by a constant, whatever the data are."""
+
+    text: str
+    certain: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def width_breaches(listing: Listing, found: Widths, target: Target) -> list[WidthBreach]:
     """What of a listing the target's registers, coefficients, products and operations cannot hold or do."""
     neuron = target.neuron
     state, product = neuron.state_bits.value, neuron.product_bits.value
-    bad = []
     unknown = [kind for kind in listing.operations() if kind not in neuron.operations.value]
-    bad += [f"needs the operation {kind!r}, which is not there" for kind in unknown]
-    current = bits_of(*found.registers["a"])
-    if current > neuron.current_bits.value:
-        bad.append(f"its current may need {current} bits, the target sums {neuron.current_bits.value}")
+    bad = [WidthBreach(f"needs the operation {kind!r}, which is not there", True) for kind in unknown]
+    if (n := bits_of(*found.registers["a"])) > neuron.current_bits.value:
+        text = f"its current may need {n} bits, the target sums {neuron.current_bits.value}"
+        bad.append(WidthBreach(text, False))
     for name in listing.state:
         if (n := bits_of(*found.registers[name])) > state:
-            bad.append(f"register {name} may need {n} bits, the target keeps {state}")
+            bad.append(WidthBreach(f"register {name} may need {n} bits, the target keeps {state}", False))
     lines = [*zip(listing.arrive, found.arrive, strict=True), *zip(listing.step, found.step, strict=True)]
     for i, (line, ends) in enumerate(lines, start=1):
         if (n := bits_of(*ends)) > product:
-            bad.append(f"step {i} ({line.op}) may need {n} bits, the target computes in {product}")
-        bad += [f"step {i} ({line.op}): {text}" for text in _operands(line, found, target)]
+            text = f"step {i} ({line.op}) may need {n} bits, the target computes in {product}"
+            bad.append(WidthBreach(text, False))
+        bad += [attrs.evolve(b, text=f"step {i} ({line.op}): {b.text}") for b in _operands(line, found, target)]
     return bad
 
 
-def _operands(line: Step, found: Widths, target: Target) -> list[str]:
-    neuron = target.neuron
-    state = neuron.state_bits.value
+def _operands(line: Step, found: Widths, target: Target) -> list[WidthBreach]:
+    state = target.neuron.state_bits.value
     bad = []
     for arg in line.args:
         if isinstance(arg, str):
             n = bits_of(*found.registers.get(arg, (0, 0)))
             if line.op == "mul" and n > state:
-                bad.append(f"factor {arg} may need {n} bits, the target multiplies {state}")
-            continue
-        if line.op == "mul":
-            bad += _coefficient(arg, target)
+                bad.append(WidthBreach(f"factor {arg} may need {n} bits, the target multiplies {state}", False))
+        elif line.op == "mul":
+            bad += [WidthBreach(text, True) for text in _coefficient(arg, target)]
         elif arg.name and line.op in ("ge", "gt", "add", "sub", "select") and bits_of(arg.lo, arg.hi) > state:
-            bad.append(f"constant {arg} needs {bits_of(arg.lo, arg.hi)} bits, the target keeps {state}")
+            needed = bits_of(arg.lo, arg.hi)
+            bad.append(WidthBreach(f"constant {arg} needs {needed} bits, the target keeps {state}", True))
     return bad
 
 

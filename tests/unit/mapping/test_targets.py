@@ -41,10 +41,10 @@ def breaches(tmp_path: Path, text: str) -> list[str]:
 
 
 def test_the_three_chips_are_there() -> None:
-    assert target_names() == ["ideal", "loihi1", "loihi2"]
+    assert {"ideal", "loihi1", "loihi2"} <= set(target_names())
 
 
-@pytest.mark.parametrize("name", ["ideal", "loihi1", "loihi2"])
+@pytest.mark.parametrize("name", target_names())
 def test_every_fact_has_a_unit_a_source_and_a_confidence(name: str) -> None:
     target = load_target(name)
     found = dict(facts(target))
@@ -206,7 +206,7 @@ def test_a_file_without_a_base_says_everything_that_is_missing(tmp_path: Path) -
         ("name = ", "not a TOML file"),
         ('base = "mine.toml"', "its bases lead back"),
         ("base = 3", "expected the name of a target"),
-        ('base = "loihi3"', "target must be one of ideal, loihi1, loihi2"),
+        ('base = "loihi3"', "target must be one of ideal, loihi1"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, text: str, what: str) -> None:
@@ -215,7 +215,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, text: str, what: str) -> None
 
 
 def test_unknown_names_and_partial_files_are_refused() -> None:
-    with pytest.raises(InputError, match="one of ideal, loihi1, loihi2"):
+    with pytest.raises(InputError, match="one of ideal, loihi1"):
         load_target("base/common")
     with pytest.raises(InputError, match="cannot be read"):
         load_target("missing.toml")

@@ -89,7 +89,7 @@ def test_listings_equal_every_soma_of_the_full_cross() -> None:
 def test_listings_equal_the_somas_of_random_programs(block: int) -> None:
     somas = 0
     rng = np.random.default_rng(block)
-    for seed in range(60 * block, 60 * (block + 1)):
+    for seed in range(32 * block, 32 * (block + 1)):
         case = random_program(seed, wide=seed % 3 == 0)
         for key, a in currents(case).items():
             soma = case.program[key]
@@ -98,7 +98,7 @@ def test_listings_equal_the_somas_of_random_programs(block: int) -> None:
             span = max(int(np.abs(a).max()), 1)
             same(soma, rng.integers(-2 * span, 2 * span + 1, a.shape), TARGETS[(somas + 1) % 3])
             somas += 1
-    assert somas >= 100
+    assert somas >= 60
 
 
 @pytest.mark.parametrize("levels", [1, 2, 16, 17, 31, 32, 1000, 12345])
@@ -165,7 +165,7 @@ def test_a_factor_wider_than_a_coefficient_is_split() -> None:
 def test_every_result_lies_in_its_proven_range(block: int) -> None:
     """Random currents and the corners of the static range; the range of each step must hold each value."""
     rng = np.random.default_rng(block)
-    for seed in range(30 * block, 30 * (block + 1)):
+    for seed in range(14 * block, 14 * (block + 1)):
         program = random_program(seed, wide=True).program
         for soma in program.somas:
             lo, hi = unmixed_range(program, soma)
@@ -202,23 +202,30 @@ def test_bits_are_those_of_twos_complement(lo: int, hi: int, bits: int) -> None:
     assert bits == 1 or not (-(2 ** (bits - 2)) <= lo and hi < 2 ** (bits - 2))
 
 
+def excess(soma: Soma, steps: int, current: tuple[int, int], *, made_for: str, on: str) -> list[tuple[str, bool]]:
+    listing = lower_soma(soma, steps, target(made_for))
+    return [(b.text, b.certain) for b in width_breaches(listing, widths(listing, current), target(on))]
+
+
 def test_width_breaches_name_register_coefficient_product_and_operation() -> None:
-    one, two = target("loihi1"), target("loihi2")
     window = Soma("n", (2,), theta=5, window=np.array([[3, -1], [2, 2]]))
-    listing = lower_soma(window, 2, two)
-    bad = width_breaches(listing, widths(listing, (-(1 << 22), 1 << 22)), two)
-    assert any(text.startswith("register bank0 may need 26 bits, the target keeps 24") for text in bad)
-    assert not width_breaches(listing, widths(listing, (-1000, 1000)), two)
-    signed = lower_soma(Soma("n", (2,), theta=5, gain=[-3, 2]), 1, one)
-    bad = width_breaches(signed, widths(signed, (-10, 10)), one)
-    assert bad == ["step 1 (mul): coefficient gain[c]=-3..2 is negative, the target's have no sign"]
-    wide = lower_soma(Soma("n", (2,), theta=5), 1, two)
-    assert (
-        width_breaches(wide, widths(wide, (0, 1 << 23)), two)[0] == "its current may need 25 bits, the target sums 24"
-    )
+    bad = excess(window, 2, (-(1 << 22), 1 << 22), made_for="loihi2", on="loihi2")
+    # 3 * 2^22 + 1 * 2^22 = 2^24: 26 bits
+    assert ("register bank0 may need 26 bits, the target keeps 24", False) in bad
+    assert not excess(window, 2, (-1000, 1000), made_for="loihi2", on="loihi2")
+    signed = Soma("n", (2,), theta=5, gain=[-3, 2])
+    text = "step 1 (mul): coefficient gain[c]=-3..2 is negative, the target's have no sign"
+    assert excess(signed, 1, (-10, 10), made_for="loihi1", on="loihi1") == [(text, True)]
+    wide = excess(Soma("n", (2,), theta=5), 1, (0, 1 << 23), made_for="loihi2", on="loihi2")
+    assert wide == [("its current may need 25 bits, the target sums 24", False)]
     table = Soma("n", (2,), fire="table", reset="drop", table=np.arange(256), table_offset=128)
-    looked = lower_soma(table, 1, target("ideal"))
-    assert width_breaches(looked, widths(looked, (-9, 9)), two) == ["needs the operation 'lookup', which is not there"]
+    text = "needs the operation 'lookup', which is not there"
+    assert excess(table, 1, (-9, 9), made_for="ideal", on="loihi2") == [(text, True)]
+    gained = Soma("n", (2,), theta=5, gain=32767)
+    product = excess(gained, 1, (-(1 << 30), 1 << 30), made_for="loihi2", on="loihi2")
+    assert ("step 1 (mul) may need 46 bits, the target computes in 40", False) in product
+    factor = excess(gained, 1, (-9, 9), made_for="loihi2", on="loihi1")
+    assert factor == [("step 1 (mul): coefficient gain=32767 needs 15 bits, the target has 12", True)]
 
 
 def test_absurd_level_counts_are_refused() -> None:
