@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from snn2chip.ir.graph import LayerGraph
 
 MAX_CALIBRATION = 256
-TARGETS = ("loihi2", "loihi1", "ideal")
 
 
 def compile(
@@ -45,8 +44,8 @@ def compile(
     folded into the first layer.
     `bias_correction`: take what rounding the weights adds to the mean currents off the biases.
     `weights`: keep, binary, ternary, int2..int8; T comes from the model's `steps`/`T` or its own steps, else from
-    `steps`, else it is an error. Raises InputError, TraceError, QuantizeError, UnsupportedError, each listing
-    everything at once.
+    `steps`, else it is an error. `target`: loihi2, loihi1, ideal or a target file of your own (.toml); what it cannot
+    do is refused. Raises InputError, TraceError, QuantizeError, UnsupportedError, each listing everything at once.
     """
     program, _ = compile_graph(
         model,
@@ -175,6 +174,8 @@ def compile_float_graph(
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
     from snn2chip.analysis.proofs import with_proofs
+    from snn2chip.mapping.capabilities import fitted
+    from snn2chip.mapping.target_file import load_target
     from snn2chip.passes import SteadyWindows
     from snn2chip.quantize.bias_correction import correct_biases
     from snn2chip.quantize.calibrate import calibrate, check_varied
@@ -182,8 +183,7 @@ def compile_float_graph(
     from snn2chip.quantize.lower import lower
     from snn2chip.quantize.spec import QuantSpec
 
-    if target not in TARGETS:
-        raise InputError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    chip = load_target(target)
     spec = QuantSpec(weights=weights, overrides=dict(overrides or {}), bias_correction=bias_correction)
     per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
     steady = not per_step or graph.input.frames is not None
@@ -199,10 +199,10 @@ def compile_float_graph(
     spare: dict[str, int] = {}
     full: list[str] = []
     for _ in range(6):
-        program = lower(lowered, ranges, spec=spec, target=target, coding=coding, spare=spare, meta=dict(meta or {}))
+        program = lower(lowered, ranges, spec=spec, target=chip.name, coding=coding, spare=spare, meta=dict(meta or {}))
         full = _saturated(program, data)
         if not full:
-            return with_proofs(program, data, trained=_trained(program))
+            return fitted(with_proofs(program, data, trained=_trained(program)), chip)
         for name in full:
             spare[name] = spare.get(name, 0) + 1
     raise QuantizeError([f"{name}: saturates on the calibration data whatever its fraction bits" for name in full])
