@@ -51,8 +51,20 @@ class SplitConcat(Pass):
             return graph
         edit = GraphEdit(graph, by=self.name)
         while concats := edit.of_kind("concat"):
-            _take_apart(edit, concats[0])
+            if not _merged(edit, concats[0]):
+                _take_apart(edit, concats[0])
         return edit.finish()
+
+
+def _merged(edit: GraphEdit, concat: Layer) -> bool:
+    """Let joins that read this one read its sources instead; whether there was any."""
+    readers = [user.name for user in edit.users(concat.name) if user.kind == "concat"]
+    for reader in readers:
+        given = edit.inputs[reader]
+        edit.inputs[reader] = [s for src in given for s in (edit.inputs[src] if src == concat.name else [src])]
+    if readers and not edit.users(concat.name):
+        del edit.layers[concat.name], edit.inputs[concat.name]
+    return bool(readers)
 
 
 def _take_apart(edit: GraphEdit, concat: Layer) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from snn2chip.quantize.spec import FloatArray
 from snn2chip.quantize.weights import IntWeights, errors, on_grid, top
@@ -87,7 +88,7 @@ def plan_sum(branches: Sequence[Branch], reach: FloatArray, *, limit: float, shi
     if room.min() < r and _fixed(chosen):
         return _relays_only(branches, reach, limit)
     if not _fixed(chosen):
-        chosen = attrs.evolve(chosen, weights=on_grid(chosen.weights, _steps(chosen, reach, r, limit)))
+        chosen = attrs.evolve(chosen, weights=on_grid(chosen.weights, _steps(chosen, branches, reach, r, limit)))
     rest = [i for i in range(len(branches)) if i != lead]
     total = np.sum([b.loss for b in branches], axis=0)
     integers = chosen.weights
@@ -115,10 +116,19 @@ def _fixed(lead: Branch) -> bool:
     return lead.weights.exact or lead.identity or top(lead.weights.bits) == 1
 
 
-def _steps(lead: Branch, reach: FloatArray, r: int, limit: float) -> FloatArray:
-    """Steps of a float branch that leave the sum its 24 bits in channels where its own weights are very small."""
-    silent = (lead.weights.values == 0).reshape(len(reach), -1).all(1)
-    own = np.where(silent, reach * 2.0 ** (r - SILENT_BITS), lead.weights.delta)
+def _silent(branch: Branch) -> NDArray[np.bool_]:
+    """Channels `[C]` in which a branch has no weights."""
+    values = branch.weights.values
+    found: NDArray[np.bool_] = (values == 0).reshape(len(values), -1).all(1)
+    return found
+
+
+def _steps(lead: Branch, branches: Sequence[Branch], reach: FloatArray, r: int, limit: float) -> FloatArray:
+    """Steps of a float branch that leave the sum its 24 bits; those of another where it has no weights itself."""
+    others = [np.where(_silent(b), np.inf, b.weights.delta) for b in branches if not b.identity]
+    finest = np.min(others, axis=0)
+    finest = np.where(np.isinf(finest), reach * 2.0 ** (r - SILENT_BITS), finest)
+    own = np.where(_silent(lead), finest, lead.weights.delta)
     steps = np.maximum(own, reach * 2.0**r / limit)
     return np.where(steps > 0, steps, 1.0)
 
@@ -151,7 +161,7 @@ def _tied(lead: Branch, identity: Branch, r: int, total: FloatArray) -> IntWeigh
 def _direct(branch: Branch, delta: FloatArray, total: FloatArray) -> IntWeights | None:
     """A branch rounded to the unit, if no channel loses much by it; None if a relay is better."""
     if branch.weights.exact and not branch.identity:
-        return None  # trained integers stay as they are
+        return _shifted(branch.weights, delta)
     target = branch.weights.target
     highest = top(branch.width)
     ratio = np.abs(target).reshape(len(target), -1).max(1) / delta
@@ -165,6 +175,15 @@ def _direct(branch: Branch, delta: FloatArray, total: FloatArray) -> IntWeights 
         return placed if bool(((off * branch.payload <= delta) | (off <= np.abs(target) / 1024)).all()) else None
     relayed = total + np.square(delta) / 12
     return placed if bool((total - branch.loss + branch.loss_of(placed) <= SLACK * relayed).all()) else None
+
+
+def _shifted(weights: IntWeights, delta: FloatArray) -> IntWeights | None:
+    """Trained integers, which stay as they are, in a unit that is a power of two below their own; None in any other."""
+    ratio = np.log2(weights.delta / delta)
+    exponent = int(np.rint(ratio[0]))
+    if not 0 <= exponent <= MAX_EXPONENT or (np.abs(ratio - exponent) > 2.0**-20).any():
+        return None
+    return attrs.evolve(weights, delta=delta, exponent=exponent)
 
 
 def whole_units(target: FloatArray) -> IntWeights:
