@@ -191,6 +191,8 @@ def _fixed(program: Program, soma: Soma, chip: Target, offers: Offers) -> Iterat
     if (n := bits_of(lo * gain, hi * gain)) > chip.neuron.current_bits.value:
         what = f"its current may need {n} bits by the static bound, the chip sums {chip.neuron.current_bits.value}"
         yield breach(soma, what, "", "unproven")
+    if soma.fire == "levels" and int(soma.levels.max()) > 1:
+        return  # refused above, and its registers mean nothing
     if form > 1 or needs_grid(soma, form, 1 << chip.neuron.current_align_bits.value):
         listing = lower_soma(soma, program.steps, chip)
         low, high = widths(listing, (lo, hi)).registers["v"]

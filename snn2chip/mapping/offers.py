@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from snn2chip.errors import UnsupportedError
+from snn2chip.errors import ProgramError, UnsupportedError
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
+
+LONGEST = 1024
+"""Most sub-steps for which serialize-levels is tried: its windows grow with their square."""
 
 
 class Offers:
@@ -18,6 +21,9 @@ class Offers:
     @cached_property
     def serialised(self) -> Program | str:
         """The program with binary level counts, or why not."""
+        levels = max((int(s.levels.max()) for s in self.program.somas if s.fire == "levels"), default=1)
+        if levels * self.program.steps > LONGEST:
+            return f"{levels} levels would take {levels * self.program.steps} steps"
         return self._tried("serialize-levels")
 
     @cached_property
@@ -30,7 +36,7 @@ class Offers:
 
         try:
             return transform(self.program, name)
-        except UnsupportedError as error:
+        except (UnsupportedError, ProgramError) as error:
             return error.breaches[0]
 
     def binary_levels(self, soma: Soma, *, windows: bool) -> str:

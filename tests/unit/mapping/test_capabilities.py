@@ -118,6 +118,11 @@ def test_serialise_is_offered_where_it_applies_and_then_makes_the_payload_binary
     assert "'serialize-levels' does not apply (n (net.n): reset='zero' with 3 levels" in text
 
 
+def test_serialising_that_would_take_forever_is_not_tried() -> None:
+    (text,) = [t for t in texts(chain(plain(levels=60000, reset="subtract"))) if "graded payloads" in t]
+    assert text.endswith("'serialize-levels' does not apply (60000 levels would take 180000 steps)")
+
+
 def test_fuse_time_is_offered_where_it_applies() -> None:
     window = plain("n", window=np.ones((3, 3), dtype=int), reset="drop", theta=[[9], [6], [3]])
     nodes = [Input("x", (2,), 0, 1), Synapse("w", "identity", 1, layer="net.w"), window, Output("out", "payload")]
