@@ -18,7 +18,8 @@ BATCH, UPDATES = 64, 3
 def peaks(recipe: str, *, method: str, steps: int) -> float:
     """Return the peak bytes above the loaded model of training `recipe` with T = `steps`, method online or stbp."""
     command = [sys.executable, "-m", "benchmarks.methods.memory", recipe, method, str(steps)]
-    settings = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    small = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+    settings = {**dict.fromkeys(small, "65536"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
