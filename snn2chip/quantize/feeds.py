@@ -250,7 +250,7 @@ class Feeds:
             synapses=[self.synapse(layer, weights)], delta=weights.delta, bias=np.zeros(delta.shape), static=static
         )
         name, shape = self.fresh(f"{layer.name}_relay"), self.graph.shapes[layer.name]
-        lowered = self.lowered_relay(name, layer, shape, plain, self.ranges.maps[layer.name], weights.delta)
+        lowered = self.lowered_relay(name, layer, shape, plain, self.ranges.maps[layer.name], None)
         top = int(max(static.max(), 1))
         lowered = attrs.evolve(lowered, soma=attrs.evolve(lowered.soma, out_max=top, out_min=-top))
         self.soma(None, lowered, plain)

@@ -23,6 +23,7 @@ from snn2chip.ir.program import Program
 from snn2chip.quantize.attention import lower_score, mean_unit
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.feeds import Feeds
+from snn2chip.quantize.fusible import only_sums, whole_gain
 from snn2chip.quantize.hosts import host_node, host_prefix
 from snn2chip.quantize.inputs import input_node
 from snn2chip.quantize.readout import lower_readout
@@ -58,7 +59,7 @@ def lower(
         known = ", ".join(path or name for name, path in maps)
         raise QuantizeError([f"no layer with weights is called {p!r}; there are {known}" for p in unused])
     check_layers(graph, target)
-    work = _Lowering(graph, ranges, spec, spare or {})
+    work = _Lowering(graph, ranges, spec, spare or {}, sums_only=only_sums(graph))
     work.input(coding)
     for layer in graph.layers:
         if isinstance(layer, NeuronLayer):
@@ -186,6 +187,9 @@ class _Lowering(Feeds):
             bias=feed.bias,
             reach=self.ranges.readout,
             last=layer.reduce == "last",
+            whole=whole_gain(feed.delta, feed.bias, feed.static, self.ranges.readout, steps=self.graph.steps)
+            if self.sums_only and layer.reduce != "last"
+            else 0,
         )
         self.soma(layer.name, lowered, feed)
         self.nodes.append(Output(name, "potential", layer=layer.path))

@@ -14,13 +14,29 @@ from snn2chip.quantize.units import MAX_FRACTION, LoweredSoma
 
 
 def lower_readout(
-    *, name: str, path: str, shape: tuple[int, ...], delta: FloatArray, bias: FloatArray, reach: FloatArray, last: bool
+    *,
+    name: str,
+    path: str,
+    shape: tuple[int, ...],
+    delta: FloatArray,
+    bias: FloatArray,
+    reach: FloatArray,
+    last: bool,
+    whole: int = 0,
 ) -> LoweredSoma:
-    """The non-firing soma that sums (or with `last` only keeps) the output's current in ONE unit for all classes."""
+    """The non-firing soma that sums (or with `last` only keeps) the output's current in ONE unit for all classes.
+
+    `whole`: the whole gain to take (the unit is then delta/gain), 0 to choose one.
+    """
     limit = float(V_MAX) / 2 * (1 - 2.0**-8)  # room for the rounding of every step
     top = float(reach.max()) or 1.0
     mu = max(top / limit, float(delta.max()) * 2.0**-MAX_FRACTION)
+    least = float(delta.min())
+    if mu <= least and (np.abs(delta / least - np.rint(delta / least)) < 2.0**-40).all():  # whole multiples stay exact
+        mu = least * 2.0 ** -np.floor(np.log2(least / mu))
     shift = int(np.clip(np.floor(np.log2(32767.0 * mu / float(delta.max()))), 0, 15))
+    if whole:
+        mu, shift = float(delta[0]) / whole, 0
     gain = half_up(delta / mu * 2.0**shift)
     ints = half_up(bias / mu)
     soma = Soma(name, shape, fire="none", gain=gain, gain_shift=shift, bias=ints, leak=0 if last else 4096, layer=path)
