@@ -1,4 +1,4 @@
-"""`python -m benchmarks run | methods`: side-by-side measurements, and the table of the methods."""
+"""`python -m benchmarks run | methods | lowering`: side-by-side measurements, tables of methods and of what lowers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     methods.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/methods/results)")
     methods.add_argument("--nets", type=Path, default=Path("runs/methods"), help="folder of trained nets")
     methods.add_argument("--quick", action="store_true", help="a few samples and one epoch: does it run at all")
+    lowering = verbs.add_parser("lowering", help="every method on every net, checked: write benchmarks/lowering.md")
+    lowering.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
+    lowering.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/lowering/results)")
+    lowering.add_argument("--quick", action="store_true", help="few images")
+    lowering.add_argument("--again", action="store_true", help="measure rows that are there once more")
     given = parser.parse_args(arguments)
-    return _run(given, parser) if given.verb == "run" else _methods(given, parser)
+    return {"run": _run, "methods": _methods, "lowering": _lowering}[given.verb](given, parser)
 
 
 def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -53,6 +58,15 @@ def _methods(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if unknown := [name for name in names if name not in ROWS]:
         parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(ROWS)}")
     return 0 if run(names, out=given.out or RESULTS, nets=given.nets, quick=given.quick) else 1
+
+
+def _lowering(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.lowering.run import RESULTS, ROWS, run
+
+    names = [name for name in given.rows.split(",") if name]
+    if unknown := [name for name in names if name not in ROWS]:
+        parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(ROWS)}")
+    return 0 if run(names, out=given.out or RESULTS, quick=given.quick, again=given.again) else 1
 
 
 if __name__ == "__main__":
