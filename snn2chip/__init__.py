@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
     from snn2chip.ir.program import Program
     from snn2chip.ir.soma import Soma
+    from snn2chip.mapping.capabilities import check_target
+    from snn2chip.mapping.target_file import load_target
     from snn2chip.reports.report import report
     from snn2chip.streaming import session
     from snn2chip.trace import Trace
@@ -31,6 +33,8 @@ _PUBLIC = {
     "load_foreign": "foreign.load",
     "run": "api",
     "check": "checks.compare",
+    "check_target": "mapping.capabilities",
+    "load_target": "mapping.target_file",
     "CheckResult": "checks.compare",
     "Divergence": "checks.compare",
     "fidelity": "checks.fidelity",
@@ -57,10 +61,12 @@ __all__ = [
     "Synapse",
     "Trace",
     "check",
+    "check_target",
     "compile",
     "fidelity",
     "load",
     "load_foreign",
+    "load_target",
     "report",
     "run",
     "session",

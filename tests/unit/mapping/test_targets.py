@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 
 from snn2chip.errors import InputError
 from snn2chip.mapping.fact import CONFIDENCE, OWN, Fact
-from snn2chip.mapping.target import Target
+from snn2chip.mapping.target import SECTIONS, Target
 from snn2chip.mapping.target_file import load_target, target_names
 
 
@@ -219,3 +222,18 @@ def test_unknown_names_and_partial_files_are_refused() -> None:
         load_target("base/common")
     with pytest.raises(InputError, match="cannot be read"):
         load_target("missing.toml")
+
+
+def test_the_documented_file_is_a_target(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "targets.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    found = own(tmp_path, block)
+    assert (found.name, found.limits.cores_per_chip.value) == ("revision-d", 152)
+    assert found.energies["lab"].events["synop"].range == (5.0, 8.0)
+    for table in SECTIONS:
+        assert f"`{table}`" in text
+
+
+def test_targets_are_public_and_load_no_torch() -> None:
+    code = "import sys, snn2chip; snn2chip.load_target('loihi2'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
