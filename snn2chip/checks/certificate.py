@@ -22,7 +22,7 @@ from snn2chip.api import run
 from snn2chip.checks.certificate_bound import Fed, SomaCertificate, soma_certificate
 from snn2chip.checks.certificate_maps import noise_of, reached
 from snn2chip.checks.inside import inside
-from snn2chip.errors import InputError
+from snn2chip.errors import InputError, MismatchError
 from snn2chip.ir.float_run import run_soma
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import FloatSoma
@@ -67,6 +67,11 @@ class Certificate:
         """Certified payloads and predictions that differ all the same: more than 0 is a bug."""
         return sum(row.violations for row in self.layers)
 
+    def raise_if_violated(self) -> None:
+        """Raise MismatchError if anything certified differs: then the bound or a backend is wrong."""
+        if bad := [f"{r.layer or r.soma}: {r.violations} of {r.certified}" for r in self.layers if r.violations]:
+            raise MismatchError(f"the certificate is violated: certified, and different all the same: {'; '.join(bad)}")
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         rows = [row.as_dict() for row in self.layers]
@@ -99,6 +104,8 @@ def certificate(
     Raises InputError if the program was not lowered from this graph and UnsupportedError for somas without a bound.
     """
     work = _Work(program, graph, without)
+    if isinstance(samples, Mapping):
+        (samples,) = samples.values()
     x = np.asarray(samples)
     axis = 1 if time_axis else 0
     for start in range(0, x.shape[axis], block):
@@ -148,7 +155,7 @@ class _Work:
         """One block of samples."""
         graph = self.graph
         trace = run(self.program, x, backend="torch", time_axis=time_axis)
-        raw = torch.as_tensor(np.moveaxis(x, 1, 0) if graph.input.frames is not None else x).double()
+        raw = torch.from_numpy(np.array(np.moveaxis(x, 1, 0) if graph.input.frames is not None else x, np.float64))
         forced = {
             layer.name: torch.from_numpy(trace.payloads[self.somas[layer.name].name].astype(np.float64))
             * _steps(layer.soma.unit, graph.steps, len(graph.shapes[layer.name]))

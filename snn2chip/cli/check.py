@@ -13,6 +13,7 @@ from snn2chip.cli.report import FloatModel, OwnModel
 from snn2chip.errors import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
+    from snn2chip.checks.certificate import Certificate
     from snn2chip.checks.compare import CheckResult
     from snn2chip.checks.fidelity import Fidelity
     from snn2chip.ir.program import Program
@@ -49,6 +50,10 @@ def check(
     ] = None,
     float_model: FloatModel = None,
     model: OwnModel = None,
+    certificate: Annotated[
+        bool,
+        typer.Option("--certificate", help="With --float: where rounding provably changed no spike; 1 on a violation."),
+    ] = False,
     json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the result as JSON.")] = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
@@ -64,6 +69,8 @@ def check(
         raise InputError(
             "--golden brings its own samples and results; leave --data, --input, --samples and --trace out"
         )
+    if certificate and float_model is None:
+        raise InputError("--certificate compares with a float model; name its checkpoint with --float CKPT")
     own = trace is not None and data is None and input is None and _has_inputs(loaded, trace)
     if golden:
         result = check_golden(program, backends=_chosen(loaded, backends, ()), device=device)
@@ -84,16 +91,17 @@ def check(
             steps_in_input=steps_in_input,
         )
         result = check_blocks(feed, _pair(_chosen(loaded, backends, ())), device=device)
-    measured = None
+    measured = proven = None
     if float_model is not None:
-        measured = _fidelity(feed, float_model, model=model, data=data) if feed is not None else None
-        if measured is None:
+        if feed is None:
             raise InputError("--float needs samples: leave --golden and --trace out, or add --data or --input")
+        measured, proven = _fidelity(feed, float_model, model=model, data=data, certified=certificate)
     if json is not None:
         extra: dict[str, float | None] = {"float": None, "agreement": None}
         if measured is not None:
             extra = {"float": measured.float_accuracy, "agreement": measured.agreement}
-        write_json(json, {**result.as_dict(), **extra})
+        table = {} if proven is None else {"certificate": proven.as_dict()}
+        write_json(json, {**result.as_dict(), **extra, **table})
     for note in result.notes:
         typer.echo(f"note: {note}")
     if not result.equal:
@@ -103,16 +111,24 @@ def check(
         typer.echo(
             f"float fidelity: {measured.agreement:.4f} of {measured.samples} predictions agree with the float model"
         )
+    if proven is not None:
+        typer.echo(proven.text())
+        proven.raise_if_violated()
     typer.echo(f"EQUAL {' == '.join(result.backends)}: {result.compared:,} integers compared")
 
 
-def _fidelity(feed: Feed, checkpoint: Path, *, model: str | None, data: str | None) -> Fidelity:
+def _fidelity(
+    feed: Feed, checkpoint: Path, *, model: str | None, data: str | None, certified: bool
+) -> tuple[Fidelity, Certificate | None]:
+    """Fidelity to a checkpoint on the samples, and the certificate if asked for."""
+    from snn2chip.checks.certificate import certificate
     from snn2chip.checks.fidelity import fidelity
     from snn2chip.checks.float_side import float_side
 
     graph, predict = float_side(checkpoint, model=model, data=data, time_axis=feed.time_axis)
     inputs, labels = next(iter(feed.blocks(feed.samples.total)))
-    return fidelity(feed.program, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)
+    found = fidelity(feed.program, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)
+    return found, certificate(feed.program, graph, inputs, time_axis=feed.time_axis) if certified else None
 
 
 def _has_inputs(program: Program, trace: Path) -> bool:
