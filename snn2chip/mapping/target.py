@@ -155,6 +155,11 @@ class Encoding:
     spare_bits: Fact = attrs.field(
         metadata=slot("count", "bits", what="a list with fewer free bits in its last word takes another word")
     )
+    rounding: Fact = attrs.field(
+        metadata=slot(
+            "choice", options=("list", "entry"), what="what is rounded up to words: a whole list, or each entry"
+        )
+    )
     overhead: Fact = attrs.field(metadata=slot("number", what="further memory, as a fraction"))
     zeros: Fact = attrs.field(metadata=slot("flag", what="whether absent synapses are stored as zeros"))
 
@@ -182,6 +187,7 @@ TIMING_EVENTS = (
     *("synop_conv", "spike_out", "deliver_tile", "hop_ew", "hop_ns", "barrier", "step"),
     *("neuron_op", "memory_read", "link_bit"),
 )
+SCOPES = ("dynamic", "total", "arithmetic")
 STATUS = ("published", "fitted", "surrogate", "vendor", "reference", "user")
 
 
@@ -194,7 +200,8 @@ class Model:
     """Coefficients of one energy (pJ) or timing (ns) model; use them only with its own list of events.
 
     `kind`: `events` (sum over events), `operations` (arithmetic of a network off the chip), `sum` or `max-affine`
-    (time of a step). `status` says what the numbers are; `caveat` is printed with every result.
+    (time of a step). `status` says what the numbers are; `caveat` is printed with every result. `scope` of an energy:
+    `dynamic` (static power comes on top), `total` (it is in it) or `arithmetic` (operations alone).
     """
 
     name: str
@@ -203,6 +210,7 @@ class Model:
     status: str
     formula: str
     caveat: str = ""
+    scope: str = "dynamic"
     events: Mapping[str, Fact] = attrs.field(converter=_frozen)
 
 

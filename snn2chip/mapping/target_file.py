@@ -15,7 +15,7 @@ import attrs
 
 from snn2chip.errors import InputError
 from snn2chip.mapping.fact import Fact, Slot, fact_breaches, make_fact
-from snn2chip.mapping.target import ENERGY_EVENTS, SECTIONS, STATUS, TIMING_EVENTS, Encoding, Model, Target
+from snn2chip.mapping.target import ENERGY_EVENTS, SCOPES, SECTIONS, STATUS, TIMING_EVENTS, Encoding, Model, Target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,7 +24,7 @@ else:
 
 GROUPS = ("encodings", "energy", "timing", "power", "sources")
 TOP = ("name", "title", "base", *SECTIONS, *GROUPS)
-MODEL_KEYS = ("title", "kind", "status", "formula", "caveat", "events")
+MODEL_KEYS = ("title", "kind", "status", "formula", "caveat", "scope", "events")
 MODEL_KINDS = {"energy": ("events", "operations"), "timing": ("sum", "max-affine")}
 UNITS = {"energy": "pJ", "timing": "ns"}
 EVENTS = {"energy": ENERGY_EVENTS, "timing": TIMING_EVENTS}
@@ -175,6 +175,8 @@ class _Reader:
         for key, options in (("kind", MODEL_KINDS[group]), ("status", STATUS)):
             if table.get(key) not in options:
                 wrong.append(f"{key}: must be one of {', '.join(options)}, got {table.get(key)!r}")
+        if table.get("scope", "dynamic") not in SCOPES:
+            wrong.append(f"scope: must be one of {', '.join(SCOPES)}, got {table['scope']!r}")
         for key in ("title", "formula"):
             if not isinstance(table.get(key), str) or not table[key].strip():
                 wrong.append(f"{key}: must be text, got {table.get(key)!r}")

@@ -1,0 +1,140 @@
+"""Energy and time by hand from the formulas of the targets; every constant with its source; the SNN may lose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from snn2chip import Input, Output, Program, Soma, Synapse
+from snn2chip.api import stream
+from snn2chip.errors import InputError
+from snn2chip.mapping.target_file import load_target
+from snn2chip.reports.baselines import baselines, verdicts
+from snn2chip.reports.detail import DetailCounter
+from snn2chip.reports.energy import chip_estimates, totals
+from snn2chip.reports.latency import even_floor, timings
+from snn2chip.reports.workload import Workload, workload
+
+STEPS = 2
+
+
+def loaded(*, active: int = 16, hi: int = 1, value: int = 1) -> Workload:
+    """100 -> 50, sixteen of the inputs active in both steps, nobody spikes."""
+    program = Program(
+        nodes=[
+            Input("x", (100,), 0, hi),
+            Synapse("w", "linear", np.full((50, 100), 5), bits=8),
+            Soma("s", (50,), theta=1 << 20),
+            Output("o", "count"),
+        ],
+        edges=[("x", "w"), ("w", "s"), ("s", "o")],
+        steps=STEPS,
+    )
+    x = np.zeros((4, 100), int)
+    x[:, :active] = value
+    counter = DetailCounter(program)
+    for trace in stream(program, x):
+        counter.add(trace)
+    return workload(program, counter.result())
+
+
+def by(found, key: str = "model"):
+    return {getattr(row, key): row for row in found}
+
+
+def test_loihi1_by_hand() -> None:
+    """1600 synops and 100 active updates per sample; 32 messages of the host, delivered on their tile."""
+    found = by(chip_estimates(load_target("loihi1"), loaded()))
+    davies = 1600 * 23.6 + 100 * 81 + 0 * 52 + 32 * 1.7
+    assert found["davies2018"].joules.value == pytest.approx(davies * 1e-12, rel=1e-12)
+    fitted = 1600 * 35.5 + 100 * (51.2 + 21.6) + 0 * 69.3 + 32 * 111.0
+    assert found["sana-fe"].joules.value == pytest.approx(fitted * 1e-12, rel=1e-12)
+    quiet = by(chip_estimates(load_target("loihi1"), loaded(active=0)))
+    assert quiet["davies2018"].joules.value == pytest.approx(100 * 52e-12, rel=1e-12)
+
+
+def test_loihi2_models_are_labelled_ranges() -> None:
+    found = by(chip_estimates(load_target("loihi2"), loaded()))
+    interval = found["interval"]
+    assert interval.joules.lo == pytest.approx((1600 * 6.8 + 100 * 10.8 + 32 * 1.7) * 1e-12, rel=1e-12)
+    assert interval.joules.hi == pytest.approx((1600 * 23.6 + 100 * 43.2 + 32 * 1.7) * 1e-12, rel=1e-12)
+    assert interval.joules.width <= 4
+    assert {row.status for row in found.values()} <= {"surrogate", "vendor"}
+    assert found["hala-point"].scope == "total"
+
+
+def test_arithmetic_by_hand() -> None:
+    """Binary payloads add; one pass of the ANN multiplies 5000 times."""
+    load = loaded()
+    found = {row.network: row.joules.value for row in baselines({"loihi2": load_target("loihi2")}, load, ("alu-45nm",))}
+    assert found["spiking network, fp32"] == pytest.approx(1600 * 0.9e-12)
+    assert found["spiking network, integers"] == pytest.approx((1600 + 2 * 100) * 0.1e-12)
+    assert found["quantised ANN, one pass"] == pytest.approx(5000 * 0.3e-12)
+    assert found["float ANN, one pass"] == pytest.approx(5000 * 4.6e-12)
+    graded = loaded(hi=3, value=3)
+    assert (graded.acs, graded.macs) == (0, 1600)
+    found = {row.network: row.joules.value for row in baselines({"loihi2": load_target("loihi2")}, graded)}
+    assert found["spiking network, fp32"] == pytest.approx(1600 * 4.6e-12)
+
+
+@pytest.mark.parametrize(
+    ("active", "says"), [(16, "the spiking network is cheaper"), (100, "the spiking network is dearer")]
+)
+def test_the_report_can_say_that_the_spiking_network_loses(active, says) -> None:
+    """All inputs active in both steps: 10,000 additions in fp32 against 5000 integer multiply-adds."""
+    load = loaded(active=active)
+    rows = by(verdicts([], baselines({"loihi2": load_target("loihi2")}, load)), "basis")
+    snn, ann = 50 * active * STEPS * 0.9, 5000 * 0.3
+    row = rows["alu-45nm: fp32 against a quantised ANN"]
+    assert row.ratio == pytest.approx(snn / ann)
+    assert row.verdict == says
+    assert rows["alu-45nm: fp32"].ratio == pytest.approx(snn / (5000 * 4.6))
+
+
+def test_time_of_a_step_by_hand() -> None:
+    """50 updates, 800 synops, no spike on the one core; a barrier of one tile; two steps, one more for the read-out."""
+    load, target = loaded(), load_target("loihi1")
+    floor = even_floor(load, target)
+    assert (floor.count, floor.tiles, floor.chips) == (1, 1, 1)
+    found = by(timings(target, load, floor))
+    step = (50 * (6.0 + 3.7) + 800 * 3.8 + 600) * 1e-9
+    assert found["sana-fe"].step.value == pytest.approx(step)
+    assert found["sana-fe"].sample.value == pytest.approx(2 * step)
+    assert found["davies2018"].step.value == pytest.approx((50 * 8.4 + 800 * 3.5 + 113) * 1e-9)
+    assert found["davies2018"].step.hi > found["davies2018"].step.value
+    assert found["systems"].step.value == pytest.approx(14.3e-6)  # the barrier of the smallest system measured
+
+
+def test_static_power_is_apart() -> None:
+    """104 mW of one chip for the time of a sample."""
+    load, target = loaded(), load_target("loihi1")
+    floor = even_floor(load, target)
+    seconds = {t.model: t.sample for t in timings(target, load, floor)}
+    estimates = chip_estimates(target, load)
+    rows = totals(target, estimates, seconds, floor.chips)
+    assert len(rows) == len(estimates) * len(seconds)
+    for row in rows:
+        assert row.static.value == pytest.approx(0.104 * seconds[row.timing].value)
+        assert row.total.value == pytest.approx(row.dynamic.value + row.static.value)
+    loihi2 = load_target("loihi2")
+    names = {row.energy for row in totals(loihi2, chip_estimates(loihi2, load), seconds, 1)}
+    assert "hala-point" not in names  # its figures hold static power already
+
+
+def test_max_affine_bound_with_the_users_own_rates(tmp_path) -> None:
+    rate = 'value = {}, unit = "ns", source = "own", confidence = "E"'
+    lines = [f"{name} = {{ {rate.format(v)} }}" for name, v in (("neuron_op", 1), ("synop", 2), ("barrier", 100))]
+    (tmp_path / "mine.toml").write_text(
+        'base = "loihi2"\nname = "mine"\n[timing.bound]\ntitle = "mine"\nkind = "max-affine"\nstatus = "user"\n'
+        'formula = "T >= max(...)"\n[timing.bound.events]\n' + "\n".join(lines)
+    )
+    target, load = load_target(tmp_path / "mine.toml"), loaded()
+    found = by(timings(target, load, even_floor(load, target)))["bound"]
+    assert found.step.value == pytest.approx(800 * 2e-9)
+    assert found.busiest == "synop"
+
+
+def test_scope_is_checked(tmp_path) -> None:
+    (tmp_path / "mine.toml").write_text('base = "loihi2"\n[energy.interval]\nscope = "everything"\n')
+    with pytest.raises(InputError, match=r"energy.interval.scope: must be one of dynamic, total, arithmetic"):
+        load_target(tmp_path / "mine.toml")
