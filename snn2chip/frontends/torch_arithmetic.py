@@ -18,6 +18,7 @@ from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import STATIC, Const, Time, Value
 from snn2chip.ir.channel_layers import ScaleLayer
 from snn2chip.ir.layers import AddLayer, DropoutLayer, ReluLayer
+from snn2chip.ir.linear_layers import AffineLayer
 
 
 def _add(b: Builder, op: Op, input: Any, other: Any, *, alpha: float = 1) -> Value:
@@ -110,6 +111,9 @@ def _sum_of(b: Builder, op: Op, left: Value, right: Value) -> Value:
     total = _accumulated(left, right)
     if total is not None:
         return Value(left.node, total, axes)
+    looped = _looped(b, left, right) or _looped(b, right, left)
+    if looped is not None:
+        return attrs.evolve(looped, axes=axes)
     times = {left.time, right.time}
     if len(times) > 1:
         times.discard(STATIC)
@@ -120,6 +124,16 @@ def _sum_of(b: Builder, op: Op, left: Value, right: Value) -> Value:
         )
     node = b.add_layer(op, "add", [left.node, right.node], AddLayer)
     return Value(node, next(iter(times)), axes)
+
+
+def _looped(b: Builder, now: Value, past: Value) -> Value | None:
+    """A current of this step and what spikes of the step before give back, or None if that is not what is added."""
+    if now.time.kind != "step" or past.time.kind != "step" or now.time.step != past.time.step + 1:
+        return None
+    if not isinstance(b.layers[past.node], AffineLayer):
+        return None
+    (source,) = b.inputs[past.node]
+    return attrs.evolve(now, feedback=past.node) if b.calls.get(source) == now.time.step else None
 
 
 def _aligned(b: Builder, op: Op, left: Value, right: Value) -> tuple[Value, Value]:

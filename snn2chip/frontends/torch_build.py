@@ -43,6 +43,7 @@ class Builder:
         self.shapes: dict[str, Shape] = {}
         self.neurons: dict[int, str] = {}  # id of a stateful neuron module -> its layer
         self.calls: dict[str, int] = {}  # calls of a single-step neuron layer so far
+        self.loops: dict[str, str] = {}  # single-step neuron layer -> layer of its own spikes of the step before, or ""
         self.steps: int | None = None
         self._keys: dict[Hashable, str] = {}
         self._counts: dict[str, int] = {}
@@ -87,6 +88,11 @@ class Builder:
         given = leaves_in((args, kwargs))
         if any(isinstance(v, Opaque) for v in given):
             return None
+        if any(isinstance(v, Value) and v.feedback for v in given) and not hasattr(op.module, "float_soma"):
+            raise Refusal(
+                "reads a current to which spikes of the step before were added; only a neuron can read that sum, so "
+                "add what comes back last: neuron(fc(x[t]) + recurrent(s))"
+            )
         if op.module is not None and not any(isinstance(v, Value) for v in given):
             raise Refusal("is applied to a constant")
         try:

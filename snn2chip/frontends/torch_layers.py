@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import torch
 
 from snn2chip.frontends.torch_build import Builder
 from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op
 from snn2chip.frontends.torch_values import AXIS, STATIC, Value, at_step
-from snn2chip.ir.channel_layers import BatchNormLayer
+from snn2chip.ir.channel_layers import BatchNormLayer, ScaleLayer
 from snn2chip.ir.layers import FloatSoma, ReluLayer
-from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer, WeightParts, pair
+from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts, pair
 from snn2chip.ir.neuron_layer import NeuronLayer
 
 
@@ -93,10 +94,46 @@ def simple_layer(b: Builder, op: Op, x: Value, kind: Any) -> Value:
     return Value(node, x.time, x.axes)
 
 
+DELAYED = (
+    "reads spikes that are one step old; only a neuron's own spikes can come back to it, from the first step on: "
+    "s = zeros before the loop, s = neuron(fc(x[t]) + recurrent(s)) in it, or snn2chip.nn.Recurrent"
+)
+
+
+def _close_loop(b: Builder, name: str, source: str, feedback: str) -> None:
+    """Note that a neuron, called before, now reads `source` and its own spikes through the layer `feedback`."""
+    neuron = b.layers[name]
+    assert isinstance(neuron, NeuronLayer)
+    known = b.loops.get(name)
+    if known is None and b.calls[name] == 1:
+        known = b.loops[name] = feedback
+        if feedback:
+            layer = b.layers[feedback]
+            assert isinstance(layer, AffineLayer)
+            if b.inputs[feedback] != (name,) or not _same_start(b, name, source, layer.bias):
+                raise Refusal(DELAYED)
+            b.inputs[name] = (source,)
+            b.layers[name] = attrs.evolve(neuron, feedback=attrs.evolve(layer, name=f"{name}_feedback"))
+    if feedback != known:
+        raise Refusal(DELAYED)
+
+
+def _same_start(b: Builder, name: str, source: str, bias: torch.Tensor | None) -> bool:
+    """Whether the first step added to `source` what `bias` gives when nothing comes back yet."""
+    (first,) = b.inputs[name]
+    if first == source:
+        return bias is None or not bool(bias.any())
+    scale = b.layers[first]
+    if not isinstance(scale, ScaleLayer) or b.inputs[first] != (source,) or bias is None or scale.shift is None:
+        return False
+    return bool((scale.factor == 1).all()) and bool((scale.shift == bias.to(scale.shift)).all())
+
+
 def neuron_layer(b: Builder, op: Op, x: Value) -> Value:
     """Return the payloads of a neuron module: all steps at once, or its next step in single-step mode."""
     module: Any = op.module
     soma: FloatSoma = module.float_soma()
+    feedback = x.feedback
     axes, x = b.split(op, x)
     b.note_steps(soma.steps)
     single = getattr(module, "step_mode", "m") == "s"
@@ -110,6 +147,10 @@ def neuron_layer(b: Builder, op: Op, x: Value) -> Value:
         raise Refusal("comes after a sum over the steps; a neuron needs every step")
     stateless = not single and soma.reset == "drop" and soma.window is None
     known = None if stateless else b.neurons.get(id(module))
+    if known is not None and single:
+        _close_loop(b, known, x.node, feedback)
+    elif feedback:
+        raise Refusal(DELAYED)
     if known is not None and (not single or b.inputs[known] != (x.node,)):
         raise Refusal(
             f"is called on {b.layers[b.inputs[known][0]].label} and on {b.layers[x.node].label}; one neuron "
@@ -118,7 +159,8 @@ def neuron_layer(b: Builder, op: Op, x: Value) -> Value:
     call = 0 if known is None else b.calls[known]
     if single and x.time not in (STATIC, at_step(call)):
         raise Refusal(f"gets {x.time} in its call number {call + 1}; step t of the input belongs to call t")
-    name = b.add_layer(op, ("neuron", id(module)), [x.node], lambda **at: NeuronLayer(soma=soma, **at))
+    made = lambda **at: NeuronLayer(soma=soma, **at)  # noqa: E731
+    name = known or b.add_layer(op, ("neuron", id(module)), [x.node], made)
     b.neurons[id(module)] = name
     if not single:
         return Value(name, at_step(0) if folded else AXIS, x.axes)

@@ -89,6 +89,8 @@ def _without_hooks(model: nn.Module) -> Iterator[None]:
 
 
 def _feed(graph: LayerGraph, model: nn.Module, neuron: NeuronLayer, grid: IntegerGrid, sample: Tensor) -> Feed:
+    if neuron.feedback is not None:
+        raise Refusal("its own spikes come back to it, so its current is a sum whose unit the compiler chooses")
     after: list[nn.Module | float] = []
     layer = _before(graph, neuron)
     while not isinstance(layer, AffineLayer):

@@ -60,11 +60,12 @@ def at_step(step: int) -> Time:
 
 @attrs.frozen
 class Value:
-    """A tensor that holds values of layer `node`."""
+    """A tensor that holds values of layer `node`, plus those of layer `feedback` of the step before, if it is named."""
 
     node: str
     time: Time
     axes: Axes
+    feedback: str = ""
 
 
 @attrs.frozen(eq=False)

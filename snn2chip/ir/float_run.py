@@ -9,7 +9,7 @@ runs on them, as it did in training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 import torch
@@ -25,24 +25,27 @@ RESETS = ("subtract", "clamp", "zero", "drop")
 
 @attrs.frozen(kw_only=True, eq=False)
 class SomaRun:
-    """Payload values and the potentials before firing and after the reset, each `[T,B,*shape]`."""
+    """Payload values, the potentials before firing and after the reset, and the current, each `[T,B,*shape]`."""
 
     payload: Tensor
     before: Tensor
     after: Tensor
+    current: Tensor
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class FloatRun:
     """Result of a graph: its output, and if asked for, every layer's value `[T,B,*shape]`.
 
-    `before` and `after` hold the potentials of the neurons by layer name: before firing, after the reset.
+    `before` and `after` hold the potentials of the neurons by layer name: before firing, after the reset; `currents`
+    the (mixed) currents of those that feed themselves.
     """
 
     output: Tensor
     values: Mapping[str, Tensor]
     before: Mapping[str, Tensor]
     after: Mapping[str, Tensor]
+    currents: Mapping[str, Tensor] = attrs.field(factory=dict)
 
 
 def step_value(value: Tensor, step: int, *, like: Tensor) -> Tensor:
@@ -53,9 +56,17 @@ def step_value(value: Tensor, step: int, *, like: Tensor) -> Tensor:
     return value.view(-1, *[1] * (like.dim() - 2)) if value.dim() == 1 else value
 
 
-def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
+Feedback = Callable[[Tensor], Tensor]
+"""The current `[B, *shape]` that payload values `[B, *shape]` of the step before give back."""
+
+
+def run_soma(
+    soma: FloatSoma, current: Tensor, *, feedback: Feedback | None = None, sent: Tensor | None = None
+) -> SomaRun:
     """Run a soma over its currents `[T or 1, B, *shape]` (potential units), starting at v_init.
 
+    `feedback` adds what its payloads of the step before give back, zeros at first; with `sent` `[T or 1, B, *shape]`
+    those payloads are taken instead of its own (teacher forcing).
     Raises UnsupportedError for an emission or reset rule the float interpreter does not know.
     """
     if soma.fire not in FIRES or soma.reset not in RESETS:
@@ -68,17 +79,24 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
         found = run_trained(soma.trained, current)
         units = (soma.unit.to(current), soma.trained.lsb, soma.trained.lsb)
         values = [whole.to(current.dtype) * unit for whole, unit in zip(found, units, strict=True)]
-        return SomaRun(payload=values[0], before=values[1], after=values[2])
+        return SomaRun(payload=values[0], before=values[1], after=values[2], current=current)
     if soma.window is not None:
         mixed = soma.window.to(current) @ current.flatten(1)
         current = mixed.view(current.shape)
     v = step_value(soma.v_init, 0, like=current[0]).expand(current.shape[1:])
-    payload, before, after = [], [], []
+    payload: list[Tensor] = []
+    before, after, drives = [], [], []
+    forced = None if sent is None else sent.to(current).expand(current.shape)
     for t in range(soma.steps):
         leak, gain, bias, theta, unit = (
             step_value(field, t, like=v) for field in (soma.leak, soma.gain, soma.bias, soma.theta, soma.unit)
         )
-        m = leak * v + gain * current[t] + bias
+        drive = current[t]
+        if feedback is not None:
+            past = torch.zeros_like(drive) if not t else payload[t - 1] if forced is None else forced[t - 1]
+            drive = drive + feedback(past)
+            drives.append(drive)
+        m = leak * v + gain * drive + bias
         if soma.fire == "levels":
             s = torch.floor(m / theta).clamp(0, soma.levels)
         elif soma.fire == "excess":
@@ -100,7 +118,9 @@ def run_soma(soma: FloatSoma, current: Tensor) -> SomaRun:
         payload.append(s * unit if soma.fire != "excess" or soma.out_max is None else graded(soma, s, unit))
         before.append(m)
         after.append(v)
-    return SomaRun(payload=torch.stack(payload), before=torch.stack(before), after=torch.stack(after))
+    found = (torch.stack(payload), torch.stack(before), torch.stack(after))
+    drive = torch.stack(drives) if drives else current
+    return SomaRun(payload=found[0], before=found[1], after=found[2], current=drive)
 
 
 def _rungs(soma: FloatSoma, m: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from snn2chip.errors import InputError, TraceError
-from snn2chip.ir.float_run import FloatRun, run_soma
+from snn2chip.ir.float_run import FloatRun
 from snn2chip.ir.layers import InputLayer, Layer, OutputLayer, Shape
 from snn2chip.ir.neuron_layer import NeuronLayer
 
@@ -175,15 +175,18 @@ class LayerGraph:
         values: dict[str, Tensor] = {}
         before: dict[str, Tensor] = {}
         after: dict[str, Tensor] = {}
+        currents: dict[str, Tensor] = {}
         output = x
         for layer in self.layers:
             names = self.inputs.get(layer.name, ())
             given = [seen[name] for name in names] if names else [x]
             if isinstance(layer, NeuronLayer):
-                soma = run_soma(layer.soma, given[0])
+                soma = layer.simulate(given[0], sent=forced.get(layer.name))
                 value = soma.payload
                 if collect:
                     before[layer.name], after[layer.name] = soma.before, soma.after
+                    if layer.feedback is not None:
+                        currents[layer.name] = soma.current
             else:
                 if isinstance(layer, OutputLayer):
                     given = [given[0].expand(self.steps, *given[0].shape[1:])]
@@ -197,7 +200,7 @@ class LayerGraph:
                 left[name] -= 1
                 if not left[name]:
                     del seen[name]
-        return FloatRun(output=output, values=values, before=before, after=after)
+        return FloatRun(output=output, values=values, before=before, after=after, currents=currents)
 
     def _steps_first(self, x: Tensor) -> Tensor:
         shape, frames = self.input.raw_shape, self.input.frames

@@ -33,7 +33,7 @@ from snn2chip.ir.layers import (
     OutputLayer,
     ReluLayer,
 )
-from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer, WeightParts
+from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.space_layers import ConcatLayer, ResampleLayer
 
@@ -129,6 +129,8 @@ def _fields(value: Any, key: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
         if isinstance(given, Tensor):
             tensors[name] = given.detach().cpu().contiguous().clone()
             found[field.name] = {"tensor": name}
+        elif isinstance(given, Layer):
+            found[field.name] = {"kind": given.kind, **_fields(given, name, tensors)}
         elif attrs.has(type(given)):
             found[field.name] = _fields(given, name, tensors)
         else:
@@ -169,6 +171,11 @@ def _typed(value: Any, declared: str, where: str, tensors: dict[str, Tensor]) ->
         if found.is_floating_point() == where.endswith((".integers", ".rows", ".cols")):
             raise ValueError(f"{where}: numbers of type {found.dtype}")
         return found
+    if declared == "AffineLayer":
+        layer = _layer(value, tensors)
+        if not isinstance(layer, AffineLayer):
+            raise ValueError(f"{where}: {layer.kind} has no weights")
+        return layer
     if declared in ("FloatSoma", "WeightParts"):
         return _made(FloatSoma if declared == "FloatSoma" else WeightParts, value, where=where, tensors=tensors)
     if declared in ("Shape", "Pair"):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import attrs
 from torch import Tensor
 
-from snn2chip.ir.float_run import run_soma
+from snn2chip.ir.float_run import SomaRun, run_soma
 from snn2chip.ir.layers import FloatSoma, Layer, Shape, brief
 from snn2chip.ir.linear_layers import AffineLayer
 
@@ -42,7 +42,27 @@ class NeuronLayer(Layer):
         window = self.soma.window
         if window is not None and tuple(window.shape) != (steps, steps):
             bad.append(f"window has shape {list(window.shape)}, expected [{steps}, {steps}]")
-        return shapes[0], bad + self._ladder_breaches(channels)
+        return shapes[0], bad + self._ladder_breaches(channels) + self._feedback_breaches(shapes[0])
+
+    def _feedback_breaches(self, shape: Shape) -> list[str]:
+        if self.feedback is None:
+            return []
+        made, bad = self.feedback.out_shape([shape])
+        if not bad and made != shape:
+            bad.append(f"gives {list(made)} back to neurons {list(shape)}")
+        bad = [f"what comes back to it: {text}" for text in bad]
+        if self.soma.window is not None:
+            bad.append("a window needs the whole sample first, so no spikes of a step before can come back")
+        if self.soma.trained is not None:
+            bad.append("neurons trained on integers cannot feed themselves; leave them out of quantize_neurons")
+        return bad
+
+    def simulate(self, current: Tensor, *, sent: Tensor | None = None) -> SomaRun:
+        """Return the run over currents `[T or 1, B, *shape]`; `sent` payloads come back instead of its own."""
+        layer = self.feedback
+        if layer is None:
+            return run_soma(self.soma, current)
+        return run_soma(self.soma, current, feedback=lambda past: layer.apply([past[None]])[0], sent=sent)
 
     def _ladder_breaches(self, channels: int) -> list[str]:
         soma = self.soma
@@ -59,7 +79,7 @@ class NeuronLayer(Layer):
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the payload values of all steps."""
-        return run_soma(self.soma, inputs[0]).payload
+        return self.simulate(inputs[0]).payload
 
     def details(self) -> list[str]:
         """Return the soma's fields that are not at their defaults."""
@@ -73,4 +93,6 @@ class NeuronLayer(Layer):
         text += [f"{key}={brief(v)}" for key, (v, default) in rest.items() if bool((v != default).any())]
         window = [] if s.window is None else [f"window={brief(s.window)}"]
         window += [] if s.ladder is None else [f"ladder={brief(s.ladder)}"]
+        if self.feedback is not None:
+            window.append(f"feedback={self.feedback.kind}({', '.join(self.feedback.details())})")
         return ([s.method] if s.method else []) + head + text + window

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from snn2chip.nn.qat import IntegerGrid, quantize_neurons, quantize_weights
     from snn2chip.nn.qcfs import QCFS
     from snn2chip.nn.quantized import QuantizedConv2d, QuantizedLinear, QuantizedWeight
+    from snn2chip.nn.recurrent import Recurrent
     from snn2chip.nn.registry import NEURONS, make_neuron
     from snn2chip.nn.seca import SECA
 
@@ -50,6 +51,7 @@ _HOME = {
     "QuantizedConv2d": "quantized",
     "QuantizedLinear": "quantized",
     "QuantizedWeight": "quantized",
+    "Recurrent": "recurrent",
     "NEURONS": "registry",
     "make_neuron": "registry",
     "SECA": "seca",
@@ -77,6 +79,7 @@ __all__ = [
     "QuantizedConv2d",
     "QuantizedLinear",
     "QuantizedWeight",
+    "Recurrent",
     "Repeat",
     "Seq",
     "TernaryConv2d",

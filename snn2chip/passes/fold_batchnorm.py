@@ -61,7 +61,7 @@ def fold_into_neurons(edit: GraphEdit, name: str) -> bool:
     """Fold a scale layer into the gain and bias of its readers, if all are neurons; whether it was possible."""
     scale, users = edit.layers[name], edit.users(name)
     assert isinstance(scale, ScaleLayer)
-    if not all(isinstance(user, NeuronLayer) for user in users):
+    if not all(isinstance(user, NeuronLayer) and user.feedback is None for user in users):
         return False
     for user in users:
         assert isinstance(user, NeuronLayer)

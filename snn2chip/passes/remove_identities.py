@@ -57,7 +57,7 @@ def _sink(edit: GraphEdit, flatten: Layer) -> bool:
         if user.kind == "add" and _all_flattened(edit, user):
             for src in dict.fromkeys(edit.inputs[user.name]):
                 edit.rewire(user.name, src, edit.source(src).name)
-        elif user.kind == "relu" or (isinstance(user, NeuronLayer) and not _per_channel(user.soma)):
+        elif user.kind == "relu" or (isinstance(user, NeuronLayer) and _moves(user)):
             edit.rewire(user.name, flatten.name, source)
         else:
             continue
@@ -72,6 +72,10 @@ def _all_flattened(edit: GraphEdit, add: Layer) -> bool:
     if any(src.kind != "flatten" for src in sources):
         return False
     return len({edit.shape(edit.source(src.name).name) for src in sources}) == 1
+
+
+def _moves(neuron: NeuronLayer) -> bool:
+    return neuron.feedback is None and not _per_channel(neuron.soma)
 
 
 def _per_channel(soma: FloatSoma) -> bool:

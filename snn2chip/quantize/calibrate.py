@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -9,8 +10,10 @@ import numpy as np
 import torch
 
 from snn2chip.errors import InputError
+from snn2chip.ir.float_run import FloatRun
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.quantize.payload_steps import kept_payloads
 from snn2chip.quantize.spec import FloatArray
 
 
@@ -21,7 +24,8 @@ class Ranges:
     `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
     payload value, `maps[layer]` the current of one linear map into a sum, `moments[layer]` mean and mean square of
     the payload values that it is fed, `spans` smallest and largest potential of sigmoid
-    neurons, `readout` the running sum of the output's current, `raw` the smallest and largest
+    neurons, `payloads` some of the real payloads of neurons,
+    `readout` the running sum of the output's current, `raw` the smallest and largest
     raw input, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
     """
 
@@ -32,6 +36,7 @@ class Ranges:
     moments: dict[str, tuple[float, float]]
     readout: FloatArray
     spans: dict[str, tuple[float, float]]
+    payloads: dict[str, FloatArray]
     raw: tuple[float, float]
     whole: bool
     samples: int
@@ -66,19 +71,23 @@ def calibrate(
     maps: dict[str, FloatArray] = {}
     moments: dict[str, tuple[float, float]] = {}
     spans: dict[str, tuple[float, float]] = {}
+    payloads: dict[str, FloatArray] = {}
     readout: FloatArray = np.zeros(1)
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
         run = graph.run(part, collect=True)
         for layer in graph.layers:
             if isinstance(layer, NeuronLayer):
-                source = run.values[graph.inputs[layer.name][0]]
+                source = run.currents.get(layer.name, run.values[graph.inputs[layer.name][0]])
                 if layer.soma.window is not None:
                     mixed = layer.soma.window.to(source) @ source.flatten(1)
                     source = mixed.view(source.shape)
                 current[layer.name] = np.maximum(current.get(layer.name, 0.0), _top(source))
                 payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
                 potential[layer.name] = np.maximum(potential.get(layer.name, 0.0), _top(run.before[layer.name]))
+                if layer.soma.fire == "excess" and layer.soma.out_max is None:
+                    kept = payloads.get(layer.name, np.zeros(0))
+                    payloads[layer.name] = np.concatenate([kept, kept_payloads(run.values[layer.name])])
                 if layer.soma.fire == "sigmoid":
                     before = run.before[layer.name]
                     seen = spans.get(layer.name, (float("inf"), -float("inf")))
@@ -87,12 +96,11 @@ def calibrate(
                 maps[layer.name] = np.maximum(maps.get(layer.name, 0.0), _top(run.values[layer.name]))
             elif layer.kind == "host":
                 payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
-        for add in graph.of_kind("add"):
-            for name in graph.inputs[add.name]:
-                maps[name] = np.maximum(maps.get(name, 0.0), _top(run.values[name]))
-                fed, share = run.values[graph.inputs[name][0]].double(), part.shape[axis] / total
-                first, second = moments.get(name, (0.0, 0.0))
-                moments[name] = (first + share * float(fed.mean()), second + share * float(fed.square().mean()))
+        share = part.shape[axis] / total
+        for name, given, made in _branches(graph, run):
+            maps[name] = np.maximum(maps.get(name, 0.0), _top(made))
+            fed, (first, second) = given.double(), moments.get(name, (0.0, 0.0))
+            moments[name] = (first + share * float(fed.mean()), second + share * float(fed.square().mean()))
         last = run.values[graph.inputs[graph.output.name][0]]
         readout = np.maximum(readout, _top(last.cumsum(0)))
     return Ranges(
@@ -103,11 +111,25 @@ def calibrate(
         moments=moments,
         readout=readout,
         spans=spans,
+        payloads=payloads,
         raw=(float(x.min()), float(x.max())),
         whole=bool((x == x.round()).all()),
         samples=total,
         input_range=input_range,
     )
+
+
+def _branches(graph: LayerGraph, run: FloatRun) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """The linear maps that meet in sums: name, payloads read, current; of a neuron's own payloads a step later."""
+    met = {name for add in graph.of_kind("add") for name in graph.inputs[add.name]}
+    for layer in graph.of_kind("neuron"):
+        if isinstance(layer, NeuronLayer) and layer.feedback is not None:
+            sent = run.values[layer.name]
+            past = torch.cat([torch.zeros_like(sent[:1]), sent[:-1]])
+            yield layer.feedback.name, past, layer.feedback.apply([past])
+            met |= {src for src in graph.inputs[layer.name] if graph.layer(src).kind != "add"}
+    for name in met:
+        yield name, run.values[graph.inputs[name][0]], run.values[name]
 
 
 def _samples(data: Any, axis: int) -> torch.Tensor:

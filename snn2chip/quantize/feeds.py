@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.ir.layers import Layer
+from snn2chip.ir.layers import Layer, Shape
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Host, Input, Node, Product, Synapse
@@ -59,7 +59,7 @@ class Feeds:
     spec: QuantSpec
     spare: dict[str, int]
     nodes: list[Node] = attrs.field(factory=list)
-    edges: list[tuple[str, str]] = attrs.field(factory=list)
+    edges: list[tuple[str, str] | tuple[str, str, int]] = attrs.field(factory=list)
     records: list[QuantRecord] = attrs.field(factory=list)
     units: dict[str, FloatArray] = attrs.field(factory=dict)
     mus: dict[str, FloatArray] = attrs.field(factory=dict)
@@ -71,6 +71,12 @@ class Feeds:
     biased: set[str] = attrs.field(factory=set)  # maps whose bias a relay of their own carries
     sums_only: bool = False  # nothing but sums over the steps counts: round nothing at single steps
     relays: dict[str, FloatArray] = attrs.field(factory=dict)  # relays without a float layer, and their unit
+    tops: dict[str, float] = attrs.field(factory=dict)  # largest payload of somas that are still to be made
+    inputs: dict[str, tuple[str, ...]] = attrs.field(init=False)  # the graph's, and those of what feeds neurons back
+    shapes: dict[str, Shape] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.inputs, self.shapes = dict(self.graph.inputs), dict(self.graph.shapes)
 
     def fresh(self, wanted: str) -> str:
         """A unique legal node name."""
@@ -85,9 +91,9 @@ class Feeds:
     def relay(self, layer: NeuronLayer, unit: FloatArray | None) -> None:
         """Lower a relay with payloads in `unit` (None: exactly, in the current's own unit)."""
         self.waiting.pop(layer.name, None)
-        feed = self.currents(self.graph.inputs[layer.name][0])
+        feed = self.currents(self.inputs[layer.name][0])
         current = self.ranges.current[layer.name]
-        shape = self.graph.shapes[layer.name]
+        shape = self.shapes[layer.name]
         self.soma(layer.name, self.lowered_relay(self.fresh(layer.name), layer, shape, feed, current, unit), feed)
 
     def lowered_relay(
@@ -125,7 +131,7 @@ class Feeds:
     def make_feed(self, source: str) -> Feed:
         """Synapses of one linear map, or of all maps into a sum."""
         layer = self.graph.layer(source)
-        channels = (self.graph.shapes[source] or (1,))[0]
+        channels = (self.shapes[source] or (1,))[0]
         if layer.kind == "gate":
             return self.gated(layer)
         if layer.kind != "add":
@@ -133,15 +139,31 @@ class Feeds:
             if self.sums_only and not weights.exact and self.graph.users(source) == (self.graph.output,):
                 weights = on_grid(weights, np.full(channels, weights.delta.max()))  # one unit for all classes
             return self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
-        maps = list(self.graph.sources(source))
+        return self.sum_feed(list(self.graph.sources(source)), room=self.room(source))
+
+    def fed_back(self, neuron: NeuronLayer, *, name: str, unit: FloatArray, top: int) -> Feed:
+        """What drives a soma `name` whose own payloads, of a known unit and range, come back one step later."""
+        assert neuron.feedback is not None
+        self.names[neuron.name], self.units[neuron.name], self.tops[name] = name, unit, float(top)
+        self.inputs[neuron.feedback.name] = (neuron.name,)
+        self.shapes[neuron.feedback.name] = self.shapes[neuron.name]
+        (source,) = self.graph.sources(neuron.name)
+        maps = list(self.graph.sources(source.name)) if source.kind == "add" else [source]
+        feed = self.sum_feed([*maps, neuron.feedback], room=self.room(source.name))
+        self.edges = [(edge[0], edge[1], 1) if edge[0] == name else edge for edge in self.edges]
+        return feed
+
+    def sum_feed(self, maps: list[Layer], *, room: float) -> Feed:
+        """Synapses of several maps into one soma, in one unit per channel."""
+        channels = (self.shapes[maps[0].name] or (1,))[0]
         reach = [np.broadcast_to(self.ranges.maps[m.name], (channels,)) for m in maps]
-        late = {m.name for m in maps if self.graph.inputs[m.name][0] in self.waiting}
+        late = {m.name for m in maps if self.inputs[m.name][0] in self.waiting}
         if len(late) == len(maps):  # nothing else sets a unit: the first relay keeps its own
-            self.relay(self.waiting[self.graph.inputs[maps[0].name][0]], None)
+            self.relay(self.waiting[self.inputs[maps[0].name][0]], None)
             late.discard(maps[0].name)
         direct = [m for m in maps if m.name not in late]
         branches, shift = [self.branch(m) for m in direct], self.spec.residual_shift
-        plan = plan_sum(branches, np.sum(reach, axis=0), limit=self.room(source), shift=shift)
+        plan = plan_sum(branches, np.sum(reach, axis=0), limit=room, shift=shift)
         own = {m.name: branch.weights for m, branch in zip(direct, branches, strict=True)}
         chosen = {m.name: weights for m, weights in zip(direct, plan.weights, strict=True)}
         made = []
@@ -157,12 +179,12 @@ class Feeds:
 
     def gated(self, gate: Layer) -> Feed:
         """The product of two payloads, the second one number per channel."""
-        first, second = (self.units[src] for src in self.graph.inputs[gate.name])
-        unit = np.broadcast_to(first * second, self.graph.shapes[gate.name][:1])
+        first, second = (self.units[src] for src in self.inputs[gate.name])
+        unit = np.broadcast_to(first * second, self.shapes[gate.name][:1])
         shift = product_shift(unit, self.ranges.maps[gate.name], self.room(gate.name))
         name = self.fresh(gate.name)
         self.nodes.append(Product(name, shift=shift, layer=gate.path))
-        sources = [self.names[src] for src in self.graph.inputs[gate.name]]
+        sources = [self.names[src] for src in self.inputs[gate.name]]
         self.edges.extend((src, name) for src in sources)
         most = np.prod([self.largest(src) for src in sources])
         delta = unit * 2.0**shift
@@ -171,7 +193,7 @@ class Feeds:
 
     def attended(self, relay: NeuronLayer) -> FloatArray:
         """Payload unit `[C]` of a relay whose current is multiplied: its sums over space must fit, too."""
-        delta, current = self.currents(self.graph.inputs[relay.name][0]).delta, self.ranges.current[relay.name]
+        delta, current = self.currents(self.inputs[relay.name][0]).delta, self.ranges.current[relay.name]
         sums = np.zeros(delta.shape)
         for pool in self.graph.users(relay.name):
             if isinstance(pool, SumPoolLayer):
@@ -181,9 +203,9 @@ class Feeds:
 
     def branch(self, layer: Layer) -> Branch:
         """One linear map into a sum, as the choice of the sum's unit sees it."""
-        channels = (self.graph.shapes[layer.name] or (1,))[0]
+        channels = (self.shapes[layer.name] or (1,))[0]
         mean, power = self.ranges.moments[layer.name]
-        unit = float(self.units[self.graph.inputs[layer.name][0]].mean())
+        unit = float(self.units[self.inputs[layer.name][0]].mean())
         return Branch(
             weights=self.integers(layer),
             payload=self.magnitude(layer),
@@ -214,7 +236,7 @@ class Feeds:
         """An identity branch from a waiting relay: the relay writes in this sum's unit, the weights are ±1."""
         assert isinstance(scale, ScaleLayer)
         factor = np.broadcast_to(array(scale.factor), delta.shape)
-        source = self.graph.inputs[scale.name][0]
+        source = self.inputs[scale.name][0]
         if source in self.waiting:  # another branch may have lowered it already
             self.relay(self.waiting[source], delta / np.where(factor == 0.0, 1.0, np.abs(factor)))
         weights = whole_units(np.broadcast_to(self.units[source], delta.shape) * factor)
@@ -225,12 +247,12 @@ class Feeds:
 
     def own_relay(self, layer: Layer, weights: IntWeights, delta: FloatArray) -> tuple[str, FloatArray]:
         """A branch that keeps its integers: its current goes through a relay that writes in the sum's unit."""
-        if self.sums_only and not weights.exact:
+        if self.sums_only and (not weights.exact or isinstance(layer, CHANNELWISE)):
             return self.whole_relay(layer, weights, delta)
         self.biased.discard(layer.name)
         current = self.ranges.maps[layer.name]
         weights = attrs.evolve(weights, delta=np.maximum(weights.delta, current * (4.0 / V_MAX)))  # next to no weights
-        shape = self.graph.shapes[layer.name]
+        shape = self.shapes[layer.name]
         inner = self.feed([(self.synapse(layer, weights), self.static(layer, weights))], weights.delta, [layer])
         self.biased.add(layer.name)  # its bias is inside the relay now
         name = self.fresh(f"{layer.name}_relay")
@@ -243,22 +265,23 @@ class Feeds:
         return identity, np.full(delta.shape, float(lowered.soma.payload_type().magnitude))
 
     def whole_relay(self, layer: Layer, weights: IntWeights, delta: FloatArray) -> tuple[str, FloatArray]:
-        """A branch through a relay that rounds nothing: the identity behind it has the factor to the sum's unit."""
-        weights, factor, exponent = on_sum_grid(weights, delta)
+        """A branch through a relay that rounds nothing: its gain is the whole factor to the sum's unit."""
+        static = self.static(layer, weights)
+        weights, factor, exponent = on_sum_grid(weights, delta, most=V_MAX / max(float(static.max()), 1.0))
         static = self.static(layer, weights)
         plain = Feed(
             synapses=[self.synapse(layer, weights)], delta=weights.delta, bias=np.zeros(delta.shape), static=static
         )
         name, shape = self.fresh(f"{layer.name}_relay"), self.graph.shapes[layer.name]
         lowered = self.lowered_relay(name, layer, shape, plain, self.ranges.maps[layer.name], None)
-        top = int(max(static.max(), 1))
-        lowered = attrs.evolve(lowered, soma=attrs.evolve(lowered.soma, out_max=top, out_min=-top))
+        top = int(max((static * factor).max(), 1))
+        lowered = attrs.evolve(lowered, soma=attrs.evolve(lowered.soma, gain=factor, out_max=top, out_min=-top))
         self.soma(None, lowered, plain)
-        self.relays[name] = weights.delta
+        self.relays[name] = delta * 2.0**exponent
         identity = self.fresh(f"{name}_identity")
-        self.nodes.append(Synapse(identity, "identity", factor, exponent=exponent, layer=layer.path))
+        self.nodes.append(Synapse(identity, "identity", 1, bits=1, exponent=exponent, layer=layer.path))
         self.edges.append((name, identity))
-        return identity, factor * 2.0**exponent * top
+        return identity, np.full(delta.shape, top * 2.0**exponent)
 
     def static(self, linear: Layer, weights: IntWeights) -> FloatArray:
         """Largest integer current per channel that weights and payload range allow."""
@@ -270,19 +293,21 @@ class Feeds:
 
     def magnitude(self, linear: Layer) -> float:
         """Largest payload of what a linear map reads."""
-        return self.largest(self.names[self.graph.inputs[linear.name][0]])
+        return self.largest(self.names[self.inputs[linear.name][0]])
 
     def largest(self, name: str) -> float:
         """Largest payload of a node."""
+        if name in self.tops:
+            return self.tops[name]
         source = next(n for n in self.nodes if n.name == name)
         assert isinstance(source, (Input, Host, Soma))
         return float(source.payload_type().magnitude)
 
     def integers(self, layer: Layer) -> IntWeights:
         """Integer weights of one linear map on its source's payload units."""
-        source = self.graph.inputs[layer.name][0]
+        source = self.inputs[layer.name][0]
         unit = self.units[source]
-        shapes = self.graph.shapes
+        shapes = self.shapes
         target = folded(layer, unit, shapes[source] or (1,), shapes[layer.name] or (1,))
         if isinstance(layer, CHANNELWISE):
             return whole_units(target)
@@ -306,12 +331,12 @@ class Feeds:
                 name, "sumpool", values, **common, kernel_size=layer.kernel, stride=layer.stride, padding=layer.padding
             )
         elif isinstance(layer, ResampleLayer):
-            node = resampling(name, layer, weights, shape=self.graph.shapes[layer.name])
+            node = resampling(name, layer, weights, shape=self.shapes[layer.name])
         else:
             if isinstance(layer, BandLayer):  # zeros are neither stored nor counted
                 values = csr_matrix(values)
             node = Synapse(name, "identity" if isinstance(layer, ScaleLayer) else "linear", values, **common)
         self.nodes.append(node)
-        self.edges.append((self.names[self.graph.inputs[layer.name][0]], name))
+        self.edges.append((self.names[self.inputs[layer.name][0]], name))
         self.records.append(weights.record(name, layer.path))
         return name

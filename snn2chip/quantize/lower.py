@@ -22,16 +22,16 @@ from snn2chip.ir.nodes import Output
 from snn2chip.ir.program import Program
 from snn2chip.quantize.attention import lower_score, mean_unit
 from snn2chip.quantize.calibrate import Ranges
-from snn2chip.quantize.feeds import Feeds
+from snn2chip.quantize.feeds import Feed, Feeds
 from snn2chip.quantize.fusible import only_sums, whole_gain
 from snn2chip.quantize.hosts import host_node, host_prefix
 from snn2chip.quantize.inputs import input_node
 from snn2chip.quantize.readout import lower_readout
 from snn2chip.quantize.refusals import check_layers
 from snn2chip.quantize.relays import common_unit
-from snn2chip.quantize.spec import QuantSpec, record
+from snn2chip.quantize.spec import FloatArray, QuantSpec, record
 from snn2chip.quantize.trained import lower_trained, mismatch
-from snn2chip.quantize.units import Reach, lower_soma
+from snn2chip.quantize.units import Reach, lower_maximum, lower_soma, payload_scale
 from snn2chip.quantize.weights import array
 
 
@@ -128,15 +128,15 @@ class _Lowering(Feeds):
                 common = trained and not (delta == delta[0]).all()  # one unit for all channels, unless it is one anyway
                 self.relay(layer, common_unit(self.ranges.current[layer.name]) if common else None)
             return
-        feed = self.currents(self.graph.inputs[layer.name][0])
-        window = layer.soma.window
         name = self.fresh(layer.name)
+        feed = self.looped(layer, name) if layer.feedback is not None else self.currents(self.inputs[layer.name][0])
         if layer.soma.fire == "sigmoid":
             shape, span = self.graph.shapes[layer.name], self.ranges.spans[layer.name]
-            score = lower_score(
-                name=name, path=layer.path, shape=shape, delta=feed.delta, bias=feed.bias, span=span
-            )
+            score = lower_score(name=name, path=layer.path, shape=shape, delta=feed.delta, bias=feed.bias, span=span)
             self.soma(layer.name, score, feed)
+            return
+        if layer.soma.method == "maxpool":
+            self.soma(layer.name, lower_maximum(layer, name=name, shape=self.graph.shapes[layer.name]), feed)
             return
         if layer.soma.trained is not None:
             self.trained[name] = mismatch(layer, feed) or "exact"
@@ -150,16 +150,27 @@ class _Lowering(Feeds):
             shape=self.graph.shapes[layer.name],
             delta=feed.delta,
             bias=feed.bias,
-            reach=Reach(
-                potential=self.ranges.potential[layer.name],
-                current=self.ranges.current[layer.name],
-                static=feed.static * (1.0 if window is None else float(np.abs(array(window)).sum(1).max())),
-                payload=self.ranges.payload[layer.name],
-            ),
+            reach=self.reach(layer, feed.static),
             spec=self.spec,
             spare=self.spare.get(name, 0),
         )
         self.soma(layer.name, lowered, feed)
+
+    def looped(self, layer: NeuronLayer, name: str) -> Feed:
+        """The feed of a neuron whose own payloads come back to it: their unit is known before its soma is."""
+        fields, unit = payload_scale(layer.soma, np.ones(1), self.reach(layer, np.zeros(1)), self.spec.payload_bits)
+        return self.fed_back(layer, name=name, unit=unit, top=int(fields["out_max"]))
+
+    def reach(self, layer: NeuronLayer, static: FloatArray) -> Reach:
+        """How far a soma reaches on calibration data, and at most."""
+        window = layer.soma.window
+        return Reach(
+            potential=self.ranges.potential[layer.name],
+            current=self.ranges.current[layer.name],
+            static=static * (1.0 if window is None else float(np.abs(array(window)).sum(1).max())),
+            payload=self.ranges.payload[layer.name],
+            payloads=self.ranges.payloads.get(layer.name, np.zeros(0)),
+        )
 
     def output(self) -> None:
         """The read-out: a non-firing soma for a current, payload sums for a neuron."""

@@ -289,7 +289,7 @@ class PartOfTheSteps(nn.Module):
         (PartOfTheSteps, (4, 3, 4), "only one step or all of them can be picked"),
         (TimeDependent, (3, 4), "is called on linear1 (fcs.0) and on linear2 (fcs.1)"),
         (TimeDependentHead, (3, 4), "joins steps of different layers (linear1 (fcs.0), linear2 (fcs.1))"),
-        (Recurrent, (2, 3, 4), "only values of the same step"),
+        (Recurrent, (2, 3, 4), "one step old"),
         (SkippedStep, (3, 3, 4), "sums only the steps [0, 1] of 3"),
         (WrongOrder, (2, 3, 4), "gets step 1 in its call number 1"),
         (NeuronOnLogits, (2, 3, 4), "all layers share one T"),
