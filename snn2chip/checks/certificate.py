@@ -21,8 +21,9 @@ from torch import Tensor
 from snn2chip.api import run
 from snn2chip.checks.certificate_bound import Fed, SomaCertificate, soma_certificate
 from snn2chip.checks.certificate_maps import noise_of, reached
+from snn2chip.checks.certificate_result import Certificate, LayerCertificate
 from snn2chip.checks.inside import inside
-from snn2chip.errors import InputError, MismatchError
+from snn2chip.errors import InputError
 from snn2chip.ir.float_run import run_soma
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import FloatSoma
@@ -32,61 +33,6 @@ from snn2chip.ir.soma import Soma
 from snn2chip.trace import Trace
 
 Mask = NDArray[np.bool_]
-
-
-@attrs.frozen(kw_only=True)
-class LayerCertificate:
-    """One soma (or the predictions): `steps` neuron-steps (samples), of which so many are equal, certified, violated.
-
-    `equal`: teacher-forced payloads that are the integer ones. `depth`: somas on the longest way from an input.
-    """
-
-    soma: str
-    layer: str
-    depth: int
-    steps: int
-    equal: int
-    certified: int
-    unconditional: int
-    violations: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return attrs.asdict(self)
-
-
-@attrs.frozen(kw_only=True)
-class Certificate:
-    """The certificate of `samples` samples: a row per soma by depth, and one of the predictions (read-out)."""
-
-    samples: int
-    layers: tuple[LayerCertificate, ...]
-
-    @property
-    def violations(self) -> int:
-        """Certified payloads and predictions that differ all the same: more than 0 is a bug."""
-        return sum(row.violations for row in self.layers)
-
-    def raise_if_violated(self) -> None:
-        """Raise MismatchError if anything certified differs: then the bound or a backend is wrong."""
-        if bad := [f"{r.layer or r.soma}: {r.violations} of {r.certified}" for r in self.layers if r.violations]:
-            raise MismatchError(f"the certificate is violated: certified, and different all the same: {'; '.join(bad)}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        rows = [row.as_dict() for row in self.layers]
-        return {"samples": self.samples, "violations": self.violations, "layers": rows}
-
-    def text(self) -> str:
-        """A table: shares of the neuron-steps of every soma."""
-        head = (
-            f"{'depth':>5} {'soma':<28} {'steps':>12} {'equal':>9} {'certified':>9} {'uncond.':>9} {'violations':>10}"
-        )
-        lines = [head, "-" * len(head)]
-        for row in self.layers:
-            shares = " ".join(f"{n / row.steps:>9.4f}" for n in (row.equal, row.certified, row.unconditional))
-            lines.append(f"{row.depth:>5} {row.layer or row.soma:<28} {row.steps:>12,} {shares} {row.violations:>10}")
-        return "\n".join(lines)
 
 
 def certificate(
@@ -138,7 +84,9 @@ class _Work:
             if layer.name in self.somas:
                 zero = dict.fromkeys(("steps", "equal", "certified", "unconditional", "violations"), 0)
                 soma = self.somas[layer.name]
-                self.rows[layer.name] = {"soma": soma.name, "layer": soma.layer, "depth": depth[layer.name], **zero}
+                kind = {"relay": "relay", "none": "prediction"}.get(soma.fire, "neuron")
+                row = {"soma": soma.name, "layer": soma.layer, "kind": kind, "depth": depth[layer.name]}
+                self.rows[layer.name] = {**row, **zero}
 
     def quantised(self, layer: NeuronLayer) -> NeuronLayer:
         """A neuron with a real-valued excess, its payload on the codes that the program sends."""

@@ -20,6 +20,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from snn2chip.checks.certificate_bars import FloatArray, float_bar, integer_bar, row
 from snn2chip.checks.certificate_maps import ULP
 from snn2chip.checks.inside import Inside
 from snn2chip.errors import UnsupportedError
@@ -28,7 +29,6 @@ from snn2chip.ir.nodes import describe
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import LEAK_ONE, V_MAX, IntArray
 
-FloatArray = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 TERMS = ("v_init", "leak", "lost", "drive", "theta")
 """Parts of the bound that a test can leave out."""
@@ -104,14 +104,7 @@ class _Bound:
         """A float soma's field at step t, ready to go with `[B, *shape]`."""
         if self.trained is not None and field in ("leak", "theta", "v_init"):
             return np.float64(getattr(self.trained, field)) * (1 / LEAK_ONE if field == "leak" else self.trained.lsb)  # type: ignore[return-value]
-        return self.row(getattr(self.f, field), t)
-
-    def row(self, stored: Any, t: int) -> FloatArray:
-        """Step t of a scalar, `[C]` or `[T or 1, C or 1]` tensor."""
-        v: FloatArray = stored.detach().cpu().double().numpy()
-        if v.ndim == 2:
-            v = v[t if len(v) > 1 else 0]
-        return v.reshape(-1, *(1,) * (len(self.soma.shape) - 1)) if v.ndim else v
+        return row(getattr(self.f, field), t, self.soma.shape)
 
     def drive(self) -> tuple[FloatArray, FloatArray, FloatArray, Mask]:
         """Float drive, its distance to the integer one, float64's own rounding, and where the float side is sure."""
@@ -139,7 +132,7 @@ class _Bound:
         current = torch.from_numpy(self.fed.current)
         units, a = self.trained.in_units(current), self.trained.accumulated(current)
         x = self.trained.scaled(a).numpy()
-        delta = self.row(self.trained.delta, 0)
+        delta = row(self.trained.delta, 0, self.soma.shape)
         near = (np.abs(units.numpy() - a.numpy()) < 0.25) & (
             self.fed.noise <= 0.25 * np.where(delta > 0, delta, np.inf)
         )
@@ -205,8 +198,8 @@ class _Bound:
         least = soma.at("out_min") if soma.fire == "relay" else np.zeros((), np.int64)
         most = np.int64(self.f.levels) if soma.fire == "levels" else soma.at("out_max")
         below, above = np.maximum(code, least + 1).astype(np.int64), np.minimum(code + 1, most).astype(np.int64)
-        low, high = self.mu * (self.bar(below, t) - 1), self.mu * self.bar(above, t)
-        float_low, float_high = self.float_bar(below, t), self.float_bar(above, t)
+        low, high = self.mu * (integer_bar(soma, below, t) - 1), self.mu * integer_bar(soma, above, t)
+        float_low, float_high = float_bar(self.f, soma.shape, below, t), float_bar(self.f, soma.shape, above, t)
         if not self.use["theta"]:
             low, high = float_low - shift, float_high - shift
         slack = 16 * ULP * (np.abs(m) + np.abs(shift) + np.abs(low) + np.abs(high) + np.abs(float_high))
@@ -215,29 +208,6 @@ class _Bound:
         if self.trained is None:  # and the float payload itself does not hang on float64's rounding
             up, down = up & (m - float_low > n + slack), down & (float_high - m > n + slack)
         return np.asarray(((code <= least) | up) & ((code >= most) | down))
-
-    def bar(self, k: IntArray, t: int) -> IntArray:
-        """The least integer potential that sends k."""
-        soma = self.soma
-        if soma.fire == "levels":
-            if not soma.ladder:
-                return k * soma.at("theta", t)
-            assert soma.theta is not None
-            return _pick(np.stack([np.broadcast_to(soma.spread(row), soma.shape) for row in soma.theta]), k)
-        half = (np.int64(1) << soma.at("out_shift")) >> 1
-        least = -((half - (k << soma.at("out_shift"))) // soma.at("out_gain"))
-        return least + soma.at("theta", t) if soma.fire == "excess" else least
-
-    def float_bar(self, k: IntArray, t: int) -> FloatArray:
-        """The float potential from which on k is sent."""
-        if self.f.fire == "ladder":
-            assert self.f.ladder is not None
-            rows = [np.broadcast_to(self.row(row, 0), self.soma.shape) for row in self.f.ladder]
-            return np.asarray(_pick(np.stack(rows), k))
-        if self.f.fire == "levels":
-            return k * self.value("theta", t)
-        half: FloatArray = (k - 0.5) * self.value("unit", t)
-        return half + self.value("theta", t) if self.f.fire == "excess" else half
 
     def after(
         self, t: int, m: FloatArray, e: FloatArray, n: FloatArray, alive: Mask, sent: IntArray
@@ -260,8 +230,3 @@ class _Bound:
         if soma.fire == "excess":  # both fire or both do not, even where the payload is rounded to 0
             alive = alive & (fires == (m > theta)) & (np.abs(m - theta) > n)
         return np.where(fires, 0.0, e), np.where(fires, 0.0, n), alive
-
-
-def _pick(rows: Any, k: IntArray) -> Any:
-    """Entry k-1 of `rows [K, *shape]` for every neuron of `k [B, *shape]`."""
-    return np.take_along_axis(rows[:, None], (k - 1)[None], axis=0)[0]

@@ -13,7 +13,7 @@ from snn2chip.cli.report import FloatModel, OwnModel
 from snn2chip.errors import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
-    from snn2chip.checks.certificate import Certificate
+    from snn2chip.checks.certificate_result import Certificate
     from snn2chip.checks.compare import CheckResult
     from snn2chip.checks.fidelity import Fidelity
     from snn2chip.ir.program import Program

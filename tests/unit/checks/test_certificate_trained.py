@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import snn2chip.checks.certificate as room
 from snn2chip.checks import float_side
-from snn2chip.checks.certificate import Certificate, certificate
+from snn2chip.checks.certificate import certificate
+from snn2chip.checks.certificate_result import Certificate
 from snn2chip.cli.command import app
 from snn2chip.compiler import compile_float_graph, compile_graph
 from snn2chip.nn import EMPF, LMHT, EMPFParallel, Repeat, Seq, TimeMean, make_neuron, quantize_neurons, quantize_weights
