@@ -18,7 +18,7 @@ import torch
 
 from snn2chip.ir.channel_layers import ScaleLayer
 from snn2chip.ir.graph import LINEAR_MAPS, PAYLOADS, LayerGraph
-from snn2chip.ir.layers import FloatSoma, Layer
+from snn2chip.ir.layers import FloatSoma, Layer, OutputLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.passes.base import Pass
 from snn2chip.passes.edit import GraphEdit
@@ -41,6 +41,7 @@ class InsertRelays(Pass):
             _part(edit, layer, steps=graph.steps)
         for layer in edit.of_kind("neuron", "add"):
             _explicit(edit, layer)
+        _read_out(edit)
         for add in edit.of_kind("add"):
             if len(edit.inputs[add.name]) == 1:
                 edit.bypass(add.name)
@@ -71,6 +72,15 @@ def _part(edit: GraphEdit, source: Layer, *, steps: int) -> None:
     relay = NeuronLayer(name=edit.fresh("relay"), path=source.path, source=source.source, soma=soma)
     edit.insert(relay, source=source.name, users=parted)
     edit.note(relay.name, f"passes the current of {source.label} on to {', '.join(parted)}")
+
+
+def _read_out(edit: GraphEdit) -> None:
+    """Put an identity synapse in front of an output that payload sums cannot give: the last step, or several units."""
+    for output in edit.of_kind("output"):
+        source = edit.source(output.name)
+        if isinstance(output, OutputLayer) and isinstance(source, NeuronLayer):
+            if output.reduce == "last" or (output.reduce != "steps" and source.soma.unit.numel() > 1):
+                _explicit(edit, output)
 
 
 def _explicit(edit: GraphEdit, layer: Layer) -> None:
