@@ -109,11 +109,13 @@ def tune(graph: LayerGraph, images: Tensor, *, rate: float = RATE) -> LayerGraph
 
 def _biased(graph: LayerGraph, name: str) -> str:
     """The nearest linear map or norm of whose current a neuron (or the output) is fed."""
-    for layer in reversed(graph.sources(name)):
+    near = list(reversed(graph.sources(name)))
+    while near:
+        layer = near.pop(0)
         if layer.kind in ("conv2d", "linear", "batchnorm"):
             return layer.name
         if layer.kind != "neuron":
-            return _biased(graph, layer.name)
+            near += graph.sources(layer.name)
     raise AssertionError(f"{name}: no layer with a bias feeds it")
 
 

@@ -267,7 +267,8 @@ class Feeds:
     def whole_relay(self, layer: Layer, weights: IntWeights, delta: FloatArray) -> tuple[str, FloatArray]:
         """A branch through a relay that rounds nothing: its gain is the whole factor to the sum's unit."""
         static = self.static(layer, weights)
-        weights, factor, exponent = on_sum_grid(weights, delta, most=V_MAX / max(float(static.max()), 1.0))
+        sums = self.graph.steps * max(float(static.max()), 1.0)
+        weights, factor, exponent = on_sum_grid(weights, delta, most=V_MAX / sums)
         static = self.static(layer, weights)
         plain = Feed(
             synapses=[self.synapse(layer, weights)], delta=weights.delta, bias=np.zeros(delta.shape), static=static

@@ -2,10 +2,11 @@
 
 Where every window is all-equal and nothing leaks, a neuron sees the sum of its sample (methods.md P2.9). Then
 
-    relay into a sum    passes its integers on; its unit is m[c] * 2^e units of the sum, applied by the identity behind
+    relay into a sum    multiplies by a whole m[c]: the branch's unit is m[c] * 2^e of the sum's, 2^e behind the relay
     read-out            one unit for all classes: whole gain, no shift
 
-costs less than a bit of the shortcut's weights and lets `fuse-time` collapse the program exactly.
+moves the steps of a shortcut's weights a little and lets `fuse-time` collapse the program exactly. An identity, which
+has no steps of its own, gets the nearest m[c].
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from snn2chip.ir.types import V_MAX
 from snn2chip.quantize.spec import FloatArray
 from snn2chip.quantize.weights import IntValues, IntWeights, on_grid
 
-MOST = 127
-"""Largest weight of the identity behind a relay."""
+MOST = 32767
+"""Largest gain of a relay."""
 
 
 def only_sums(graph: LayerGraph) -> bool:
@@ -33,12 +34,17 @@ def only_sums(graph: LayerGraph) -> bool:
     return graph.steps > 1 and bool(windows) and kept and all(bool((w == w.flatten()[0]).all()) for w in windows)
 
 
-def on_sum_grid(weights: IntWeights, delta: FloatArray) -> tuple[IntWeights, IntValues, int]:
-    """The weights in units of `m[c] * 2^e * delta[c]`, no finer than their own, with `m [C]` and `e`."""
+def on_sum_grid(weights: IntWeights, delta: FloatArray, *, most: float = MOST) -> tuple[IntWeights, IntValues, int]:
+    """The weights in units of `m[c] * 2^e * delta[c]`, no finer than their own, with `m [C]` <= `most` and `e`.
+
+    Exact weights keep their integers; their factor is the nearest.
+    """
     ratio = weights.delta / delta
-    exponent = max(0, int(np.ceil(np.log2(max(float(ratio.max()), 1e-30) / MOST))))
-    m = np.clip(np.ceil(ratio / 2.0**exponent), 1, MOST).astype(np.int64)
-    return on_grid(weights, delta * m * 2.0**exponent), m, exponent
+    most = min(MOST, max(1.0, np.floor(most)))
+    exponent = max(0, int(np.ceil(np.log2(max(float(ratio.max()), 1e-30) / most))))
+    scaled = ratio / 2.0**exponent
+    m = np.clip(np.rint(scaled) if weights.exact else np.ceil(scaled), 1, most).astype(np.int64)
+    return (weights if weights.exact else on_grid(weights, delta * m * 2.0**exponent)), m, exponent
 
 
 def whole_gain(delta: FloatArray, bias: FloatArray, static: FloatArray, reach: FloatArray, *, steps: int) -> int:

@@ -178,15 +178,15 @@ class _Work:
             return self.stop(soma, "a relay with a floor, or parameters per step")
         factor, shared = self.current(soma)
         repeated = soma.window is not None or soma.name in self.repeats
-        lo, hi = self.ranges[soma.name]
-        gain, bias = soma.gain, soma.bias
         if soma.out_shift.any() or soma.gain_shift.any():
             return self.stop(soma, "a relay that rounds at every step (out_shift, gain_shift)")
-        corners = [(a * gain + bias) * soma.out_gain for a in (lo, hi)]
-        if any((c < soma.out_min).any() or (c > soma.out_max).any() for c in corners):
+        found = program_ranges(self.program)[soma.name]
+        sent = found.before.times(soma.spread(soma.out_gain[0]))
+        low_end, high_end = soma.spread(soma.out_min[0]), soma.spread(soma.out_max[0])
+        if found.saturates or (sent.lo < low_end).any() or (sent.hi > high_end).any():
             return self.stop(soma, "a relay that may clip at a step")
         scale = self.scaled(soma, factor * (self.steps if repeated else 1))
-        top, low = self.steps * max(int(c.max()) for c in corners), self.steps * min(int(c.min()) for c in corners)
+        low, top = (self.steps * end for end in sent.bounds)
         if scale is None or not self.fits(soma, "payload", np.asarray([low, top]), V_MAX):
             return soma
         bias = rows(soma.bias, self.steps).sum(0, keepdims=True)
