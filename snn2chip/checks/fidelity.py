@@ -24,6 +24,7 @@ from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.nodes import Input, Node, Output
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
+from snn2chip.quantize.payload_steps import with_payloads
 
 Predict = Callable[[Any], Any]
 NOISE = 1e-5
@@ -78,12 +79,14 @@ def fidelity(
     time_axis: bool = False,
     block: int = 64,
     model: Predict | None = None,
+    same_payloads: bool = False,
 ) -> Fidelity:
     """Compare `program` with the float network it was lowered from on raw samples `[N, ...]` (`[T, N, ...]` by step).
 
     `graph` is that network: the module that was compiled, or its float graph. `model` gives the real model's logits
     `[n, classes]` of raw samples (`[T, n, ...]` with `time_axis`): accuracy and agreement are then its own, and the
-    graph serves the layers only; a module is its own `model`. Raises InputError if the program was not
+    graph serves the layers only; a module is its own `model`. `same_payloads`: real payloads of the float network are
+    rounded to the program's codes, and answers are that network's own. Raises InputError if the program was not
     lowered from this graph or the labels do not fit.
     """
     if isinstance(inputs, Mapping):
@@ -92,6 +95,8 @@ def fidelity(
     if not isinstance(graph, LayerGraph):
         graph, own = module_side(program, graph, x, time_axis=time_axis)
         model = own if model is None else model
+    if same_payloads:
+        graph, model = with_payloads(program, graph), None
     names: Mapping[str, str] = program.meta.get("layers", {})
     pairs = [(name, names[name]) for name in names if name in graph.shapes and names[name] in program.by_name]
     if not any(isinstance(program[node], Soma) for _, node in pairs):

@@ -9,6 +9,7 @@ compose-linear      linear maps in a row become one
 fold-input-norm     mean and std of the input go into the first layer
 host-prefix         an ordinary stem (conv, ReLU, pool) becomes work of the host
 expand-attention    channel attention becomes a sum, a linear map, a sigmoid and a product
+leak-range          merged leaks beyond 16 bits change the unit per step
 insert-relays       one synapse on every edge into a soma, none behind another
 steady-windows      (repeated input only) windows over a constant current become gains per step
 """
@@ -25,6 +26,7 @@ from snn2chip.passes.fold_batchnorm import FoldBatchNorm
 from snn2chip.passes.fold_input_norm import FoldInputNorm
 from snn2chip.passes.host_prefix import HostPrefix
 from snn2chip.passes.insert_relays import InsertRelays
+from snn2chip.passes.leak_range import LeakRange
 from snn2chip.passes.lift_rows import LiftRows
 from snn2chip.passes.remove_identities import RemoveIdentities
 from snn2chip.passes.spike_pools import SpikePools
@@ -41,6 +43,7 @@ DEFAULT: tuple[Pass, ...] = (
     FoldInputNorm(),
     HostPrefix(),
     ExpandAttention(),
+    LeakRange(),
     InsertRelays(),
 )
 PASSES: dict[str, type[Pass]] = {type(step).name: type(step) for step in (*DEFAULT, SteadyWindows())}
@@ -63,6 +66,7 @@ __all__ = [
     "FoldInputNorm",
     "HostPrefix",
     "InsertRelays",
+    "LeakRange",
     "LiftRows",
     "Pass",
     "RemoveIdentities",

@@ -27,6 +27,11 @@ def _check_overrides(owner: Any, attribute: Any, value: Mapping[str, str]) -> No
         _check_mode(owner, attribute, mode)
 
 
+def _check_payload(owner: Any, attribute: Any, value: int) -> None:
+    if not isinstance(value, int) or not 4 <= value <= 16:
+        raise InputError(f"payload_bits must be 4..16, got {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class QuantSpec:
     """How to quantize.
@@ -34,7 +39,7 @@ class QuantSpec:
     weights: `keep` (binary, ternary and few-bit layers exactly as trained, float layers to 8 bits), or
     `binary`, `ternary`, `int2`..`int8` for every float layer. `overrides` maps name or layer-path patterns
     (`fc*`) to another mode. `spare_bits` stay free above the largest potential seen on calibration data.
-    `payload_bits` of a real-valued payload (excess firing) without a step of its own.
+    `payload_bits`, 4..16, of a real-valued payload (excess firing) without a step of its own.
     `bias_correction`: what rounding the weights adds to the mean current is taken off the biases.
     `residual_shift`: fraction bits under a binary branch that shares its soma with other branches.
     """
@@ -42,7 +47,7 @@ class QuantSpec:
     weights: str = attrs.field(default="keep", validator=_check_mode)
     overrides: Mapping[str, str] = attrs.field(factory=dict, validator=_check_overrides)
     spare_bits: int = 1
-    payload_bits: int = 8
+    payload_bits: int = attrs.field(default=8, validator=_check_payload)
     residual_shift: int = 3
     input_bits: int = 8
     bias_correction: bool = False

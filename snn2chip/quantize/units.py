@@ -22,6 +22,7 @@ from snn2chip.ir.layers import FloatSoma
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import LEAK_ONE, V_MAX
+from snn2chip.quantize.payload_steps import WIDE_BITS, best_step
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec, half_up, record
 from snn2chip.quantize.weights import array
 
@@ -40,13 +41,14 @@ class Reach:
     """How far one soma reaches on calibration data, per channel, in float units.
 
     `potential` before the reset, `current` mixed by the window, `payload` the largest payload value of all
-    channels; `static` bounds the integer current from weights and payload ranges alone.
+    channels, `payloads` some of them; `static` bounds the integer current from weights and payload ranges alone.
     """
 
     potential: FloatArray
     current: FloatArray
     static: FloatArray
     payload: float
+    payloads: FloatArray = attrs.field(factory=lambda: np.zeros(0))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -99,7 +101,10 @@ def lower_soma(
     times = f.levels if f.fire == "levels" else 1  # a ladder holds the multiples already
     sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / kappa
     total = gain * bias[None] * sums + _rows(f.bias)
-    tops = [reach.potential, size * reach.current, times * np.abs(theta).max(0), np.abs(total).max(0)]
+    driven = size * reach.current
+    if f.reset == "drop":  # nothing kept: the scaled current is the potential without its bias
+        driven = np.minimum(driven, reach.potential + np.abs(total).max(0))
+    tops = [reach.potential, driven, times * np.abs(theta).max(0), np.abs(total).max(0)]
     top = np.maximum.reduce([np.broadcast_to(t, delta.shape) for t in tops])
     # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
     step = np.maximum(delta * size, top * kappa / (limit * 2.0**14))
@@ -139,7 +144,7 @@ def lower_soma(
     if f.fire == "none":
         unit = array(f.unit).ravel()
     else:
-        scaled, unit = payload_scale(f, mu, reach.payload, spec.payload_bits)
+        scaled, unit = payload_scale(f, mu, reach, spec.payload_bits)
         ints |= scaled
         if f.fire == "excess":
             ratio = ints["out_gain"] / 2.0 ** ints["out_shift"]
@@ -199,19 +204,20 @@ def _gain(ratio: FloatArray, fine: Any, whole: bool) -> dict[str, Any]:
     return {"gain": half_up(ratio * 2.0**MAX_FRACTION), "gain_shift": MAX_FRACTION - fine}
 
 
-def payload_scale(f: FloatSoma, mu: FloatArray, largest: float, bits: int) -> tuple[dict[str, Any], FloatArray]:
+def payload_scale(f: FloatSoma, mu: FloatArray, reach: Reach, bits: int) -> tuple[dict[str, Any], FloatArray]:
     """Payload fields and the float value of one payload unit (scalar or `[C]`).
 
     levels: the count itself. excess: `out_gain / 2^out_shift = mu / unit`; a real payload without a declared
-    step gets the step `largest / (2^bits - 1)`.
+    step gets the one of `bits` that loses least (`payload_steps`).
     """
     if f.fire in ("levels", "ladder"):
         return {"out_max": f.levels}, array(f.unit).ravel()
     unit = array(f.unit).ravel()
     top = f.out_max
     if top is None:
+        bits = WIDE_BITS if f.method == "empf-state" else bits
         top = (1 << bits) - 1
-        unit = np.array([(largest if largest > 0 else 1.0) / top])  # silent on the calibration data: any step does
+        unit = np.array([best_step(reach.payloads, reach.payload, bits)])
     ratio = mu / unit
     shift = int(np.clip(np.floor(np.log2(65535.0 / float(ratio.max()))), 0, 30))
     return {"out_gain": np.maximum(half_up(ratio * 2.0**shift), 1), "out_shift": shift, "out_max": top}, unit

@@ -170,7 +170,7 @@ def test_blocks_become_a_float_graph(args: dict[str, Any]) -> None:
 def test_attention_becomes_a_layer_of_the_graph(seca: str) -> None:
     model = net(seca=seca)
     graph = trace(model, torch.randn(4, 2, 6, 6))
-    assert len(graph.of_kind("seca")) == 2
+    assert len(graph.of_kind("seca")) == 4
     fresh = torch.randn(3, 2, 6, 6)
     with torch.no_grad():
         torch.testing.assert_close(graph.run(fresh).output, model(fresh), rtol=1e-3, atol=1e-3)

@@ -18,6 +18,7 @@ from snn2chip.frontends.torch import trace
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.nn import IF, LMHT, MHT, QCFS, SECA, BinaryConv2d, Repeat, TimeFold
 from snn2chip.passes import PASSES, run_passes
+from snn2chip.testing.graphs import chain
 from snn2chip.testing.nets import dyadic, sample
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "passes"
@@ -145,6 +146,7 @@ CASES: dict[str, Callable[[], LayerGraph]] = {
     "steady-windows": steady,
     "host-prefix": lambda: trace(dyadic(Stem(), seed=1), sample(3, 1, 5, 5)),
     "expand-attention": lambda: trace(dyadic(Attended(), seed=1), sample(3, 2, 2, 2)),
+    "leak-range": lambda: chain(2, fire="excess", reset="clamp", leak=torch.tensor([[20.0], [-3.0]]), out_max=15),
     "insert-relays": lambda: trace(dyadic(Residual(), seed=1), sample(2, 3, 1, 2, 2)),
 }
 
