@@ -78,9 +78,10 @@ def _read_out(edit: GraphEdit) -> None:
     """Put an identity synapse in front of an output that payload sums cannot give: the last step, or several units."""
     for output in edit.of_kind("output"):
         source = edit.source(output.name)
-        if isinstance(output, OutputLayer) and isinstance(source, NeuronLayer):
-            if output.reduce == "last" or (output.reduce != "steps" and source.soma.unit.numel() > 1):
-                _explicit(edit, output)
+        if not isinstance(output, OutputLayer) or not isinstance(source, NeuronLayer):
+            continue
+        if output.reduce == "last" or (output.reduce != "steps" and source.soma.unit.numel() > 1):
+            _explicit(edit, output)
 
 
 def _explicit(edit: GraphEdit, layer: Layer) -> None:
