@@ -33,12 +33,13 @@ MODES = ("discrete", "population")
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """What a connection takes on every tile of its target, each `[parts]`."""
+    """What a connection takes on every tile of its target, each `[parts]`; `stored`: weights, a shared kernel once."""
 
     bytes: IntArray
     words: IntArray
     axons: IntArray
     synapses: IntArray
+    stored: IntArray
 
 
 @attrs.frozen(kw_only=True, slots=False, eq=False)
@@ -97,13 +98,14 @@ class Window(Connection):
         lists = shared and kernel is None
         ys, y_of = self.rows.classes(h, footprints=lists)
         xs, x_of = self.cols.classes(w, footprints=lists)
-        total, longest, axons, synapses = np.zeros((4, len(order), len(ys), len(xs)), np.int64)
+        total, longest, axons, synapses, stored = np.zeros((5, len(order), len(ys), len(xs)), np.int64)
         for ((tc, overlaps), i), (j, y), (k, x) in product(order.items(), enumerate(ys), enumerate(xs)):
             at = i, j, k
             sources = sum(n for _, n in overlaps) * self.channels.per_in
             kernels = sum(m * n for m, n in overlaps) * self.channels.per_in
             positions = sum(n for _, n in y.hits) * sum(n for _, n in x.hits)
             synapses[at] = sum(n * hit for hit, n in y.hits) * sum(n * hit for hit, n in x.hits) * kernels
+            stored[at] = synapses[at] if kernel is None else kernels * self.taps
             axons[at] = positions * (1 if shared else sources)
             if kernel is not None:
                 total[at] = bytes_of(kernel, -(-kernels * self.taps * self.bits // int(kernel.word_bits.value)))
@@ -111,7 +113,13 @@ class Window(Connection):
                 copies = _copies(y, x, tc) if shared else None
                 total[at], longest[at] = self._lists(tc, overlaps, y, x, copies)
         where = np.ix_(np.array([order[key] for key in keys]), y_of, x_of)
-        return Load(bytes=total[where], words=longest[where], axons=axons[where], synapses=synapses[where])
+        return Load(
+            bytes=total[where],
+            words=longest[where],
+            axons=axons[where],
+            synapses=synapses[where],
+            stored=stored[where],
+        )
 
     def reach(self, grid: Grid) -> Any:
         """See `Connection.reach`."""

@@ -67,7 +67,7 @@ class Population:
         limits = self.target.limits
         wait = max((c.delay for c in self.into), default=0)
         most = limits.neurons_per_core.value
-        if wait > limits.delay_max_full.value:
+        if wait > limits.delay_max_full.value and math.isfinite(most):
             return int(most * limits.delay_max_full.value // wait)
         return float(most)
 
@@ -114,6 +114,7 @@ class Population:
         synapse_bytes = sum((load.bytes for load in loads), zero)
         axons = sum((load.axons for load in loads), zero)
         synapses = sum((load.synapses for load in loads), zero)
+        stored = sum((load.stored for load in loads), zero)
         words = np.maximum.reduce([load.words for load in loads]) if loads else zero
         slots, routes = zero, zero
         for connection, mode, theirs in out:
@@ -137,7 +138,7 @@ class Population:
             "compartment profiles": self._distinct(grid, self._profiles),
             "threshold profiles": self._distinct(grid, self._thresholds),
             "chip neurons": neurons * self.compartments,
-            "chip synapses": synapses,
+            "chip synapses": stored,
             "neurons": neurons,
             "state bytes": state,
             "routes": routes,

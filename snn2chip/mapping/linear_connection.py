@@ -30,8 +30,8 @@ class Linear(Connection):
         if self.stored is None:
             sizes, where = np.unique(per_tile, return_inverse=True)
             pairs = np.array([self._dense(int(n), sources) for n in sizes])[where.reshape(per_tile.shape)]
-            axons = np.full(per_tile.shape, sources)
-            return Load(bytes=pairs[..., 0], words=pairs[..., 1], axons=axons, synapses=per_tile * sources)
+            axons, synapses = np.full(per_tile.shape, sources), per_tile * sources
+            return Load(bytes=pairs[..., 0], words=pairs[..., 1], axons=axons, synapses=synapses, stored=synapses)
         found = self._scattered(grid)
         return Load(**{name: values.reshape(per_tile.shape) for name, values in found.items()})
 
@@ -96,7 +96,7 @@ class Linear(Connection):
                 size = int(bytes_of(encoding, words.sum()))
                 if total[tile] < 0 or size < total[tile]:
                     total[tile], most[tile] = size, words.max(initial=0)
-        return {"bytes": np.maximum(total, 0), "words": most, "axons": axons, "synapses": synapses}
+        return {"bytes": np.maximum(total, 0), "words": most, "axons": axons, "synapses": synapses, "stored": synapses}
 
     def _gaps(self, grid: Grid, longest: int) -> tuple[IntArray, IntArray]:
         """Gaps wider than `longest` per (tile, source), and the widest other gap per tile."""
