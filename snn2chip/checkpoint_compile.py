@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
     from snn2chip.ir.graph import LayerGraph
     from snn2chip.ir.program import Program
+    from snn2chip.quantize.choices import Choices
 
 CALIBRATION_SAMPLES = 256
 TRACE_SAMPLES = 4
@@ -33,12 +34,14 @@ def compile_checkpoint(
     target: str = "loihi2",
     steps: int | None = None,
     input_range: tuple[float, float] | None = None,
+    choices: Choices | None = None,
 ) -> Program:
     """Compile a checkpoint (or a state_dict with `model="module:function"`) to an integer program.
 
     Calibration uses the first 256 training samples of `data`, by default the data set it was trained on. The
     header's normalisation is folded into the first layer; a state_dict without header takes raw values as they
     are, and `steps` is its T when the model says none. `input_range`: the (lo, hi) that raw values may take.
+    `choices`: payload bits, input coding, compare, form of parallel neurons, as `snn2chip.compile` takes them.
     Raises FileFormatError, InputError, and what `snn2chip.compile` raises.
     """
     return compile_checkpoint_graph(
@@ -51,6 +54,7 @@ def compile_checkpoint(
         target=target,
         steps=steps,
         input_range=input_range,
+        choices=choices,
     )[0]
 
 
@@ -65,20 +69,26 @@ def compile_checkpoint_graph(
     target: str = "loihi2",
     steps: int | None = None,
     input_range: tuple[float, float] | None = None,
+    choices: Choices | None = None,
 ) -> tuple[Program, LayerGraph]:
     """Like `compile_checkpoint`, and also return the float graph (for fidelity)."""
     from snn2chip.compiler import compile_float_graph, model_input
+    from snn2chip.quantize.choices import Choices
 
+    choices = choices or Choices()
     graph, found = checkpoint_graph(path, model=model, data=data, steps=steps)
+    raw = np.moveaxis(found.raw, 1, 0) if found.spec.time else found.raw
+    graph = choices.prepared(graph, raw, per_step=found.spec.time, input_range=input_range)
     program = compile_float_graph(
         graph,
-        np.moveaxis(found.raw, 1, 0) if found.spec.time else found.raw,
+        raw,
         weights=weights,
         overrides=overrides,
         bias_correction=bias_correction,
         target=target,
         time_axis=found.spec.time,
         input_range=input_range,
+        choices=choices,
         meta={**_meta(path, model, found), "model_input": model_input(graph, found.spec.normalisation)},
     )
     return program, graph

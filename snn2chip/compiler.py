@@ -12,6 +12,7 @@ from snn2chip.ir.program import Program
 
 if TYPE_CHECKING:
     from snn2chip.ir.graph import LayerGraph
+    from snn2chip.quantize.choices import Choices
 
 MAX_CALIBRATION = 256
 
@@ -30,6 +31,10 @@ def compile(
     batch_first: bool | None = None,
     input_range: tuple[float, float] | None = None,
     normalise: Mapping[str, Any] | None = None,
+    payload_bits: int = 8,
+    input_coding: str = "direct",
+    strict: bool = False,
+    parallel: str = "as-is",
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Compile a trained module to an integer program.
@@ -43,6 +48,10 @@ def compile(
     `normalise = {"scale", "mean", "std"}` raw integers become the model's input as (raw*scale - mean)/std and are
     folded into the first layer.
     `bias_correction`: take what rounding the weights adds to the mean currents off the biases.
+    `payload_bits`, 4..16: width of real payloads (EM-PF) that were not trained with one. `input_coding`: direct, or
+    rate-floor, rate-round: `run` takes the same raw samples and the program spreads spikes over its steps, one worth
+    the top of `input_range` (default: 255 for bytes, else the largest calibration value). `strict`: fire at v > theta.
+    `parallel`: graded or spikes, the form of parallel and QCFS neurons (one graded step, T sorted spikes).
     `weights`: keep, binary, ternary, int2..int8; T comes from the model's `steps`/`T` or its own steps, else from
     `steps`, else it is an error. `target`: loihi2, loihi1, ideal or a target file of your own (.toml); what it cannot
     do is refused. Raises InputError, TraceError, QuantizeError, UnsupportedError, each listing everything at once.
@@ -60,6 +69,10 @@ def compile(
         batch_first=batch_first,
         input_range=input_range,
         normalise=normalise,
+        payload_bits=payload_bits,
+        input_coding=input_coding,
+        strict=strict,
+        parallel=parallel,
         meta=meta,
     )
     return program
@@ -79,20 +92,31 @@ def compile_graph(
     batch_first: bool | None = None,
     input_range: tuple[float, float] | None = None,
     normalise: Mapping[str, Any] | None = None,
+    payload_bits: int = 8,
+    input_coding: str = "direct",
+    strict: bool = False,
+    parallel: str = "as-is",
     meta: Mapping[str, Any] | None = None,
 ) -> tuple[Program, LayerGraph]:
     """Like `compile`, and also return the folded float graph (for fidelity)."""
+    from snn2chip.quantize.choices import Choices
+
+    choices = Choices(payload_bits=payload_bits, input_coding=input_coding, strict=strict, parallel=parallel)
     graph = float_graph(model, sample, steps=_declared(model) if steps is None else steps, normalise=normalise)
     data = np.asarray(_raw(sample, normalise) if calibration is None else _numpy(calibration))
+    data = steps_first(graph, data, time_axis=time_axis, batch_first=batch_first)
+    per_step = data.ndim == len(graph.input.raw_shape) + 2 if time_axis is None else time_axis
+    graph = choices.prepared(graph, data, per_step=per_step, input_range=input_range)
     program = compile_float_graph(
         graph,
-        steps_first(graph, data, time_axis=time_axis, batch_first=batch_first),
+        data,
         weights=weights,
         overrides=overrides,
         bias_correction=bias_correction,
         target=target,
         time_axis=time_axis,
         input_range=input_range,
+        choices=choices,
         meta={"model_input": model_input(graph, normalise), **(meta or {})},
     )
     return program, graph
@@ -170,30 +194,43 @@ def compile_float_graph(
     target: str = "loihi2",
     time_axis: bool | None = None,
     input_range: tuple[float, float] | None = None,
+    choices: Choices | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
     from snn2chip.analysis.proofs import with_proofs
+    from snn2chip.ir.coded_input import CodedInputLayer
     from snn2chip.mapping.capabilities import fitted
     from snn2chip.mapping.target_file import load_target
     from snn2chip.passes import SteadyWindows
     from snn2chip.quantize.bias_correction import correct_biases
     from snn2chip.quantize.calibrate import calibrate, check_varied
+    from snn2chip.quantize.choices import Choices
     from snn2chip.quantize.inputs import declared
     from snn2chip.quantize.lower import lower
     from snn2chip.quantize.spec import QuantSpec
 
     chip = load_target(target)
-    spec = QuantSpec(weights=weights, overrides=dict(overrides or {}), bias_correction=bias_correction)
+    choices = choices or Choices()
+    spec = QuantSpec(
+        weights=weights,
+        overrides=dict(overrides or {}),
+        bias_correction=bias_correction,
+        payload_bits=choices.payload_bits,
+        strict=choices.strict,
+    )
     per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
-    steady = not per_step or graph.input.frames is not None
+    graph = choices.prepared(graph, data, per_step=per_step, input_range=input_range)
+    spikes = isinstance(graph.input, CodedInputLayer)
+    steady = not spikes and (not per_step or graph.input.frames is not None)
     lowered = SteadyWindows().run(graph) if steady else graph
     data = data[:, :MAX_CALIBRATION] if per_step else data[:MAX_CALIBRATION]
     check_varied(data, time_axis=per_step)
     ranges = calibrate(lowered, data, time_axis=per_step, input_range=declared(input_range))
     if bias_correction:
         lowered = correct_biases(lowered, data, spec=spec, time_axis=per_step)
-    coding = "repeat" if steady else "steps"
+    coding = "repeat" if steady or spikes else "steps"
+    meta = {**(meta or {}), **({"choices": chosen} if (chosen := choices.changed()) else {})}
     if graph.input.frames is not None:
         data = np.moveaxis(data, 0, 1)  # a program takes the frames of a sample together: [N, F, ...]
     spare: dict[str, int] = {}

@@ -24,6 +24,7 @@ from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.nodes import Input, Node, Output
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
+from snn2chip.quantize.choices import as_compiled
 from snn2chip.quantize.payload_steps import with_payloads
 
 Predict = Callable[[Any], Any]
@@ -95,6 +96,7 @@ def fidelity(
     if not isinstance(graph, LayerGraph):
         graph, own = module_side(program, graph, x, time_axis=time_axis)
         model = own if model is None else model
+    graph = as_compiled(program, graph)
     if same_payloads:
         graph, model = with_payloads(program, graph), None
     names: Mapping[str, str] = program.meta.get("layers", {})

@@ -92,5 +92,6 @@ def module_side(program: Program, module: Any, inputs: Any, *, time_axis: bool =
     if layout == "B" and time_axis:
         raise InputError("the module takes one frame per sample, but the samples hold every step; give [N, ...]")
     first = inputs[:, :SAMPLES] if time_axis else inputs[:SAMPLES]
-    graph = float_graph(module, sample(first), steps=program.steps, normalise=norm or None)
+    own = "parallel" in program.meta.get("choices", {})  # another form than the module's, with other steps
+    graph = float_graph(module, sample(first), steps=None if own else program.steps, normalise=norm or None)
     return graph, logits

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,6 +53,16 @@ def compile(
     num_layers: Annotated[
         int | None, typer.Option("--num-layers", metavar="N", min=1, help="Only the first N layers of X.net.")
     ] = None,
+    payload_bits: Annotated[
+        int, typer.Option("--payload-bits", metavar="4..16", help="Bits of real payloads (EM-PF) trained without any.")
+    ] = 8,
+    input_coding: Annotated[
+        str, typer.Option("--input-coding", help="direct, or spikes of raw values: rate-floor, rate-round.")
+    ] = "direct",
+    strict: Annotated[bool, typer.Option("--strict", help="Fire at v > theta instead of v >= theta.")] = False,
+    parallel: Annotated[
+        str, typer.Option("--parallel", help="Form of parallel and QCFS neurons: as-is, graded or spikes.")
+    ] = "as-is",
     transforms: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,6 +79,10 @@ def compile(
         "--weights": None if weights == "keep" else weights,
         "--quant": quant,
         "--input-range": input_range,
+        "--payload-bits": None if payload_bits == 8 else payload_bits,
+        "--input-coding": None if input_coding == "direct" else input_coding,
+        "--strict": True if strict else None,
+        "--parallel": None if parallel == "as-is" else parallel,
     }
     unfit = [name for name, value in given.items() if value is not None]
     if source.suffix in (".net", ".s2c") and unfit:
@@ -92,6 +107,12 @@ def compile(
             target=target,
             steps=steps,
             input_range=None if input_range is None else parse_range(input_range),
+            choices={
+                "payload_bits": payload_bits,
+                "input_coding": input_coding,
+                "strict": strict,
+                "parallel": parallel,
+            },
         )
     if transforms:
         from snn2chip.transforms import transform
@@ -138,9 +159,11 @@ def from_checkpoint(
     target: str,
     steps: int | None = None,
     input_range: tuple[float, float] | None = None,
+    choices: Mapping[str, Any] | None = None,
 ) -> Program:
     """A model checkpoint, or the state_dict of a named model, as a program."""
     from snn2chip.checkpoint_compile import compile_checkpoint
+    from snn2chip.quantize.choices import Choices
     from snn2chip.quantize.quant_file import read_quant
     from snn2chip.quantize.spec import QuantSpec
 
@@ -157,4 +180,5 @@ def from_checkpoint(
         target=target,
         steps=steps,
         input_range=input_range,
+        choices=Choices(**dict(choices or {})),
     )

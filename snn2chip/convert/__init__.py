@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from snn2chip.convert.methods import METHODS, convert
     from snn2chip.convert.parallel_calibration import DAQCFS, Calibration
     from snn2chip.convert.qcfs_to_if import to_if
-    from snn2chip.convert.rate_code import direct_code, rate_code
     from snn2chip.convert.relu_to_parallel import to_parallel
     from snn2chip.convert.reparameterise import collapse, serialise
+    from snn2chip.convert.spike_code import direct_code, rate_code
     from snn2chip.convert.threshold_balance import Pool, balance, search
 
 _HOME = {
@@ -37,8 +37,8 @@ _HOME = {
     "DAQCFS": "parallel_calibration",
     "Calibration": "parallel_calibration",
     "to_if": "qcfs_to_if",
-    "direct_code": "rate_code",
-    "rate_code": "rate_code",
+    "direct_code": "spike_code",
+    "rate_code": "spike_code",
     "to_parallel": "relu_to_parallel",
     "collapse": "reparameterise",
     "serialise": "reparameterise",

@@ -36,7 +36,8 @@ class LeakRange(Pass):
         for layer in edit.of_kind("neuron"):
             assert isinstance(layer, NeuronLayer)
             soma = layer.soma
-            if soma.fire != "excess" or soma.reset != "clamp" or not bool((soma.leak.abs() > LEAK_MAX).any()):
+            wide = bool((soma.leak.abs() > LEAK_MAX).any())
+            if soma.fire != "excess" or soma.reset != "clamp" or layer.feedback is not None or not wide:
                 continue
             channels = (edit.shape(layer.name) or (1,))[0]
             scale = unit_changes(soma.leak, steps=soma.steps, channels=channels)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from snn2chip.errors import InputError
+from snn2chip.ir.coded_input import CodedInputLayer
 from snn2chip.ir.layers import InputLayer
 from snn2chip.ir.nodes import Input
 from snn2chip.ir.types import PAYLOAD_BITS
@@ -31,6 +32,17 @@ def input_node(layer: InputLayer, ranges: Ranges, *, name: str, coding: str, bit
 
     Raises InputError for samples outside of a declared range, and for fractions where raw integers are normalised.
     """
+    if isinstance(layer, CodedInputLayer):
+        return Input(
+            name,
+            layer.shape,
+            0,
+            1,
+            coding=layer.coding,
+            scale=layer.spike,
+            sample_shape=layer.sample_shape,
+            layer=layer.path,
+        )
     offset = half_up(np.zeros(1) if layer.offset is None else array(layer.offset).ravel())
     if not ranges.whole and layer.offset is not None:
         raise InputError(

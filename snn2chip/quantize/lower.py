@@ -58,7 +58,7 @@ def lower(
     if unused := spec.unused(maps):
         known = ", ".join(path or name for name, path in maps)
         raise QuantizeError([f"no layer with weights is called {p!r}; there are {known}" for p in unused])
-    check_layers(graph, target)
+    check_layers(graph, target, strict=spec.strict)
     work = _Lowering(graph, ranges, spec, spare or {}, sums_only=only_sums(graph))
     work.input(coding)
     for layer in graph.layers:

@@ -41,6 +41,7 @@ class QuantSpec:
     (`fc*`) to another mode. `spare_bits` stay free above the largest potential seen on calibration data.
     `payload_bits`, 4..16, of a real-valued payload (excess firing) without a step of its own.
     `bias_correction`: what rounding the weights adds to the mean current is taken off the biases.
+    `strict`: neurons fire at v > theta instead of v >= theta.
     `residual_shift`: fraction bits under a binary branch that shares its soma with other branches.
     """
 
@@ -51,6 +52,7 @@ class QuantSpec:
     residual_shift: int = 3
     input_bits: int = 8
     bias_correction: bool = False
+    strict: bool = False
 
     def mode(self, name: str, path: str) -> str:
         """The weight mode of one layer: the first override whose pattern matches, else `weights`."""

@@ -24,6 +24,7 @@ from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import LEAK_ONE, V_MAX
 from snn2chip.quantize.payload_steps import WIDE_BITS, best_step
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec, half_up, record
+from snn2chip.quantize.strict import strict_compare
 from snn2chip.quantize.weights import array
 
 MAX_FRACTION = 14
@@ -134,9 +135,12 @@ def lower_soma(
         ints["theta"] = half_up(theta / mu)
         records.append(note("theta", theta, ints["theta"], mu))
     v_init = np.broadcast_to(array(f.v_init).ravel(), delta.shape)
+    if f.fire == "levels" and f.levels == 1 and f.reset == "drop":  # nothing kept: all of it is one exact compare
+        ints["theta"] = np.ceil((theta - total - v_init) / mu - 2.0**-20).astype(np.int64)
+        ints["bias"], v_init = np.zeros((1, 1), dtype=np.int64), np.zeros(delta.shape)
     if f.fire == "ladder" and (v_init != 0).any():
         raise UnsupportedError(f"{layer.label}: a ladder with reset='drop' starts at 0; subtract v_init from it")
-    half = f.v_init_rule == "half-theta" and f.fire == "levels"
+    half = f.v_init_rule == "half-theta" and f.fire == "levels" and not (f.reset == "drop" and f.levels == 1)
     ints["v_init"] = ints["theta"][:1] // 2 if half else half_up(v_init / mu)[None]
     if f.v_init_rule == "strict":  # m > theta on integers: the same neuron started one unit lower
         ints["v_init"] = ints["v_init"] - 1
@@ -155,6 +159,8 @@ def lower_soma(
                         note("mu", 0, 0, 1), field="payload rounding", source=f.out_rounding, integer="half-up"
                     )
                 )
+    if spec.strict:
+        ints |= strict_compare(f, ints)
     _fits(layer, ints, times)
     if f.reset == "drop" and f.fire not in ("none", "ladder"):  # stateless: the shift goes into the bias of every step
         ints["bias"] = ints["bias"] + ints.pop("v_init")

@@ -20,7 +20,7 @@ from snn2chip.convert.ic_snn import (
     to_ic_snn,
     weight_potential,
 )
-from snn2chip.convert.rate_code import direct_code, rate_code, spike_counts
+from snn2chip.convert.spike_code import direct_code, rate_code, spike_counts
 from snn2chip.errors import InputError
 from snn2chip.frontends.torch import trace
 from snn2chip.ir.float_run import run_soma

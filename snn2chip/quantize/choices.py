@@ -1,0 +1,128 @@
+"""What a user chooses beside the weights: how payloads, input, compare and parallel neurons are realised.
+
+    payload_bits   4..16 bits for real payloads (EM-PF)
+    input_coding   direct: values as payloads at every step    rate-floor, rate-round: evenly spread spikes
+    strict         fire at v > theta instead of v >= theta
+    parallel       as-is | graded: one graded step | spikes: T sorted binary spikes
+
+`prepared` gives the float graph of these choices: what is calibrated, lowered and held against the program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+
+from snn2chip.errors import InputError, UnsupportedError
+from snn2chip.ir.coded_input import RATE_CODINGS, CodedInputLayer
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.program import Program
+from snn2chip.passes.affine import scaled_input
+from snn2chip.quantize.inputs import BYTES, declared
+from snn2chip.quantize.spec import QuantSpec
+
+CODINGS = ("direct", *RATE_CODINGS)
+PARALLEL = ("as-is", "graded", "spikes")
+
+
+@attrs.frozen(kw_only=True)
+class Choices:
+    """See above; InputError lists every value that is none of the known ones."""
+
+    payload_bits: int = 8
+    input_coding: str = "direct"
+    strict: bool = False
+    parallel: str = "as-is"
+
+    def __attrs_post_init__(self) -> None:
+        bad = []
+        for key, known in (("input_coding", CODINGS), ("parallel", PARALLEL)):
+            if getattr(self, key) not in known:
+                bad.append(f"{key}={getattr(self, key)!r} is none of {', '.join(known)}")
+        if not isinstance(self.strict, bool):
+            bad.append(f"strict={self.strict!r} must be true or false")
+        try:
+            QuantSpec(payload_bits=self.payload_bits)
+        except InputError as error:
+            bad.append(str(error))
+        if bad:
+            raise InputError(bad)
+
+    def changed(self) -> dict[str, Any]:
+        """The choices that are not the default, as they are kept in a program."""
+        return {k: v for k, v in attrs.asdict(self).items() if v != getattr(Choices(), k)}
+
+    def prepared(self, graph: LayerGraph, data: Any, *, per_step: bool, input_range: Any = None) -> LayerGraph:
+        """Return the float graph (normal form) of these choices; `data` are raw calibration samples.
+
+        Raises InputError and UnsupportedError where spikes cannot carry the input or neurons are not parallel.
+        """
+        from snn2chip.convert.parallel_form import parallel_form
+
+        if self.parallel != "as-is":
+            graph = parallel_form(graph, form=self.parallel)
+        if self.input_coding == "direct" or isinstance(graph.input, CodedInputLayer):
+            return graph
+        if per_step or graph.input.frames is not None:
+            raise InputError(
+                f"input_coding={self.input_coding!r} makes the steps of a sample, but the samples hold them already; "
+                "give one frame per sample, or input_coding='direct'"
+            )
+        return coded(graph, coding=self.input_coding, spike=spike_value(data, declared(input_range)))
+
+
+def spike_value(data: Any, input_range: tuple[float, float] | None) -> float:
+    """The raw value V of one input spike: the top of the declared range, 255 for bytes, else the largest value seen."""
+    x = np.asarray(data)
+    low, top = (float(x.min()), float(x.max())) if input_range is None else input_range
+    if low < 0:
+        raise InputError(
+            f"raw values reach down to {low:g}, spikes carry no sign; keep raw values in 0..V and give the "
+            "normalisation with `normalise`, or use input_coding='direct'"
+        )
+    if input_range is None and BYTES[0] <= top <= BYTES[1] and bool((x == np.round(x)).all()):
+        return float(BYTES[1])
+    return top if top > 0 else 1.0
+
+
+def coded(graph: LayerGraph, *, coding: str, spike: float) -> LayerGraph:
+    """Return the graph (normal form) whose input sends spikes worth `spike` raw units.
+
+    An integer offset of the input moves into the biases of its readers; UnsupportedError lists those with zero
+    padding, where that would not be exact.
+    """
+    given = graph.input
+    fields = {f.name: getattr(given, f.name) for f in attrs.fields(type(given)) if f.init}
+    bad, readers = [], []
+    if given.offset is not None:
+        channels = given.shape[0] if given.shape else 1
+        shift = -given.offset.double().flatten().expand(channels)
+        for layer in graph.users(given.name):
+            moved = scaled_input(layer, torch.ones(1, dtype=torch.float64), shift, shape=given.shape)
+            if moved is None:
+                bad.append(
+                    f"{layer.label}: pads with zeros, which mean the normalisation's mean; spikes cannot carry it at "
+                    "the border. Normalise without a mean, or use input_coding='direct'"
+                )
+            else:
+                readers.append(moved)
+    if bad:
+        raise UnsupportedError(bad)
+    layer = CodedInputLayer(**{**fields, "offset": None}, coding=coding, spike=spike, steps=graph.steps)
+    return graph.with_layers(layer, *readers)
+
+
+def as_compiled(program: Program, graph: LayerGraph) -> LayerGraph:
+    """The float graph with the choices that `program` was compiled with; as it is where it has them already."""
+    chosen = dict(program.meta.get("choices", {}))
+    if chosen.get("parallel", "as-is") != "as-is":
+        from snn2chip.convert.parallel_form import parallel_form
+
+        graph = parallel_form(graph, form=chosen["parallel"])
+    node = program.inputs[0]
+    if node.coding in RATE_CODINGS and not isinstance(graph.input, CodedInputLayer):
+        graph = coded(graph, coding=node.coding, spike=node.scale)
+    return graph
