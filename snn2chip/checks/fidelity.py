@@ -99,6 +99,8 @@ def fidelity(
     graph = as_compiled(program, graph)
     if same_payloads:
         graph, model = with_payloads(program, graph), None
+    if graph.output.heads:
+        raise InputError(f"the model returns several tensors ({', '.join(graph.output.heads)}); fidelity reads one")
     names: Mapping[str, str] = program.meta.get("layers", {})
     pairs = [(name, names[name]) for name in names if name in graph.shapes and names[name] in program.by_name]
     if not any(isinstance(program[node], Soma) for _, node in pairs):

@@ -99,6 +99,7 @@ def _replayed(model: nn.Module, tape: Tape, built: Built, x: Tensor) -> dict[str
                 pieces.setdefault(value.node, {}).setdefault(step, _layer_value(built, value, tensor))
 
         got = tape.replay(part, observe=observe)
+        got, expected[call] = (_in_a_row(built, given) for given in (got, expected[call]))
         if not torch.equal(got, expected[call]):
             raise TraceError(
                 "the recorded operations give another result than the model on a second input; its forward "
@@ -113,6 +114,16 @@ def _replayed(model: nn.Module, tape: Tape, built: Built, x: Tensor) -> dict[str
         elif set(found) == set(range(steps)):
             seen[name] = torch.cat([found[t] for t in range(steps)])
     return {**seen, "output": torch.stack(expected) if built.one_step else expected[0]}
+
+
+def _in_a_row(built: Built, returned: Any) -> Tensor:
+    """Return one tensor of all that a model returned, features in a row."""
+    if not built.graph.output.heads:
+        found: Tensor = returned
+        return found
+    given = list(returned.values()) if isinstance(returned, dict) else list(returned)
+    lead = 2 if built.graph.output.reduce == "steps" and not built.one_step else 1
+    return torch.cat([tensor.flatten(lead) for tensor in given], lead)
 
 
 def _layer_value(built: Built, value: Value, tensor: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import attrs
 
@@ -54,23 +56,32 @@ def finish(builder: Builder, *, owner: str, steps: int | None = None) -> Built |
 
 
 def _finish(builder: Builder, op: Op, wanted: int | None) -> Built:
-    result = map_refs(builder.tape.output, builder.value_of)
-    if not isinstance(result, Value):
-        raise Refusal("must be one tensor that depends on the input; return the logits alone")
+    returned = map_refs(builder.tape.output, builder.value_of)
+    heads, results = _heads(returned)
+    if not results or not all(isinstance(result, Value) for result in results):
+        raise Refusal("must be tensors that depend on the input: the logits, or a tuple or dict of them")
     if builder.steps is None:
         timed = [v.time.steps for v in builder.values.values() if isinstance(v, Value) and v.time.steps]
         builder.steps = max(1 + max(steps) for steps in timed) if timed else wanted or 1
     steps = builder.steps
-    axes, value = builder.split(op, result)
-    reduce, one_step = _reduce(builder, axes, value.time)
-    node, factor = value.node, 1.0
-    if value.time.kind == "total":
-        factor = value.time.factor * (steps if reduce == "mean" else 1)
-    if abs(factor - 1.0) > 1e-6:
-        node = builder.add_layer(op, ("scale", factor), [node], lambda **at: ScaleLayer(factor=factor, **at))
-    output = OutputLayer(name="output", reduce=reduce)
+    nodes, found = [], set()
+    for result in results:
+        axes, value = builder.split(op, result)
+        reduce, one_step = _reduce(builder, axes, value.time)
+        found.add((reduce, one_step))
+        node, factor = value.node, 1.0
+        if value.time.kind == "total":
+            factor = value.time.factor * (steps if reduce == "mean" else 1)
+        if abs(factor - 1.0) > 1e-6:
+            node = builder.add_layer(op, ("scale", factor), [node], partial(ScaleLayer, factor=factor))
+        nodes.append(node)
+    if len(found) > 1:
+        shown = ", ".join(sorted(reduce for reduce, _ in found))
+        raise Refusal(f"reads its tensors over the steps in different ways ({shown}); read all of them in one way")
+    ((reduce, one_step),) = found
+    output = OutputLayer(name="output", reduce=reduce, heads=heads)
     layers = {**builder.layers, "output": output}
-    inputs = {**builder.inputs, "output": (node,)}
+    inputs = {**builder.inputs, "output": tuple(nodes)}
     kept = _reachable(inputs)
     calls = {name: n for name, n in builder.calls.items() if name in kept and n != (1 if one_step else steps)}
     if calls:
@@ -83,6 +94,16 @@ def _finish(builder: Builder, op: Op, wanted: int | None) -> Built:
     )
     values = {i: v for i, v in builder.values.items() if isinstance(v, Value) and v.node in kept}
     return Built(graph=graph, values=values, sizes={"T": steps, "B": builder.batch}, one_step=one_step)
+
+
+def _heads(returned: Any) -> tuple[tuple[str, ...], list[Any]]:
+    """Names and values of what a model returns: no name for a single tensor."""
+    if isinstance(returned, dict):
+        return tuple(str(key) for key in returned), list(returned.values())
+    if isinstance(returned, (tuple, list)):
+        names = getattr(returned, "_fields", None) or tuple(f"out{i}" for i in range(len(returned)))
+        return tuple(names), list(returned)
+    return (), [returned]
 
 
 def _reduce(builder: Builder, axes: Axes, time: Time) -> tuple[str, bool]:

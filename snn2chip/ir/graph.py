@@ -189,7 +189,7 @@ class LayerGraph:
                         currents[layer.name] = soma.current
             else:
                 if isinstance(layer, OutputLayer):
-                    given = [given[0].expand(self.steps, *given[0].shape[1:])]
+                    given = [v.expand(self.steps, *v.shape[1:]) for v in given]
                 value = layer.apply(given)
             if isinstance(layer, OutputLayer):
                 output = value

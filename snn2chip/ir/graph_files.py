@@ -178,6 +178,8 @@ def _typed(value: Any, declared: str, where: str, tensors: dict[str, Tensor]) ->
         return layer
     if declared in ("FloatSoma", "WeightParts"):
         return _made(FloatSoma if declared == "FloatSoma" else WeightParts, value, where=where, tensors=tensors)
+    if declared == "Names":
+        return tuple(_names(value))
     if declared in ("Shape", "Pair"):
         if not isinstance(value, list) or not all(type(n) is int and n >= 0 for n in value):
             raise ValueError(f"{where}={value!r}, expected whole numbers")

@@ -28,6 +28,7 @@ from torch import Tensor
 from snn2chip.ir.trained import TrainedSoma
 
 Shape = tuple[int, ...]
+Names = tuple[str, ...]
 REDUCE = ("steps", "sum", "mean", "last")
 
 
@@ -201,30 +202,37 @@ class InputLayer(Layer):
 class OutputLayer(Layer):
     """What the model returns: all steps `[T,B,*shape]`, or `[B,*shape]` their sum, mean or the last one.
 
-    `shape`, if given, only renames the features of the source (a flatten at the very end).
+    `shape`, if given, only renames the features of the source (a flatten at the very end). A model that returns several
+    tensors names them in `heads`, one per source; its value is then all their features in a row.
     """
 
     kind: ClassVar[str] = "output"
+    arity: ClassVar[int | None] = None
     reduce: str = "mean"
     shape: Shape | None = None
+    heads: Names = ()
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return the shape the user reads."""
         bad = [] if self.reduce in REDUCE else [f"reduce={self.reduce!r} is none of {', '.join(REDUCE)}"]
-        if self.shape is not None and math.prod(self.shape) != math.prod(shapes[0]):
-            bad.append(f"{list(shapes[0])} cannot be read as {list(self.shape)}")
-        return (shapes[0] if self.shape is None else self.shape), bad
+        if len(shapes) != max(len(self.heads), 1):
+            bad.append(f"{len(self.heads)} names for {len(shapes)} returned values")
+        shape = (sum(map(math.prod, shapes)),) if self.heads else shapes[0]
+        if self.shape is not None and math.prod(self.shape) != math.prod(shape):
+            bad.append(f"{list(shape)} cannot be read as {list(self.shape)}")
+        return (shape if self.shape is None else self.shape), bad
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return what the model returned; the source must come with all its steps."""
-        x = inputs[0] if self.shape is None else inputs[0].reshape(*inputs[0].shape[:2], *self.shape)
+        """Return what the model returned; the sources must come with all their steps."""
+        x = torch.cat([v.flatten(2) for v in inputs], 2) if self.heads else inputs[0]
+        x = x if self.shape is None else x.reshape(*x.shape[:2], *self.shape)
         if self.reduce == "steps":
             return x
         return x[-1] if self.reduce == "last" else x.sum(0) if self.reduce == "sum" else x.mean(0)
 
     def details(self) -> list[str]:
-        """Return how the steps are read."""
-        return [f"reduce={self.reduce}"]
+        """Return how steps are reduced, and the names of several values."""
+        return [f"reduce={self.reduce}", *([f"heads={','.join(self.heads)}"] if self.heads else [])]
 
 
 @attrs.frozen(kw_only=True, eq=False)

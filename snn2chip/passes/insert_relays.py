@@ -77,10 +77,10 @@ def _part(edit: GraphEdit, source: Layer, *, steps: int) -> None:
 def _read_out(edit: GraphEdit) -> None:
     """Put an identity synapse in front of an output that payload sums cannot give: the last step, or several units."""
     for output in edit.of_kind("output"):
-        source = edit.source(output.name)
-        if not isinstance(output, OutputLayer) or not isinstance(source, NeuronLayer):
-            continue
-        if output.reduce == "last" or (output.reduce != "steps" and source.soma.unit.numel() > 1):
+        assert isinstance(output, OutputLayer)
+        sources = [edit.layers[src] for src in edit.inputs[output.name]]
+        units = max((src.soma.unit.numel() for src in sources if isinstance(src, NeuronLayer)), default=0)
+        if output.reduce == "last" or (output.reduce != "steps" and units > 1):
             _explicit(edit, output)
 
 

@@ -51,7 +51,7 @@ def _sink(edit: GraphEdit, flatten: Layer) -> bool:
             return True
         if isinstance(user, OutputLayer):
             flat = (math.prod(edit.shape(source)),)
-            edit.replace(attrs.evolve(user, shape=user.shape or flat))
+            edit.replace(attrs.evolve(user, shape=user.shape or (None if user.heads else flat)))
             edit.rewire(user.name, flatten.name, source)
             return True
         if user.kind == "add" and _all_flattened(edit, user):

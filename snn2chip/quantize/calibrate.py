@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ class Ranges:
     payload value, `maps[layer]` the current of one linear map into a sum, `moments[layer]` mean and mean square of
     the payload values that it is fed, `spans` smallest and largest potential of sigmoid
     neurons, `payloads` some of the real payloads of neurons,
-    `readout` the running sum of the output's current, `raw` the smallest and largest
+    `readouts[layer]` the running sum of a returned value, `raw` the smallest and largest
     raw input, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
     """
 
@@ -34,13 +35,25 @@ class Ranges:
     payload: dict[str, float]
     maps: dict[str, FloatArray]
     moments: dict[str, tuple[float, float]]
-    readout: FloatArray
+    readouts: dict[str, FloatArray]
     spans: dict[str, tuple[float, float]]
     payloads: dict[str, FloatArray]
     raw: tuple[float, float]
     whole: bool
     samples: int
     input_range: tuple[float, float] | None = None
+
+
+BLOCK_BYTES = 32 << 20
+"""Values and potentials of all layers that one block keeps; small blocks also stay in the caches."""
+MOST_AT_ONCE = 64
+
+
+def samples_at_once(graph: LayerGraph) -> int:
+    """Samples whose values and potentials at all layers and steps fit `BLOCK_BYTES`."""
+    kept = {True: 3, False: 1}  # a neuron's value and its potentials before and after firing
+    numbers = sum(kept[layer.kind == "neuron"] * math.prod(graph.shapes[layer.name]) for layer in graph.layers)
+    return min(max(1, BLOCK_BYTES // (4 * graph.steps * numbers)), MOST_AT_ONCE)
 
 
 def _top(value: torch.Tensor) -> FloatArray:
@@ -56,15 +69,17 @@ def calibrate(
     *,
     time_axis: bool = False,
     input_range: tuple[float, float] | None = None,
-    block: int = 64,
+    block: int | None = None,
 ) -> Ranges:
     """Run the float graph over raw samples `[N, ...]` (`[T, N, ...]` with `time_axis`) and keep the ranges.
 
-    Raises InputError for no samples or for NaN and infinity.
+    `block` samples at a time (default: as many as keep their values within `BLOCK_BYTES`). Raises InputError for no
+    samples or for NaN and infinity.
     """
     axis = 1 if time_axis else 0
     x = _samples(data, axis)
     total = x.shape[axis]
+    block = samples_at_once(graph) if block is None else block
     potential: dict[str, FloatArray] = {}
     current: dict[str, FloatArray] = {}
     payload: dict[str, float] = {}
@@ -72,7 +87,7 @@ def calibrate(
     moments: dict[str, tuple[float, float]] = {}
     spans: dict[str, tuple[float, float]] = {}
     payloads: dict[str, FloatArray] = {}
-    readout: FloatArray = np.zeros(1)
+    readouts: dict[str, FloatArray] = {}
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
         run = graph.run(part, collect=True)
@@ -101,15 +116,15 @@ def calibrate(
             maps[name] = np.maximum(maps.get(name, 0.0), _top(made))
             fed, (first, second) = given.double(), moments.get(name, (0.0, 0.0))
             moments[name] = (first + share * float(fed.mean()), second + share * float(fed.square().mean()))
-        last = run.values[graph.inputs[graph.output.name][0]]
-        readout = np.maximum(readout, _top(last.cumsum(0)))
+        for src in graph.inputs[graph.output.name]:
+            readouts[src] = np.maximum(readouts.get(src, 0.0), _top(run.values[src].cumsum(0)))
     return Ranges(
         potential=potential,
         current=current,
         payload=payload,
         maps=maps,
         moments=moments,
-        readout=readout,
+        readouts=readouts,
         spans=spans,
         payloads=payloads,
         raw=(float(x.min()), float(x.max())),

@@ -15,7 +15,7 @@ import numpy as np
 from snn2chip.errors import QuantizeError
 from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.ir.layers import Layer
+from snn2chip.ir.layers import Layer, OutputLayer
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Output
@@ -173,36 +173,43 @@ class _Lowering(Feeds):
         )
 
     def output(self) -> None:
-        """The read-out: a non-firing soma for a current, payload sums for a neuron."""
+        """The read-outs, one for every tensor that the model returns."""
         layer = self.graph.output
-        source = self.graph.layer(self.graph.inputs[layer.name][0])
-        name = self.fresh(layer.name if layer.name != "output" else "out")
+        names = layer.heads or (layer.name if layer.name != "output" else "out",)
+        for head, src in zip(names, self.graph.inputs[layer.name], strict=True):
+            self.read(layer, self.graph.layer(src), head=head)
+
+    def read(self, layer: OutputLayer, source: Layer, *, head: str) -> None:
+        """One read-out: a non-firing soma for a current, payload sums for a neuron."""
+        name = self.fresh(head)
         if isinstance(source, NeuronLayer):
             if self.units[source.name].size > 1:
                 raise QuantizeError(
                     f"{source.label}: classes have different payload units; read a linear layer instead"
                 )
             if layer.reduce == "last":
-                raise QuantizeError(f"{layer.label}: reading the last step of spikes is not supported; use mean or sum")
+                raise QuantizeError(f"{layer.label}: the last step of spikes is read through a synapse; run the passes")
             self.nodes.append(Output(name, "payload", layer=layer.path))
             self.edges.append((self.names[source.name], name))
             return
         if layer.reduce == "steps":
             raise QuantizeError(f"{layer.label}: the model returns every step; return their mean, sum or the last one")
-        feed = self.currents(source.name)
+        feed, reach = self.currents(source.name), self.ranges.readouts[source.name]
+        readout = self.fresh("readout")
         lowered = lower_readout(
-            name=self.fresh("readout"),
+            name=readout,
             path=source.path,
             shape=self.graph.shapes[source.name],
             delta=feed.delta,
             bias=feed.bias,
-            reach=self.ranges.readout,
+            reach=reach,
             last=layer.reduce == "last",
-            whole=whole_gain(feed.delta, feed.bias, feed.static, self.ranges.readout, steps=self.graph.steps)
+            spare=self.spare.get(readout, 0),
+            whole=whole_gain(feed.delta, feed.bias, feed.static, reach, steps=self.graph.steps)
             if self.sums_only and layer.reduce != "last"
             else 0,
         )
-        self.soma(layer.name, lowered, feed)
+        self.soma(layer.name if not layer.heads else f"{layer.name}.{head}", lowered, feed)
         self.nodes.append(Output(name, "potential", layer=layer.path))
         self.edges.append((lowered.soma.name, name))
 

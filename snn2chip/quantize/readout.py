@@ -22,14 +22,16 @@ def lower_readout(
     bias: FloatArray,
     reach: FloatArray,
     last: bool,
+    spare: int = 0,
     whole: int = 0,
 ) -> LoweredSoma:
     """The non-firing soma that sums (or with `last` only keeps) the output's current in ONE unit for all classes.
 
-    `whole`: the whole gain to take (the unit is then delta/gain), 0 to choose one.
+    `spare`: bits left free besides the usual one; `whole`: the whole gain to take (the unit is then delta/gain), 0 to
+    choose one.
     """
-    limit = float(V_MAX) / 2 * (1 - 2.0**-8)  # room for the rounding of every step
-    top = float(reach.max()) or 1.0
+    limit = float(V_MAX) / 2 ** (1 + spare) * (1 - 2.0**-8)  # room for the rounding of every step
+    top = max(float(reach.max()), float(np.abs(bias).max())) or 1.0  # a bias may be larger than what it leaves
     mu = max(top / limit, float(delta.max()) * 2.0**-MAX_FRACTION)
     least = float(delta.min())
     if mu <= least and (np.abs(delta / least - np.rint(delta / least)) < 2.0**-40).all():  # whole multiples stay exact

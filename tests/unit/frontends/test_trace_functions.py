@@ -121,7 +121,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "batch in the middle": (lambda m, x: x.permute(2, 1, 0, 3), "mixes features with steps or batch"),
     "batch first result": (lambda m, x: twice(m, x).transpose(0, 1), "return [T,B,...] or [B,...]"),
     "folded result": (lambda m, x: twice(m, x).flatten(0, 1), "return [T,B,...] or [B,...]"),
-    "no input": (lambda m, x: m.conv(torch.ones(3, 2, 4, 4)), "depends on the input"),
+    "no input": (lambda m, x: m.conv(torch.ones(3, 2, 4, 4)), "depend on the input"),
     "neuron on a constant": (lambda m, x: m.act(torch.ones(2, 3, 4)), "is applied to a constant"),
     "split features": (lambda m, x: x.view(3, 2, 2, 2, 4), "splits an axis"),
     "part of a pool": (lambda m, x: x.mean(2), "other than all of [H,W]"),

@@ -301,8 +301,8 @@ def test_steps_that_differ(model: Callable[[], nn.Module], shape: tuple[int, ...
 
 
 class TwoOutputs(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, x + 1
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        return x, 1
 
 
 class Unregistered(nn.Module):
@@ -331,7 +331,7 @@ class Permuted(nn.Module):
 @pytest.mark.parametrize(
     ("model", "shape", "text"),
     [
-        (TwoOutputs, (3, 4), "return the logits alone"),
+        (TwoOutputs, (3, 4), "must be tensors that depend on the input"),
         (Unregistered, (3, 4), f":{line_of('unregistered')}: uses a tensor that is not made by recorded operations"),
         (LastAxis, (3, 2, 5, 4), "acts on the last axis of [2, 5, 4] only"),
         (Permuted, (3, 2, 5, 4), "keep the order [C,H,W]"),
