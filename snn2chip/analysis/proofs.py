@@ -18,7 +18,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import NEVER
 
-BLOCK = 64
+BLOCK, BLOCK_BYTES = 64, 32 << 20
 LOOSE, WIDE = "not proven", "current beyond 24 bits"
 
 
@@ -42,8 +42,9 @@ def _too_wide(program: Program, names: list[str], data: Any) -> list[str]:
 
     axis = 1 if any(n.coding == "steps" for n in program.inputs) else 0
     found: set[str] = set()
-    for start in range(0, data.shape[axis] if names else 0, BLOCK):
-        trace = run(program, np.take(data, range(start, min(start + BLOCK, data.shape[axis])), axis), backend="torch")
+    block = _block(program)
+    for start in range(0, data.shape[axis] if names else 0, block):
+        trace = run(program, np.take(data, range(start, min(start + block, data.shape[axis])), axis), backend="torch")
         for name in [n for n in names if n not in found]:
             soma = program[name]
             assert isinstance(soma, Soma)
@@ -51,6 +52,12 @@ def _too_wide(program: Program, names: list[str], data: Any) -> list[str]:
             if any(v.max() >= NEVER or v.min() < -NEVER for v in (part.current, part.mixed, part.scaled)):
                 found.add(name)
     return [name for name in names if name in found]
+
+
+def _block(program: Program) -> int:
+    """Samples whose recorded payloads and potentials, and the inside of one soma, fit `BLOCK_BYTES`."""
+    sizes = [soma.size for soma in program.somas]
+    return min(BLOCK, max(1, BLOCK_BYTES // (8 * program.steps * (sum(sizes) + 10 * max(sizes)))))
 
 
 def range_table(program: Program) -> dict[str, dict[str, Any]]:

@@ -83,7 +83,7 @@ def to_header(program: Program) -> tuple[dict[str, Any], Arrays]:
     for node in program.nodes:
         fields = attrs.fields(type(node))
         packed = {
-            f.name: _pack(getattr(node, f.name), f"{node.name}/{f.name}", arrays)
+            f.alias: _pack(getattr(node, f.name), f"{node.name}/{f.alias}", arrays)
             for f in fields
             if (type(node), f.name) not in LATER or getattr(node, f.name) is not None
         }
@@ -238,7 +238,7 @@ def _program(header: Mapping[str, Any], arrays: Arrays) -> Program:
     for entry in header["nodes"]:
         entry = dict(entry)
         cls = NODE_CLASSES[entry.pop("node")]
-        unknown = set(entry) - {f.name for f in attrs.fields(cls)}
+        unknown = set(entry) - {f.alias for f in attrs.fields(cls)}
         if unknown:
             raise ValueError(f"unknown fields {sorted(unknown)}")
         nodes.append(cls(**{k: _unpack(v, arrays) for k, v in entry.items()}))

@@ -148,6 +148,20 @@ def _weight(value: Any) -> Any:
         raise ParameterError(f"the weight of a synapse: {error}; quantize it first") from error
 
 
+SMALL = 4096
+"""Weights up to which an array is kept in 64 bits; larger ones take a byte each where they fit."""
+
+
+def _packed(value: Any) -> Any:
+    """Weights as they are stored: csr, or dense in 8 bits if there are many and they fit, else in 64."""
+    many = isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.size > SMALL
+    if not many or int(value.min()) < -128 or int(value.max()) > 127:
+        return _weight(value)
+    stored = np.array(value, dtype=np.int8)
+    stored.setflags(write=False)
+    return stored
+
+
 @attrs.frozen(eq=False)
 class Synapse:
     """A linear map with integer weights: current `a = (W p) * 2^exponent`.
@@ -162,7 +176,7 @@ class Synapse:
 
     name: str
     kind: str = attrs.field(default="linear")
-    weight: Any = attrs.field(default=None, converter=_weight)
+    _weight: Any = attrs.field(default=None, converter=_packed)
     bits: int | str = attrs.field(default=None, converter=_bits)
     exponent: int = attrs.field(default=0, kw_only=True, converter=whole)
     stride: tuple[int, int] = attrs.field(default=None, kw_only=True, converter=_opt_pair)
@@ -180,9 +194,9 @@ class Synapse:
         if self.sparse is None:
             put(self, "sparse", sparse.issparse(self.weight))
         elif self.sparse and self.kind == "linear" and isinstance(self.weight, np.ndarray):
-            put(self, "weight", _weight(sparse.csr_matrix(self.weight)))
+            put(self, "_weight", _weight(sparse.csr_matrix(self.weight)))
         if self.weight is None and self.kind in ("sumpool", "identity"):
-            put(self, "weight", as_int(1))
+            put(self, "_weight", as_int(1))
         if self.kernel_size is None:
             if self.kind == "conv2d" and self.weight is not None and self.weight.ndim == 4:
                 put(self, "kernel_size", (int(self.weight.shape[2]), int(self.weight.shape[3])))
@@ -192,6 +206,20 @@ class Synapse:
             put(self, "stride", self.kernel_size if self.kind == "sumpool" else (1, 1))
         if self.bits is None and self.weight is not None:
             put(self, "bits", self._smallest_bits())
+
+    @property
+    def weight(self) -> Any:
+        """The weights as a read-only int64 array (a new one where they are stored in fewer bits) or a csr matrix."""
+        if not isinstance(self._weight, np.ndarray) or self._weight.dtype == np.int64:
+            return self._weight
+        whole = self._weight.astype(np.int64)
+        whole.setflags(write=False)
+        return whole
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights are stored."""
+        return 0 if self._weight is None else int(self._weight.size)
 
     def _smallest_bits(self) -> int | str:
         values = self.values()

@@ -35,7 +35,7 @@ def program_text(program: Program) -> str:
     lines = [f"program steps={program.steps} target={program.target}"]
     for node in program.order:
         plain = _defaults(node)
-        given = {f.name: getattr(node, f.name) for f in attrs.fields(type(node)) if f.name != "name"}
+        given = {f.alias: getattr(node, f.alias) for f in attrs.fields(type(node)) if f.name != "name"}
         shown = {name: _show(value) for name, value in given.items() if value is not None}
         parts = [f"{name}={text}" for name, text in shown.items() if text != plain.get(name)]
         sources = ", ".join(e.src + (f"@-{e.delay}" if e.delay else "") for e in program.into[node.name])
@@ -50,7 +50,7 @@ def _defaults(node: Any) -> dict[str, str]:
     fire = {"fire": node.fire} if hasattr(node, "fire") else {}
     plain = type(node)(node.name, **({"shape": shape} if shape else {}), **kind, **fire)
     return {
-        f.name: _show(getattr(plain, f.name))
+        f.alias: _show(getattr(plain, f.alias))
         for f in attrs.fields(type(node))
         if f.name not in ("shape", "kind", "fire")
     }

@@ -6,6 +6,7 @@ others follow directly or through relays that write in it (`sums`).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -316,7 +317,7 @@ class Feeds:
 
     def synapse(self, layer: Layer, weights: IntWeights) -> str:
         """The synapse node of a linear map; the same integers are made once and shared."""
-        key = (layer.name, weights.exponent, weights.values.tobytes())
+        key = (layer.name, weights.exponent, hashlib.blake2b(np.ascontiguousarray(weights.values)).digest())
         if key in self.made:
             return self.made[key]
         name = self.made[key] = self.fresh(layer.name)

@@ -12,6 +12,7 @@ from snn2chip.errors import InputError, QuantizeError, UnsupportedError
 from snn2chip.ir.linear_layers import LinearLayer
 from snn2chip.quantize.calibrate import calibrate
 from snn2chip.quantize.lower import lower
+from snn2chip.quantize.readout import lower_readout
 from snn2chip.quantize.spec import QuantSpec
 from snn2chip.quantize.weights import quantize_weights
 from snn2chip.testing import graphs as nets
@@ -257,3 +258,19 @@ def test_another_rounding_of_the_payload_is_recorded() -> None:
     assert {(r["node"], r["source"], r["integer"]) for r in found} == {
         (n, "half-even", "half-up") for n in ("n1", "n2")
     }
+
+
+def test_a_readout_bias_that_its_current_cancels_fits_its_register() -> None:
+    """A class potential may be the small difference of a large current and a larger bias."""
+    fields = dict(name="readout", path="", shape=(3,), delta=np.full(3, 0.01), reach=np.full(3, 2.0), last=False)
+    lowered = lower_readout(**fields, bias=np.array([-3000.0, 10.0, 0.0]))
+    assert np.abs(lowered.soma.bias).max() < 1 << 23
+    assert lowered.soma.bias[0, 0] * lowered.mu[0] == pytest.approx(-3000.0, rel=1e-5)
+
+
+def test_a_readout_that_saturates_gets_spare_bits() -> None:
+    graph = nets.chain(3)
+    ranges = calibrate(graph, X)
+    plain, spare = (lower(graph, ranges, spare={"readout": bits}) for bits in (0, 3))
+    units = [p.meta["units"]["potential"]["readout"][0] for p in (plain, spare)]
+    assert units[1] >= 4 * units[0]
