@@ -190,7 +190,7 @@ VGG = {"stages": [[4, 4], [6]], "input_shape": [3, 8, 8], "last_pool": "global"}
 RES = {"blocks": [1, 1], "channels": [4, 6], "strides": [1, 2], "stem_channels": 4, "input_shape": [3, 8, 8]}
 
 
-def compiled(name: str, *, target: str = "ideal", **args: Any) -> tuple[Any, Any, Any]:
+def compiled(name: str, *, target: str = "loihi2", **args: Any) -> tuple[Any, Any, Any]:
     """A small net whose norms fit its samples, compiled and run on the reference: (program, trace, graph)."""
     torch.manual_seed(5)
     shape = RES if name.endswith("-empf") else VGG
