@@ -34,5 +34,5 @@ def resampling(name: str, layer: ResampleLayer, weights: IntWeights, *, shape: t
     if bad:
         raise QuantizeError([f"{text}; pool or upsample by sizes that divide, or in smaller planes" for text in bad])
     plane = sparse.kron(rows, cols, format="csr")
-    matrix = sparse.kron(sparse.diags(np.asarray(weights.values, dtype=np.int64)), plane, format="csr")
+    matrix = sparse.kron(sparse.diags(np.asarray(weights.values), dtype=np.int64), plane, format="csr")
     return Synapse(name, "linear", matrix, exponent=weights.exponent, layer=layer.path, shape=shape)

@@ -119,3 +119,14 @@ def test_functions() -> None:
     net = whole(Forms())
     net.weight.data = torch.randint(-2, 3, net.weight.shape, generator=torch.Generator().manual_seed(3)).float()
     assert_exact(net, spikes(T, 5, 2, 4, 4))
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", ["depthwise", "transposed, stride 2", "maximum, overlapping", "upsampled"])
+def test_lava_sends_the_same(name: str) -> None:
+    assert_exact(between(PLANES[name](), 2, 6, 6), spikes(T, 2, 2, 6, 6), backends=("reference", "lava"))
+
+
+@pytest.mark.lava
+def test_lava_over_one_axis() -> None:
+    assert_exact(between(ROWS["maximum"](), 2, 16, rows=True), spikes(T, 2, 2, 16), backends=("reference", "lava"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from snn2chip.ir.linear_layers import LinearLayer
-from snn2chip.quantize.weights import errors, quantize_weights
+from snn2chip.quantize.weights import errors, quantize_weights, whole_steps
 
 UNIT = np.ones(1)
 
@@ -40,3 +40,18 @@ def test_a_channel_without_weights_stays_without_current(mode: str) -> None:
     assert np.isfinite(made.delta).all()
     assert (made.delta > 0).all()
     assert np.abs(made.delta[1] * made.values[1]).sum() < 1e-4 * np.abs(weight[0]).sum()
+
+
+def test_weights_on_a_grid_keep_their_step() -> None:
+    """The step is the greatest common measure of a channel; by brute force over whole numbers and one float factor."""
+    rng = np.random.default_rng(5)
+    for most in (7, 127):
+        whole = rng.integers(-most, most + 1, (40, 30))
+        whole[:, 3] = most  # the largest multiple is in every channel
+        whole[::4] = 3 * (whole[::4] // 3)
+        factor = rng.uniform(0.01, 2.0, (40, 1))
+        got = whole_steps((whole * factor).astype(np.float32).astype(np.float64), most)
+        want = np.gcd.reduce(np.abs(whole), axis=1) * factor[:, 0]
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert (whole_steps(rng.normal(size=(20, 30)), 127) == 0).all()
+    assert whole_steps(np.zeros((1, 4)), 127) == 0
