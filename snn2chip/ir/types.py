@@ -83,10 +83,10 @@ class PayloadType:
 
 @attrs.frozen
 class WeightType:
-    """Legal weight values of a declared width: 1 bit `{-1,+1}`, ternary `{-1,0,+1}`, or 2..8 bits.
+    """Legal weight values of a declared width: 1 bit, ternary `{-1,0,+1}`, or 2..8 bits.
 
-    `sign` follows the chips' own modes: `mixed` is two's complement, `excitatory` is `0..2^b-1`,
-    `inhibitory` is `-(2^b-1)..0`.
+    `sign` follows the chips' own modes: `mixed` is two's complement (with 1 bit `{-1,+1}`), `excitatory` is
+    `0..2^b-1`, `inhibitory` is `-(2^b-1)..0`.
     """
 
     bits: int | str
@@ -95,7 +95,7 @@ class WeightType:
     @property
     def lo(self) -> int:
         """Smallest legal weight."""
-        if self.bits in (1, "ternary"):
+        if self.bits == "ternary" or (self.bits == 1 and self.sign == "mixed"):
             return -1
         if self.sign == "excitatory":
             return 0
@@ -104,7 +104,7 @@ class WeightType:
     @property
     def hi(self) -> int:
         """Largest legal weight."""
-        if self.bits in (1, "ternary"):
+        if self.bits == "ternary" or (self.bits == 1 and self.sign == "mixed"):
             return 1
         if self.sign == "inhibitory":
             return 0
@@ -117,7 +117,7 @@ class WeightType:
         lo, hi = int(weight.min()), int(weight.max())
         if lo < self.lo or hi > self.hi:
             return [f"weights {lo}..{hi} do not fit {self} ({self.lo}..{self.hi})"]
-        if self.bits == 1 and not stored_only and (weight == 0).any():
+        if self.bits == 1 and self.sign == "mixed" and not stored_only and (weight == 0).any():
             return ["1-bit weights are -1 or +1, but some are 0; declare bits='ternary' or store them sparse"]
         return []
 

@@ -62,8 +62,8 @@ class Connection(ABC):
 
     @property
     def delay_bits(self) -> int:
-        """Bits of the delay of every synapse."""
-        return self.delay.bit_length()
+        """Bits of the delay of every synapse; on a chip with neuron programs it is in the route (our choice)."""
+        return 0 if self.target.neuron.model.value == "program" else self.delay.bit_length()
 
     @abstractmethod
     def load(self, grid: Grid, mode: str) -> Load:

@@ -5,6 +5,7 @@ serialize-levels  graded level counts as binary spikes in sub-steps (form B)
 retime            relays where a payload would wait longer than the target allows
 dead-channel      silent and unread channels and somas go
 share-relay       equal relays become one
+split-signs       weights of -1 and +1 as 0 and 1 and one shared sum of the payloads
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from snn2chip.transforms.fuse import FuseTime
 from snn2chip.transforms.retime import Retime
 from snn2chip.transforms.serialise import SerializeLevels
 from snn2chip.transforms.share import ShareRelay
+from snn2chip.transforms.split import SplitSigns
 
 TRANSFORMS: dict[str, type[Transform]] = {
-    kind.name: kind for kind in (FuseTime, SerializeLevels, Retime, DeadChannel, ShareRelay)
+    kind.name: kind for kind in (FuseTime, SerializeLevels, Retime, DeadChannel, ShareRelay, SplitSigns)
 }
 """Every transform by its name on the command line."""
 
@@ -47,6 +49,7 @@ __all__ = [
     "Retime",
     "SerializeLevels",
     "ShareRelay",
+    "SplitSigns",
     "Transform",
     "transform",
 ]

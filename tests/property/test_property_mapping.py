@@ -258,7 +258,7 @@ def stored(cut: Partition, via: Any, part: Any, own: Any, soma: Soma, mode: str,
     for encoding in target.encodings.values():
         if encoding.overhead.value or (scattered and encoding.zeros.value):
             continue
-        each = width + wait.bit_length()
+        each = width + (wait.bit_length() if target.neuron.model.value == "lif" else 0)
         distinct = {tuple(x) for x in lists}
         words = {key: list_words(encoding, list(key), len(own), each) for key in distinct}
         if mode == "population":  # positions with one footprint share a list; at the very least one is stored
