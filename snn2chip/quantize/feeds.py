@@ -317,7 +317,7 @@ class Feeds:
 
     def synapse(self, layer: Layer, weights: IntWeights) -> str:
         """The synapse node of a linear map; the same integers are made once and shared."""
-        key = (layer.name, weights.exponent, hashlib.blake2b(np.ascontiguousarray(weights.values)).digest())
+        key = (layer.name, weights.exponent, hashlib.blake2b(weights.values.tobytes()).digest())
         if key in self.made:
             return self.made[key]
         name = self.made[key] = self.fresh(layer.name)
