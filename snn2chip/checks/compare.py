@@ -78,6 +78,11 @@ class CheckResult:
         if not self.equal:
             raise MismatchError(str(self.first))
 
+    def _repr_html_(self) -> str:
+        from snn2chip.reports.snippets import check_snippet
+
+        return check_snippet(self)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form: equal, compared, backends, first, notes."""
         first = None if self.first is None else self.first.as_dict()

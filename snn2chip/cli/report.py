@@ -1,9 +1,9 @@
-"""`snn2chip report`: counts per layer and per sample, accuracy, and fidelity to a float checkpoint."""
+"""`snn2chip report`: counts, costs and fidelity as tables, JSON, CSV and one page; or two programs side by side."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,86 +21,160 @@ FloatModel = Annotated[
 OwnModel = Annotated[
     str | None, typer.Option("--model", metavar="NAME|module:function", help="The model whose weights CKPT holds.")
 ]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", metavar="NAME|FILE.toml", help="Costs on this target; again for more. Default: both Loihis."
+    ),
+]
+Models = Annotated[
+    list[str] | None, typer.Option("--energy-model", metavar="NAME", help="Only this energy model; again for more.")
+]
+BLOCK = 1024
+"""Samples read at a time."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("report", help="Spikes, synaptic events, neuron updates, accuracy, and fidelity to a float model.")(
+    app.command("report", help="Counts, energy and time by model, accuracy, fidelity; two programs side by side.")(
         report
     )
 
 
 def report(
-    program: Annotated[Path, typer.Argument(metavar="FILE.s2c", help="A compiled program.")],
+    programs: Annotated[
+        list[Path], typer.Argument(metavar="FILE.s2c", help="A compiled program; two of them with --compare.")
+    ],
     data: DataName = None,
     input: InputFile = None,
     samples: Count = None,
     float_model: FloatModel = None,
     model: OwnModel = None,
+    target: Targets = None,
+    energy_model: Models = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Two programs, A.s2c B.s2c, side by side.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only what every run counts: no detail, no costs.")] = False,
     json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the report as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="OUT.csv", help="Write a line per layer.")] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="OUT.html", help="Write the tables as one self-contained page.")
+        Path | None, typer.Option("--html", metavar="OUT.html", help="Write one self-contained page with figures.")
+    ] = None,
+    neurobench: Annotated[
+        Path | None, typer.Option("--neurobench", metavar="OUT.json", help="Write NeuroBench's figures.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples per call in NeuroBench's sense.")] = 1,
+    execution_rate: Annotated[
+        float | None,
+        typer.Option("--execution-rate", metavar="HZ", help="Rate of the model, stated in NeuroBench's file."),
     ] = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
 ) -> None:
     """Run the samples, print the tables, say what they assume."""
-    from snn2chip.api import load
-    from snn2chip.cli.screen import progress, write_json
-    from snn2chip.reports.report import report as make_report
+    from snn2chip.cli.screen import write_json
+    from snn2chip.errors import InputError
 
-    loaded = load(program)
-    feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
+    if len(programs) != (2 if compare else 1):
+        raise InputError(
+            f"{'--compare takes two programs, A.s2c B.s2c' if compare else 'one program; two with --compare'}"
+            f", got {len(programs)}"
+        )
+    options: dict[str, Any] = {
+        "data": data,
+        "source": input,
+        "samples": samples,
+        "float_model": float_model,
+        "model": model,
+        "targets": target or [],
+        "energy_models": energy_model or [],
+        "quick": quick,
+        "neurobench": batch if neurobench is not None else None,
+        "execution_rate": execution_rate,
+        "device": device,
+        "steps_in_input": steps_in_input,
+    }
+    wanted = [name for name, value in (("--csv", csv), ("--neurobench", neurobench)) if compare and value is not None]
+    if wanted:
+        raise InputError(f"{', '.join(wanted)} is of one program; leave out --compare")
+    if quick and (target or energy_model or html):
+        raise InputError(
+            "--quick counts only what every run counts; leave it out for --target, --energy-model and --html"
+        )
+    found = [made(path, **options) for path in programs]
+    files = [file for file in (json, csv, html, neurobench) if file is not None]
+    if compare:
+        _compared(found[0], found[1], json=json, html=html, names=[path.name for path in programs])
+    else:
+        (one,) = found
+        if json is not None:
+            write_json(json, one.as_dict())
+        if csv is not None:
+            from snn2chip.reports.rows import write_csv
+
+            write_csv(csv, one)
+        if neurobench is not None:
+            write_json(neurobench, one.neurobench or {})
+        if html is not None:
+            write_page(html, one.html())
+        show(one)
+    for file in files:
+        typer.echo(f"wrote {file}")
+
+
+def made(
+    path: Path,
+    *,
+    data: str | None,
+    source: Path | None,
+    samples: int | None,
+    float_model: Path | None,
+    model: str | None,
+    targets: list[str],
+    quick: bool,
+    steps_in_input: bool,
+    **options: Any,
+) -> Report:
+    """The report of one program file."""
+    import attrs
+
+    from snn2chip.api import load
+    from snn2chip.cli.screen import progress
+    from snn2chip.mapping.target_file import load_target
+    from snn2chip.reports.costs import BOTH
+    from snn2chip.reports.provenance import provenance
+    from snn2chip.reports.report import measure, with_fidelity
+
+    chips = [] if quick else [load_target(name) for name in targets or BOTH]
+    loaded = load(path)
+    feed = make_feed(loaded, data=data, path=source, samples=samples, steps_in_input=steps_in_input)
     graph = predict = None
     if float_model is not None:
         from snn2chip.checks.float_side import float_side
 
         graph, predict = float_side(float_model, model=model, data=data, time_axis=feed.time_axis)
-    inputs, labels = next(iter(feed.blocks(feed.samples.total)))
-    with progress("report", feed.samples.total) as advance:
+    with progress(f"report {path.name}", feed.samples.total) as advance:
         done = [0]
 
         def moved(now: int, total: int) -> None:
             advance(now - done[0])
             done[0] = now
 
-        found = make_report(
-            loaded,
-            inputs,
-            labels=labels,
-            float_graph=graph,
-            float_model=predict,
-            time_axis=feed.time_axis,
-            device=device,
-            progress=moved,
-        )
-    if json is not None:
-        write_json(json, found.as_dict())
-    if html is not None:
-        write_html(html, found)
-    show(found)
-    for file in (json, html):
-        if file is not None:
-            typer.echo(f"wrote {file}")
+        found = measure(loaded, feed.blocks(BLOCK), time_axis=feed.time_axis, progress=moved, targets=chips, **options)
+    if graph is not None:
+        from snn2chip.checks.fidelity import fidelity
+
+        inputs, labels = next(iter(feed.blocks(feed.samples.total)))
+        measured = fidelity(loaded, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)
+        found = with_fidelity(found, measured)
+    return attrs.evolve(found, provenance={**provenance(loaded, command=True), "file": path.name})
 
 
-def write_html(path: Path, found: Report) -> None:
-    """Write tables, accuracies and assumptions as one HTML file that needs nothing else."""
-    import io
-
-    from rich.console import Console
-
+def write_page(path: Path, text: str) -> None:
+    """Write the page beside its target and rename it."""
     from snn2chip.ir.files import replacing
 
-    screen = Console(record=True, width=130, file=io.StringIO(), highlight=False)
-    for part in tables(found):
-        screen.print(part)
-    for name, value in found.accuracy.items():
-        screen.print(f"{name} accuracy: {'unknown' if value is None else f'{value:.4f}'}")
-    for line in found.assumptions:
-        screen.print(f"assumes: {line}")
-    with replacing(path) as part_file:
-        screen.save_html(str(part_file), inline_styles=True)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def show(found: Report) -> None:
@@ -112,10 +186,12 @@ def show(found: Report) -> None:
 
 
 def tables(found: Report) -> list[Table]:
-    """The counts, and the fidelity if a float model was given."""
-    from snn2chip.reports.tables import counts_table, fidelity_table
+    """The counts, the costs if there are some, and the fidelity if a float model was given."""
+    from snn2chip.reports.tables import cost_tables, counts_table, fidelity_table
 
     drawn = [counts_table(found)]
+    if found.costs is not None:
+        drawn += cost_tables(found.costs)
     return drawn if found.fidelity is None else [*drawn, fidelity_table(found.fidelity)]
 
 
@@ -128,3 +204,32 @@ def show_tables(found: Report) -> None:
         screen.print(part)
     for line in found.assumptions:
         typer.echo(f"assumes: {line}")
+    if found.costs is not None:
+        for line in found.costs.caveats:
+            typer.echo(f"caveat: {line}")
+        for target in found.costs.targets:
+            typer.echo(f"{target.name}: {target.floor}; {target.traffic}")
+            for line in target.refused:
+                typer.echo(f"{target.name} cannot run this program as it is: {line}")
+
+
+def _compared(a: Report, b: Report, *, json: Path | None, html: Path | None, names: list[str]) -> None:
+    from snn2chip.cli.screen import table, write_json
+    from snn2chip.reports.rows import comparison, shown, side_by_side
+
+    cells = [
+        (row["figure"], shown(row["a"], row["unit"]), shown(row["b"], row["unit"]),
+         "-" if row["ratio"] is None else f"{row['ratio']:.3g}")
+        for row in side_by_side(a, b)
+    ]  # fmt: skip
+    table(f"{a.samples} samples", ("figure", *(f"{x}: {n}" for x, n in zip("AB", names, strict=True)), "B / A"), cells,
+          numbers=True)  # fmt: skip
+    if a.costs is not None:
+        for line in a.costs.caveats:
+            typer.echo(f"caveat: {line}")
+    if json is not None:
+        write_json(json, comparison(a, b))
+    if html is not None:
+        from snn2chip.reports.page import comparison_page
+
+        write_page(html, comparison_page(a, b, names))

@@ -153,6 +153,11 @@ class Program:
 
         return digest(self)
 
+    def _repr_html_(self) -> str:
+        from snn2chip.reports.snippets import program_snippet
+
+        return program_snippet(self)
+
     def __repr__(self) -> str:
         neurons = sum(s.size for s in self.nodes if isinstance(s, Soma))
         return f"Program({self.name!r}, {len(self.nodes)} nodes, {neurons} neurons, steps={self.steps})"

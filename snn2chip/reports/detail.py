@@ -82,7 +82,7 @@ class SynapseDetail:
 
 @attrs.frozen(kw_only=True)
 class Detail:
-    """Detailed counts over `samples` samples."""
+    """Detailed counts over `samples` samples; `per_neuron` spikes by node, flat (not in the JSON form)."""
 
     samples: int
     steps: int
@@ -90,6 +90,7 @@ class Detail:
     synapses: tuple[SynapseDetail, ...]
     delay_words: int
     window_words: int
+    per_neuron: Mapping[str, IntArray] = attrs.field(factory=dict, eq=False, repr=False)
 
     def source(self, name: str) -> SourceDetail:
         """Counts of an input or soma."""
@@ -172,6 +173,7 @@ class DetailCounter:
             synapses=tuple(self._synapse(n) for n in program.synapses),
             delay_words=sum(length * sizes[src] for (src, _, _), length in plan.buffers.items()),
             window_words=sum(row.window_words for row in sources),
+            per_neuron={name: spikes.sum(0).ravel() for name, spikes in self.spikes.items()},
         )
 
     def _source(self, node: Input | Host | Soma) -> SourceDetail:

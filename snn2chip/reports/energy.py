@@ -106,7 +106,7 @@ def estimate(model: Model, counts: Mapping[str, float], *, network: str, formula
         status=model.status,
         formula=formula or model.formula,
         caveat=model.caveat,
-        confidence=", ".join(sorted({str(f.each["confidence"]) for f in factors})),
+        confidence=", ".join(sorted({c.strip() for f in factors for c in str(f.each["confidence"]).split(",")})),
         factors=factors,
         joules=sum((f.joules for f in factors), ZERO),
     )

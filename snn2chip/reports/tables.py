@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from snn2chip.reports.report import Report
+from snn2chip.reports.units import quantity, ranged
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from snn2chip.reports.costs import Costs
 
 
 def counts_table(report: Report) -> Table:
@@ -16,38 +21,47 @@ def counts_table(report: Report) -> Table:
 
     table = Table(title=f"{report.name}: counts per sample, {report.samples} samples, T={report.steps}")
     table.add_column("soma")
-    for head in ("neurons", "firing", "spikes", "payload", "syn. events", "x payload", "of dense", "updates", "sat"):
+    bits = _bit_events(report)
+    heads = ["neurons", "firing", "spikes", "payload", "syn. events", "x payload"]
+    for head in (*heads, *(["x set bits"] if bits else []), "of dense", "updates", "sat"):
         table.add_column(head, justify="right")
     n = report.samples
-    for row in report.layers:
-        share = row.synaptic_events / row.dense_events if row.dense_events else 0.0
-        table.add_row(
-            row.soma,
-            f"{row.neurons:,}",
-            f"{row.rate:.1%}",
-            f"{row.spikes / n:,.1f}",
-            f"{row.payload_sum / n:,.1f}",
-            f"{row.synaptic_events / n:,.0f}",
-            f"{row.payload_weighted_events / n:,.0f}",
-            f"{share:.1%}",
-            f"{row.neuron_updates / n:,.0f}",
-            f"{row.saturations:,}",
-        )
-    t = report.totals
+
+    def row(name: str, cells: dict[str, Any]) -> list[str]:
+        extra = [f"{bits[name] / n:,.0f}"] if bits else []
+        return [
+            name,
+            f"{cells['neurons']:,}",
+            cells["rate"],
+            f"{cells['spikes'] / n:,.1f}",
+            f"{cells['payload_sum'] / n:,.1f}",
+            f"{cells['synaptic_events'] / n:,.0f}",
+            f"{cells['payload_weighted_events'] / n:,.0f}",
+            *extra,
+            cells["share"],
+            f"{cells['neuron_updates'] / n:,.0f}",
+            f"{cells['saturations']:,}",
+        ]
+
+    for layer in report.layers:
+        share = layer.synaptic_events / layer.dense_events if layer.dense_events else 0.0
+        cells = attrs.asdict(layer)
+        table.add_row(*row(layer.soma, {**cells, "rate": f"{layer.rate:.1%}", "share": f"{share:.1%}"}))
     table.add_section()
-    table.add_row(
-        "total",
-        f"{sum(r.neurons for r in report.layers):,}",
-        "",
-        f"{t['spikes'] / n:,.1f}",
-        f"{t['payload_sum'] / n:,.1f}",
-        f"{t['synaptic_events'] / n:,.0f}",
-        f"{t['payload_weighted_events'] / n:,.0f}",
-        "",
-        f"{t['neuron_updates'] / n:,.0f}",
-        f"{t['saturations']:,}",
-    )
+    neurons = sum(r.neurons for r in report.layers)
+    table.add_row(*row("total", {**report.totals, "neurons": neurons, "rate": "", "share": ""}))
     return table
+
+
+def _bit_events(report: Report) -> dict[str, int]:
+    """Events times set bits per soma and in total; empty without detailed counts."""
+    if report.detail is None:
+        return {}
+    from snn2chip.reports.rows import fed_by
+
+    fed = fed_by(report.program)
+    rows = {soma: sum(report.detail.synapse(s).bit_events for s in names) for soma, names in fed.items()}
+    return {**rows, "total": sum(rows.values())}
 
 
 def fidelity_table(fidelity: dict[str, Any]) -> Table:
@@ -68,3 +82,55 @@ def fidelity_table(fidelity: dict[str, Any]) -> Table:
             f"{row['forced_potential']:.2e}",
         )
     return table
+
+
+def cost_tables(costs: Costs) -> list[Table]:
+    """Energy by model, time by model, totals with static power, and the verdicts."""
+    from rich.table import Table
+
+    energy = Table(title="energy per sample, modelled (J); dynamic, total and arithmetic are never added up")
+    for head in ("where", "network", "model", "kind", "status", "confidence"):
+        energy.add_column(head)
+    energy.add_column("energy", justify="right")
+    for target in costs.targets:
+        for row in target.estimates:
+            cells = (target.name, "SNN", row.model, row.scope, row.status, row.confidence)
+            energy.add_row(*cells, ranged(row.joules, "J"))
+        energy.add_section()
+    for row in costs.arithmetic:
+        cells = ("off chip", row.network, row.model, row.scope, row.status, row.confidence)
+        energy.add_row(*cells, ranged(row.joules, "J"))
+
+    power = Table(title="dynamic + static = total per sample (one timing model each; all pairs in the JSON)")
+    for head in ("target", "energy", "timing"):
+        power.add_column(head)
+    for head in ("dynamic", "static", "total"):
+        power.add_column(head, justify="right")
+    for target in costs.targets:
+        if not target.totals:
+            continue
+        first = target.totals[0].timing
+        for total in target.totals:
+            if total.timing == first:
+                found = [ranged(r, "J") for r in (total.dynamic, total.static, total.total)]
+                power.add_row(target.name, total.energy, total.timing, *found)
+
+    time = Table(title="time, modelled: slowest core and barrier")
+    for head in ("target", "cores", "chips", "model", "status", "busiest"):
+        time.add_column(head)
+    for head in ("step", "sample", "latency"):
+        time.add_column(head, justify="right")
+    for target in costs.targets:
+        for t in target.timings:
+            where = (target.name, str(target.cores), str(target.chips), t.model, t.status, t.busiest or "-")
+            time.add_row(*where, ranged(t.step, "s"), quantity(t.sample.value, "s"), quantity(t.latency.value, "s"))
+
+    verdict = Table(title="spiking network against the ANN")
+    verdict.add_column("basis")
+    verdict.add_column("SNN / ANN", justify="right")
+    verdict.add_column("verdict")
+    for v in costs.verdicts:
+        if "one pass on" in v.basis and not v.basis.endswith("alu-45nm"):
+            continue  # the accelerators' floors are in the JSON and on the page
+        verdict.add_row(v.basis, f"{v.ratio:,.2f}", v.verdict)
+    return [energy, power, time, verdict]

@@ -1,0 +1,248 @@
+"""Figures of a report: one small SVG per population, and those of the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from snn2chip.ir.nodes import Product, Synapse
+from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
+from snn2chip.reports.costs import Costs
+from snn2chip.reports.detail import Detail, SourceDetail
+from snn2chip.reports.drawing import FAINT, INK, PALETTE, Sheet
+from snn2chip.reports.energy import Estimate
+from snn2chip.reports.glimpse import Look
+from snn2chip.schedule import links
+
+SMALL = (3.4, 2.1)
+MOST_STEPS = 400
+"""Steps drawn at most."""
+COLOURS = {"dearer": PALETTE[3], "cheaper": PALETTE[2], "overlap": PALETTE[5]}
+
+
+def short(name: str, most: int = 34) -> str:
+    """A name that fits over a small figure."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def network(program: Program) -> str:
+    """Populations by depth, with shapes; arrows are synapses, with their kind and weight width."""
+    hops = links(program)
+    depth: dict[str, int] = {n.name: 0 for n in program.inputs}
+    for soma in program.somas:
+        before = [depth[h.src] for h in hops if h.dst == soma.name and h.src in depth]
+        depth[soma.name] = 1 + max(before, default=0)
+    rows: dict[int, list[str]] = {}
+    for name, row in depth.items():
+        rows.setdefault(row, []).append(name)
+    widest = max(len(names) for names in rows.values())
+    at = {}
+    for row, names in rows.items():
+        for i, name in enumerate(names):
+            at[name] = ((i + 0.5) / len(names) * widest, -row)
+    with Sheet(3.2 * widest + 1.2, 0.78 * len(rows) + 0.2) as (sheet, ax):
+        ax.set_axis_off()
+        ax.set_xlim(-0.1, widest + 0.35)
+        ax.set_ylim(-max(rows) - 0.4, 0.4)
+        labels: dict[tuple[str, str], list[str]] = {}
+        for hop in hops:
+            labels.setdefault((hop.src, hop.dst), []).append(_via(program, hop.via, hop.delay))
+        for (src, dst), texts in labels.items():
+            (xa, ya), (xb, yb) = at[src], at[dst]
+            jump = ya - yb != 1
+            style = f"arc3,rad={0.35 if yb < ya else -0.5}" if jump else "arc3"
+            far = 0.42 if jump else 0.0
+            gap = 0.0 if jump else 0.24
+            arrow = {"arrowstyle": "-|>", "color": PALETTE[5], "connectionstyle": style, "shrinkA": 0, "shrinkB": 0}
+            ax.annotate("", (xb + far, yb + gap), (xa + far, ya - gap), arrowprops=arrow)
+            where = ((xa + xb) / 2 + (far + 0.16 if jump else 0.03), (ya + yb) / 2)
+            ax.text(*where, ", ".join(dict.fromkeys(texts)), fontsize=7, va="center", color=INK)
+        for name, (x, y) in at.items():
+            node = program[name]
+            shape = "x".join(map(str, program.shapes[name]))
+            kind = f"{node.fire}, {node.reset}" if isinstance(node, Soma) else type(node).__name__.lower()
+            colour = PALETTE[2 if not isinstance(node, Soma) else 1 if node.fire == "none" else 0]
+            box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": colour, "linewidth": 1.4}
+            ax.text(x, y, f"{short(name, 26)}\n{shape} · {kind}", ha="center", va="center", fontsize=8, bbox=box)
+        return sheet.svg(f"network of {len(at)} populations in {len(rows)} levels")
+
+
+def _via(program: Program, name: str, delay: int) -> str:
+    node = program[name]
+    late = f" +{delay}" if delay else ""
+    if isinstance(node, Product):
+        return f"product{late}"
+    assert isinstance(node, Synapse)
+    size = f" {node.kernel_size[0]}x{node.kernel_size[1]}" if node.kind in ("conv2d", "sumpool") else ""
+    stride = f" /{node.stride[0]}" if node.kind in ("conv2d", "sumpool") and node.stride[0] > 1 else ""
+    bits = "ternary" if node.bits == "ternary" else f"{node.bits} bit"
+    return f"{node.kind}{size}{stride} · {bits}{late}"
+
+
+def raster(look: Look) -> str:
+    """Payloads of one population in one sample: a mark per spike, darker for larger payloads."""
+    from matplotlib.colors import to_rgb
+
+    p = np.asarray(look.payloads)[:MOST_STEPS]
+    with Sheet(*SMALL) as (sheet, ax):
+        top = max(int(np.abs(p).max(initial=1)), 1)
+        image = np.zeros((*p.T.shape, 4))  # a picture inside the SVG: thousands of marks stay small
+        image[..., :3] = np.where((p.T < 0)[..., None], to_rgb(PALETTE[3]), to_rgb(PALETTE[0]))
+        image[..., 3] = np.where(p.T != 0, 0.3 + 0.7 * np.abs(p.T) / top, 0.0)
+        ax.imshow(image, aspect="auto", interpolation="nearest", origin="lower")
+        ax.set(xlim=(-0.5, len(p) - 0.5), ylim=(-0.5, len(look.shown) - 0.5), xlabel="step", ylabel="neuron")
+        ax.set_title(short(look.node))
+        _whole_steps(ax, len(p))
+        ax.set_yticks([0, len(look.shown) - 1], [str(look.shown[0]), str(look.shown[-1])])
+        return sheet.svg(f"spikes of {len(look.shown)} of {look.neurons} neurons of {look.node} in one sample")
+
+
+def membrane(look: Look) -> str:
+    """Potentials after reset of the busiest neurons, with their thresholds (dashed)."""
+    v = np.asarray(look.potentials)[:MOST_STEPS]
+    steps = np.arange(len(v))
+    with Sheet(*SMALL) as (sheet, ax):
+        for i, neuron in enumerate(look.traced):
+            colour = PALETTE[i % len(PALETTE)]
+            ax.plot(steps, v[:, i], color=colour, marker="o" if len(v) <= 40 else None, ms=3, lw=1.2, label=str(neuron))
+            if look.thresholds is not None and (i == 0 or (look.thresholds[:, i] != look.thresholds[:, 0]).any()):
+                ax.plot(steps, look.thresholds[: len(v), i], color=colour, ls="--", lw=1)
+        ax.set(xlabel="step", ylabel="potential")
+        ax.set_title(short(look.node))
+        _whole_steps(ax, len(v))
+        return sheet.svg(f"potentials of neurons {look.traced} of {look.node}, thresholds dashed")
+
+
+def rates(row: SourceDetail, steps: int) -> str:
+    """Histogram of firing rates over the neurons of one population."""
+    with Sheet(*SMALL) as (sheet, ax):
+        counts = np.asarray(row.rate_histogram)
+        edges = np.linspace(0, 1, len(counts) + 1)
+        ax.bar(edges[:-1], counts, width=1 / len(counts), align="edge", color=PALETTE[0])
+        ax.set(xlabel="spikes per step", ylabel="neurons", xlim=(0, 1))
+        ax.set_title(short(row.node))
+        return sheet.svg(f"firing rates of the {row.neurons} neurons of {row.node}")
+
+
+def payloads(row: SourceDetail) -> str:
+    """Histogram of the payloads other than 0."""
+    found = [(lo, hi, n) for lo, hi, n in row.payload_histogram if n and not lo <= 0 <= hi]
+    with Sheet(*SMALL) as (sheet, ax):
+        names = [str(lo) if lo == hi else f"{lo}..{hi}" for lo, hi, _ in found]
+        ax.bar(range(len(found)), [n for _, _, n in found], color=PALETTE[1])
+        every = max(1, len(found) // 8)
+        ax.set_xticks(range(0, len(found), every), names[::every], rotation=30 if len(found) > 8 else 0)
+        if found and max(n for _, _, n in found) > 100 * min(n for _, _, n in found):
+            ax.set_yscale("log")
+        ax.set(xlabel="payload", ylabel="spikes")
+        ax.set_title(short(row.node))
+        return sheet.svg(f"payloads of {row.node}")
+
+
+def firing(detail: Detail) -> str:
+    """Share of neurons that fire, per population and step."""
+    rows = [r for r in detail.sources if r.payload != "none"]
+    share = 1 - np.array([r.sparsity_per_step[:MOST_STEPS] for r in rows])
+    with Sheet(6.8, 0.32 * len(rows) + 1.1) as (sheet, ax):
+        image = ax.imshow(share, aspect="auto", cmap="cividis", vmin=0, vmax=max(float(share.max()), 1e-9))
+        ax.set_yticks(range(len(rows)), [short(r.node, 22) for r in rows])
+        ax.set(xlabel="step")
+        ax.set_frame_on(False)
+        _whole_steps(ax, share.shape[1])
+        if share.shape[1] <= 12:
+            for (i, t), value in np.ndenumerate(share):
+                light = value > 0.55 * share.max()
+                ax.text(t, i, f"{value:.0%}", ha="center", va="center", fontsize=7, color="black" if light else "white")
+        else:
+            outline: Any = sheet.figure.colorbar(image, ax=ax).outline
+            outline.set_edgecolor(FAINT)
+        return sheet.svg("share of neurons that fire, per population and step")
+
+
+def errors(layers: Sequence[dict[str, Any]]) -> str:
+    """Quantization error of every layer: own (fed by the float network) and with what it inherits."""
+    with Sheet(6.8, 0.36 * len(layers) + 1.1) as (sheet, ax):
+        y = np.arange(len(layers))
+        ax.barh(
+            y - 0.2, [r["free_potential"] for r in layers], height=0.38, color=PALETTE[1], label="with inherited error"
+        )
+        ax.barh(y + 0.2, [r["forced_potential"] for r in layers], height=0.38, color=PALETTE[0], label="own error only")
+        ax.set_yticks(y, [short(r["soma"], 24) for r in layers])
+        ax.invert_yaxis()
+        ax.set(xlabel="rms error of the potential, in thresholds")
+        ax.legend(loc="lower right")
+        return sheet.svg("quantization error per layer")
+
+
+def energy(rows: Sequence[Estimate], where: Sequence[str]) -> str:
+    """Energy of every model, stacked by event, with the range of its sources."""
+    events = list(dict.fromkeys(f.event for r in rows for f in r.factors if f.joules.value))
+    colours = {event: PALETTE[i % len(PALETTE)] for i, event in enumerate(events)}
+    with Sheet(6.8, 0.42 * len(rows) + 1.3) as (sheet, ax):
+        seen = set()
+        for y, row in enumerate(rows):
+            left = 0.0
+            for f in row.factors:
+                if f.joules.value:
+                    label = f.event if f.event not in seen else None
+                    seen.add(f.event)
+                    ax.barh(y, f.joules.value * 1e6, left=left, height=0.6, color=colours[f.event], label=label)
+                    left += f.joules.value * 1e6
+            if row.joules.lo != row.joules.hi:
+                ax.plot([row.joules.lo * 1e6, row.joules.hi * 1e6], [y, y], color=INK, lw=1, marker="|", ms=7)
+        ax.set_yticks(range(len(rows)), [f"{w}\n{r.scope}" for r, w in zip(rows, where, strict=True)], fontsize=7.5)
+        ax.invert_yaxis()
+        ax.set(xlabel="µJ per sample")
+        sheet.figure.legend(loc="outside lower center", ncols=4, fontsize=7.5)
+        return sheet.svg("energy per sample by model and event")
+
+
+def ratios(costs: Costs) -> str:
+    """Spiking network over ANN, per basis; right of 1 the spiking network is dearer."""
+    rows = costs.verdicts
+    with Sheet(6.8, 0.34 * len(rows) + 0.9) as (sheet, ax):
+        values = [max(v.ratio, 1e-6) for v in rows]
+        ax.barh(range(len(rows)), values, color=[COLOURS[v.verdict.split()[-1]] for v in rows], height=0.6)
+        ax.set_xscale("log")
+        ax.margins(y=0.02)
+        ax.axvline(1, color=INK, lw=1)
+        ax.set_yticks(range(len(rows)), [v.basis.replace(" against ", "\nagainst ") for v in rows], fontsize=7)
+        ax.invert_yaxis()
+        ax.set(xlabel="energy of the spiking network / energy of the ANN")
+        return sheet.svg("ratio of energies, spiking network to ANN")
+
+
+def core_map(rows: Sequence[Any], chip: int) -> str:
+    """Cores of one chip on the mesh of tiles, shaded by the limit that they use most of."""
+    mine = [r for r in rows if r["chip"] == chip]
+    spots: dict[tuple[int, int], list[Any]] = {}
+    for row in mine:
+        spots.setdefault((row["x"], row["y"]), []).append(row)
+    names = list(dict.fromkeys(r["population"] for r in rows))
+    wide, high = max(x for x, _ in spots) + 1, max(y for _, y in spots) + 1
+    with Sheet(0.8 * max(wide, 6) + 0.3, 0.8 * high + 0.5 + 0.17 * -(-len(names) // 3)) as (sheet, ax):
+        from matplotlib.patches import Patch, Rectangle
+
+        for (x, y), cores in spots.items():
+            ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=FAINT, lw=1))
+            for i, row in enumerate(cores):
+                px, py = x + 0.06 + 0.46 * (i % 2), y + 0.06 + 0.46 * (i // 2)
+                colour = PALETTE[names.index(row["population"]) % len(PALETTE)]
+                ax.add_patch(
+                    Rectangle((px, py), 0.42, 0.42, fc=colour, alpha=0.25 + 0.75 * row["utilisation"], ec=colour)
+                )
+                ax.text(px + 0.21, py + 0.21, f"{row['utilisation']:.0%}", ha="center", va="center", fontsize=6)
+        ax.set(xlim=(-0.05, wide + 0.05), ylim=(high + 0.05, -0.05), aspect="equal")
+        ax.set_axis_off()
+        here = [n for n in names if any(r["population"] == n for r in mine)]
+        patches = [Patch(color=PALETTE[names.index(n) % len(PALETTE)], label=short(n, 20)) for n in here]
+        sheet.figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=7)
+        return sheet.svg(f"{len(mine)} cores of chip {chip}, utilisation of the binding limit")
+
+
+def _whole_steps(ax: Any, steps: int) -> None:
+    every = max(1, -(-steps // 10))
+    ax.set_xticks(range(0, steps, every))
