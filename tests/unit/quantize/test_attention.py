@@ -235,6 +235,9 @@ def test_nets_with_attention_are_equal_on_two_backends_and_near_their_float_net(
     assert max(row.forced_potential for row in relays) < 0.02
     firing = [row for name, row in rows.items() if program[name].fire in ("levels", "excess")]
     assert max(row.forced_potential for row in firing) < 0.05
+    coded = {row.soma: row for row in fidelity(program, graph, x, same_payloads=True).layers}
+    agree = [coded[row.soma].forced_equal for row in firing]  # the first reads real pixels through 8-bit weights
+    assert min(agree[1:]) > 0.94  # type: ignore[type-var, operator]
 
 
 @pytest.mark.lava
