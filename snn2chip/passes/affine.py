@@ -35,6 +35,14 @@ def rows(factor: Tensor, like: Tensor) -> Tensor:
     return factor.view(-1, *[1] * (like.dim() - 1))
 
 
+def scaled_rows(weight: Tensor, factor: Tensor) -> Tensor:
+    """Return `factor[o] * weight[o]`, rounded once to the weight's own type, which keeps large networks small."""
+    made = torch.empty_like(weight)
+    for row, size, out in zip(weight, factor.tolist(), made, strict=True):
+        out.copy_(row.double() * size)
+    return made
+
+
 def plain_number(value: Tensor) -> Tensor:
     """Return a scalar for a tensor of equal numbers, else the tensor."""
     return value.flatten()[0] if bool((value == value.flatten()[0]).all()) else value
@@ -48,7 +56,7 @@ def scaled_output(layer: Layer, factor: Tensor, shift: Tensor | None) -> Layer |
         bias = layer.bias_or_zero().double() * f
         bias = bias if shift is None else bias + widen(shift, outputs)
         parts = None if layer.parts is None else scaled_parts(layer.parts, f)
-        weight = layer.weight.double() * rows(f, layer.weight) if parts is None else parts.weight()
+        weight = scaled_rows(layer.weight, f) if parts is None else parts.weight()
         kept = None if layer.bias is None and shift is None else bias
         return attrs.evolve(layer, weight=weight, bias=kept, parts=parts)
     if isinstance(layer, ScaleLayer):
