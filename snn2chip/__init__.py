@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
     from snn2chip.ir.program import Program
     from snn2chip.ir.soma import Soma
+    from snn2chip.mapping.assign import load_mapping, map_program
     from snn2chip.mapping.capabilities import check_target
     from snn2chip.mapping.target_file import load_target
     from snn2chip.reports.report import report
@@ -34,6 +35,8 @@ _PUBLIC = {
     "run": "api",
     "check": "checks.compare",
     "check_target": "mapping.capabilities",
+    "map_program": "mapping.assign",
+    "load_mapping": "mapping.assign",
     "load_target": "mapping.target_file",
     "CheckResult": "checks.compare",
     "Divergence": "checks.compare",
@@ -66,7 +69,9 @@ __all__ = [
     "fidelity",
     "load",
     "load_foreign",
+    "load_mapping",
     "load_target",
+    "map_program",
     "report",
     "run",
     "session",
