@@ -13,6 +13,8 @@ import torch
 from snn2chip.errors import InputError
 from snn2chip.ir.float_run import FloatRun
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import per_channel
+from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.quantize.payload_steps import kept_payloads
 from snn2chip.quantize.spec import FloatArray
@@ -25,7 +27,8 @@ class Ranges:
     `potential[neuron]` before the reset, `current[neuron]` the (mixed) current, `payload[neuron]` the largest
     payload value, `maps[layer]` the current of one linear map into a sum, `moments[layer]` mean and mean square of
     the payload values that it is fed, `spans` smallest and largest potential of sigmoid
-    neurons, `payloads` some of the real payloads of neurons,
+    neurons, `payloads` some of the real payloads of neurons, `driven` the current without bias
+    of linear maps that read relays,
     `readouts[layer]` the running sum of a returned value, `raw` the smallest and largest
     raw input, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
     """
@@ -38,6 +41,7 @@ class Ranges:
     readouts: dict[str, FloatArray]
     spans: dict[str, tuple[float, float]]
     payloads: dict[str, FloatArray]
+    driven: dict[str, FloatArray]
     raw: tuple[float, float]
     whole: bool
     samples: int
@@ -54,6 +58,11 @@ def samples_at_once(graph: LayerGraph) -> int:
     kept = {True: 3, False: 1}  # a neuron's value and its potentials before and after firing
     numbers = sum(kept[layer.kind == "neuron"] * math.prod(graph.shapes[layer.name]) for layer in graph.layers)
     return min(max(1, BLOCK_BYTES // (4 * graph.steps * numbers)), MOST_AT_ONCE)
+
+
+def _reads_relay(graph: LayerGraph, layer: AffineLayer) -> bool:
+    (source,) = graph.sources(layer.name)
+    return isinstance(source, NeuronLayer) and source.soma.fire == "relay"
 
 
 def _top(value: torch.Tensor) -> FloatArray:
@@ -87,6 +96,7 @@ def calibrate(
     moments: dict[str, tuple[float, float]] = {}
     spans: dict[str, tuple[float, float]] = {}
     payloads: dict[str, FloatArray] = {}
+    driven: dict[str, FloatArray] = {}
     readouts: dict[str, FloatArray] = {}
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
@@ -107,6 +117,9 @@ def calibrate(
                     before = run.before[layer.name]
                     seen = spans.get(layer.name, (float("inf"), -float("inf")))
                     spans[layer.name] = min(seen[0], float(before.min())), max(seen[1], float(before.max()))
+            elif isinstance(layer, AffineLayer) and _reads_relay(graph, layer):
+                shift = per_channel(layer.bias_or_zero(), run.values[layer.name], lead=2)
+                driven[layer.name] = np.maximum(driven.get(layer.name, 0.0), _top(run.values[layer.name] - shift))
             elif layer.kind == "gate":
                 maps[layer.name] = np.maximum(maps.get(layer.name, 0.0), _top(run.values[layer.name]))
             elif layer.kind == "host":
@@ -127,6 +140,7 @@ def calibrate(
         readouts=readouts,
         spans=spans,
         payloads=payloads,
+        driven=driven,
         raw=(float(x.min()), float(x.max())),
         whole=bool((x == x.round()).all()),
         samples=total,

@@ -27,7 +27,7 @@ from snn2chip.ir.types import V_MAX
 from snn2chip.quantize.attention import attended_unit, product_shift
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.fusible import on_sum_grid
-from snn2chip.quantize.relays import lower_relay
+from snn2chip.quantize.relays import lower_relay, own_unit
 from snn2chip.quantize.resampling import resampling
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec
 from snn2chip.quantize.sums import Branch, plan_sum, whole_units
@@ -191,6 +191,19 @@ class Feeds:
         delta = unit * 2.0**shift
         static = np.full(delta.shape, float(most) / 2.0**shift + 1)
         return Feed(synapses=[name], delta=delta, bias=np.zeros(delta.shape), static=static)
+
+    def fitting(self, relay: NeuronLayer, unit: FloatArray | None) -> FloatArray | None:
+        """`unit` of a relay, or a larger one where linear maps that read it would leave 24 bits on calibration data."""
+        feed, current = self.currents(self.graph.inputs[relay.name][0]), self.ranges.current[relay.name]
+        spare = self.spec.spare_bits
+        own = own_unit(feed.delta, feed.bias, current, spare_bits=spare) if unit is None else unit
+        limit, worst = float(V_MAX) / 2**spare, 1.0
+        for user in self.graph.users(relay.name):
+            if isinstance(user, AffineLayer):
+                source, out = (self.graph.shapes[name] or (1,) for name in (relay.name, user.name))
+                made = quantize_weights(user, folded(user, own, source, out), own, self.spec.mode_of(user))
+                worst = max(worst, float((self.ranges.driven[user.name] / made.delta).max()) / limit)
+        return unit if worst <= 1.0 else own * 2.0 ** np.ceil(np.log2(worst))
 
     def attended(self, relay: NeuronLayer) -> FloatArray:
         """Payload unit `[C]` of a relay whose current is multiplied: its sums over space must fit, too."""

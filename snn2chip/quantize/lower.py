@@ -126,7 +126,8 @@ class _Lowering(Feeds):
                 trained = any(getattr(u, "parts", None) is not None for u in users)
                 delta = self.currents(self.graph.inputs[layer.name][0]).delta
                 common = trained and not (delta == delta[0]).all()  # one unit for all channels, unless it is one anyway
-                self.relay(layer, common_unit(self.ranges.current[layer.name]) if common else None)
+                unit = common_unit(self.ranges.current[layer.name]) if common else None
+                self.relay(layer, self.fitting(layer, unit))
             return
         name = self.fresh(layer.name)
         feed = self.looped(layer, name) if layer.feedback is not None else self.currents(self.inputs[layer.name][0])

@@ -42,13 +42,11 @@ def lower_relay(
     limit = float(V_MAX) / 2**spare_bits
     if (current / delta).max() > limit:
         raise QuantizeError(f"{label}: the relayed current does not fit 24 bits")
-    reach = np.maximum(current, np.abs(bias)) / delta  # the bias alone may be larger than what it leaves of the current
-    fine = np.clip(np.floor(np.log2(limit / np.maximum(reach, 1e-12))), 0, 14).astype(np.int64)
+    fine = _fraction(delta, bias, current, limit)
     if unit is None:
         if not bias.any():
             fine = np.zeros(delta.shape, dtype=np.int64)  # nothing to round: the integers pass as they are
-        extra = np.clip(np.floor(np.log2(2.0**RELAY_BITS / np.maximum(current / delta, 1e-12))), 0, fine)
-        unit = delta / 2.0**extra
+        unit = own_unit(delta, bias, current, spare_bits=spare_bits)
         unit = unit if not (unit == unit[0]).all() else unit[:1]
     mu = delta / 2.0**fine
     fields: dict[str, Any] = {"gain": 1 << fine, "bias": half_up(bias / mu)}
@@ -70,6 +68,22 @@ def lower_relay(
         got = fields["out_gain"] / 2.0 ** fields["out_shift"]
         notes += (record(name, path, "out_gain", unit="mu per payload unit", source=ratio, integer=got, lsb=1.0),)
     return LoweredSoma(soma=soma, unit=unit, mu=mu, records=notes)
+
+
+def own_unit(delta: FloatArray, bias: FloatArray, current: FloatArray, *, spare_bits: int) -> FloatArray:
+    """The payload unit `[C]` that a relay has of its own: delta, or with a bias delta over a power of two."""
+    if not bias.any():
+        return delta
+    fine = _fraction(delta, bias, current, float(V_MAX) / 2**spare_bits)
+    extra = np.clip(np.floor(np.log2(2.0**RELAY_BITS / np.maximum(current / delta, 1e-12))), 0, fine)
+    unit: FloatArray = delta / 2.0**extra
+    return unit
+
+
+def _fraction(delta: FloatArray, bias: FloatArray, current: FloatArray, limit: float) -> Any:
+    """Fraction bits `[C]` under one unit of the current that leave the potential inside `limit`."""
+    reach = np.maximum(current, np.abs(bias)) / delta  # the bias alone may be larger than what it leaves of the current
+    return np.clip(np.floor(np.log2(limit / np.maximum(reach, 1e-12))), 0, 14).astype(np.int64)
 
 
 def common_unit(current: FloatArray) -> FloatArray:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import torch
 
 from snn2chip import Input, Output, Program, Synapse, run
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import FloatSoma, InputLayer, OutputLayer
+from snn2chip.ir.linear_layers import LinearLayer, WeightParts
+from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.quantize.calibrate import calibrate
+from snn2chip.quantize.lower import lower
 from snn2chip.quantize.relays import lower_relay
 
 
@@ -36,3 +45,31 @@ def test_without_a_bias_the_integers_pass_as_they_are(delta: list[float]) -> Non
     want, got, payload = relayed([0.0, 0.0], delta)
     assert (got == want).all()
     assert np.abs(payload).max() == 20
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_relay_leaves_the_maps_behind_it_their_24_bits(trained: bool) -> None:
+    """255 inputs of 15 bits through 8-bit weights of one sign need 30 bits; the relay sends fewer."""
+    weight = torch.full((3, 255), 127 / 1024, dtype=torch.float64)
+    parts = WeightParts(scale=torch.full((3,), 1 / 1024, dtype=torch.float64), integers=torch.full((3, 255), 127))
+    layers = (
+        InputLayer(name="x", shape=(255,)),
+        LinearLayer(name="a", weight=torch.eye(255, dtype=torch.float64), bias=torch.full((255,), 0.3)),
+        NeuronLayer(name="r", soma=FloatSoma(steps=1, theta=1.0, unit=1.0, fire="relay", reset="drop")),
+        LinearLayer(name="b", weight=weight, parts=parts if trained else None, bias=torch.full((3,), 1e6)),
+        OutputLayer(name="output", reduce="mean"),
+    )
+    names = [layer.name for layer in layers]
+    graph = LayerGraph(layers=layers, inputs={b: (a,) for a, b in pairwise(names)}, steps=1)
+    x = np.random.default_rng(0).integers(200, 256, (20, 255))
+    program = lower(graph, calibrate(graph, x))
+    trace = run(program, x, backend="reference", record="all")
+    synapse = program["b"]
+    assert isinstance(synapse, Synapse)
+    weights = synapse.dense()
+    current = trace.payloads["r"].astype(np.int64) @ weights.T
+    assert np.abs(current).max() < 2**23
+    assert np.abs(current).max() > 2**20, "no coarser than it must be"
+    got = current * (program.meta["units"]["payload"]["r"][0] / 1024 * 127 / np.abs(weights).max())
+    want = graph.run(torch.as_tensor(x).double()).output.numpy() - 1e6
+    assert np.abs(got[0] - want).max() < 2e-3 * np.abs(want).max()
