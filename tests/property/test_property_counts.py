@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product as cross
 from typing import Any
@@ -18,9 +19,10 @@ from snn2chip.testing.programs import random_program
 from snn2chip.testing.witness import Witness
 
 
-def stored(node: Synapse, source: tuple[int, ...], target: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The source neuron of every stored synapse of `node`."""
-    keeps_zeros = not node.sparse
+def stored(
+    node: Synapse, source: tuple[int, ...], target: tuple[int, ...], *, keeps_zeros: bool
+) -> Iterator[tuple[int, ...]]:
+    """The source neuron of every synapse of `node`, with or without those of weight 0."""
     if node.kind == "linear":
         weight = node.dense()
         for m, (n, at) in cross(range(target[0]), enumerate(np.ndindex(*source))):
@@ -48,17 +50,18 @@ def _taps(
             row = y * node.stride[0] - node.padding[0] + i * node.dilation[0]
             col = x * node.stride[1] - node.padding[1] + j * node.dilation[1]
             exists = 0 <= row < source[1] and 0 <= col < source[2]
-            if exists and (keeps_zeros or pool or node.weight[c, k, i, j]):
+            weight = node.weight.ravel()[c % node.weight.size] if pool else node.weight[c, k, i, j]
+            if exists and (keeps_zeros or weight):
                 yield first + k, row, col
 
 
 def counted(program: Program, payloads: dict[str, Any], delay: int, name: str, node: Synapse) -> dict[str, int]:
     """Events of one synapse, spike by spike."""
-    fan: dict[tuple[int, ...], int] = {}
-    for at in stored(node, program.shapes[name], program.shapes[node.name]):
-        fan[at] = fan.get(at, 0) + 1
+    shapes = program.shapes[name], program.shapes[node.name]
+    fan = Counter(stored(node, *shapes, keeps_zeros=not node.sparse or node.kind == "sumpool"))
+    nonzero = Counter(stored(node, *shapes, keeps_zeros=False))
     steps, batch = payloads[name].shape[:2]
-    found = {"synaptic_events": 0, "payload_weighted_events": 0, "dense_events": 0}
+    found = dict.fromkeys(("synaptic_events", "payload_weighted_events", "effective_operations", "dense_events"), 0)
     for t, b in cross(range(steps), range(batch)):
         if t + delay >= steps:
             continue
@@ -66,6 +69,7 @@ def counted(program: Program, payloads: dict[str, Any], delay: int, name: str, n
             p = int(payloads[name][t, b][at])
             found["synaptic_events"] += n if p else 0
             found["payload_weighted_events"] += n * abs(p)
+            found["effective_operations"] += nonzero[at] if p else 0
             found["dense_events"] += n
     return found
 
