@@ -18,7 +18,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import NEVER
 
-BLOCK, BLOCK_BYTES = 64, 32 << 20
+BLOCK, BLOCK_BYTES = 64, 16 << 20
 LOOSE, WIDE = "not proven", "current beyond 24 bits"
 
 

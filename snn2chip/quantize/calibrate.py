@@ -48,7 +48,7 @@ class Ranges:
     input_range: tuple[float, float] | None = None
 
 
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 16 << 20
 """Values and potentials of all layers that one block keeps; small blocks also stay in the caches."""
 MOST_AT_ONCE = 64
 

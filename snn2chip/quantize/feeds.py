@@ -302,7 +302,7 @@ class Feeds:
         """Largest integer current per channel that weights and payload range allow."""
         taps = linear.kernel[0] * linear.kernel[1] if isinstance(linear, SumPoolLayer) else 1
         taps = linear.taps if isinstance(linear, ResampleLayer) else taps
-        per_output = np.abs(weights.values).reshape(len(weights.values), -1).sum(1) * taps
+        per_output = np.abs(weights.values).reshape(len(weights.values), -1).sum(1, dtype=np.int64) * taps
         bound: FloatArray = per_output * 2.0**weights.exponent * self.magnitude(linear)
         return bound
 

@@ -54,14 +54,15 @@ class Branch:
 
     def loss_of(self, weights: IntWeights) -> FloatArray:
         """The same with other integers."""
-        loss: FloatArray = np.square(errors(weights)).sum(1) * self.power
+        off = errors(weights)
+        loss: FloatArray = np.einsum("ij,ij->i", off, off) * self.power
         return loss
 
     def bias_of(self, weights: IntWeights) -> FloatArray:
         """Mean squared error `[C]` of the current with the share that all payloads' mean gives it."""
         off = errors(weights)
-        loss: FloatArray = np.square(off).sum(1) * (self.power - self.mean**2) + np.square(off.sum(1) * self.mean)
-        return loss
+        spread: FloatArray = np.einsum("ij,ij->i", off, off) * (self.power - self.mean**2)
+        return spread + np.square(off.sum(1) * self.mean)
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -22,7 +22,9 @@ from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.space_layers import ResampleLayer
 from snn2chip.quantize.spec import FloatArray, QuantRecord, half_up
 
-IntValues = NDArray[np.int64]
+ROWS_AT_ONCE = 1 << 18
+"""Weights worked on at a time."""
+IntValues = NDArray[np.integer[Any]]
 GLANCE, WHOLE = 16, 2.0**-15
 """Weights of a channel looked at first, and how far from whole float32 multiples of a step may be."""
 
@@ -49,9 +51,12 @@ class IntWeights:
     @property
     def error(self) -> float:
         """Relative root-mean-square error of the weights."""
-        got = rows(self.delta, self.values) * self.values * 2.0**self.exponent
-        norm = float(np.square(self.target).sum())
-        return float(np.sqrt(np.square(got - self.target).sum() / norm)) if norm else 0.0
+        off, norm = 0.0, 0.0
+        for part in _parts(self.target):
+            got = rows(self.delta[part], self.target) * self.values[part] * 2.0**self.exponent
+            got -= self.target[part]
+            off, norm = off + float(np.vdot(got, got)), norm + float(np.vdot(self.target[part], self.target[part]))
+        return float(np.sqrt(off / norm)) if norm else 0.0
 
     def record(self, node: str, path: str) -> QuantRecord:
         """The decision as a record of the synapse `node`."""
@@ -95,7 +100,7 @@ def quantize_weights(layer: Layer, target: FloatArray, unit: FloatArray, mode: s
         raise QuantizeError(f"{layer.label}: weights contain NaN or infinity")
     parts = getattr(layer, "parts", None)
     if parts is not None and unit.size == 1 and _keeps(parts.kind, mode):
-        values = parts.integers.cpu().numpy().astype(np.int64)
+        values = parts.integers.cpu().numpy().astype(np.int8)
         delta = array(parts.scale) * float(unit.reshape(()))
         known: dict[str, int | str] = {"binary": 1, "ternary": "ternary"}
         bits = known.get(parts.kind) or int(parts.kind[3:])
@@ -116,7 +121,7 @@ def quantize_weights(layer: Layer, target: FloatArray, unit: FloatArray, mode: s
         delta = np.where(steps > 0, steps, delta)
         values = _round(target, delta, top(width))
     delta = np.where(delta > 0, delta, (float(delta.max()) or 1.0) * (2.0**-20 if width == 1 else 1.0))  # ±1 is never 0
-    return IntWeights(values=values.astype(np.int64), delta=delta, bits=width, exact=False, target=target)
+    return IntWeights(values=values.astype(np.int8, copy=False), delta=delta, bits=width, exact=False, target=target)
 
 
 def _keeps(kind: str, mode: str) -> bool:
@@ -127,8 +132,17 @@ def _keeps(kind: str, mode: str) -> bool:
 
 
 def _round(target: FloatArray, delta: FloatArray, largest: int) -> IntValues:
-    safe = np.where(delta > 0, delta, 1.0)
-    return np.clip(half_up(target / rows(safe, target)), -largest, largest)
+    safe = rows(np.where(delta > 0, delta, 1.0), target)
+    values = np.empty(target.shape, dtype=np.int8)
+    for part in _parts(target):
+        values[part] = np.clip(half_up(target[part] / safe[part]), -largest, largest)
+    return values
+
+
+def _parts(target: FloatArray) -> list[slice]:
+    """Rows taken at a time, so that the copies made of large weights stay small."""
+    step = max(1, ROWS_AT_ONCE // max(1, target[:1].size))
+    return [slice(i, i + step) for i in range(0, len(target), step)]
 
 
 def whole_steps(flat: FloatArray, most: int) -> FloatArray:
@@ -190,14 +204,15 @@ def width_of(mode: str) -> int | str:
 def on_grid(weights: IntWeights, delta: FloatArray) -> IntWeights:
     """The same float weights at the same width, rounded to another unit `delta [O]`."""
     if weights.bits == 1:
-        values = np.where(weights.target >= 0, 1, -1)
+        values: IntValues = np.where(weights.target >= 0, np.int8(1), np.int8(-1))
     else:
         values = _round(weights.target, delta, top(weights.bits))
-    return attrs.evolve(weights, values=values.astype(np.int64), delta=delta)
+    return attrs.evolve(weights, values=values, delta=delta)
 
 
 def errors(weights: IntWeights) -> FloatArray:
     """Errors of the weights `[O, K]` of every output channel, in float units."""
-    off = rows(weights.delta, weights.values) * weights.values * 2.0**weights.exponent - weights.target
+    off = rows(weights.delta * 2.0**weights.exponent, weights.values) * weights.values
+    off -= weights.target
     flat: FloatArray = off.reshape(len(off), -1)
     return flat
