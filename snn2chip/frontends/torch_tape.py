@@ -6,6 +6,7 @@ replayed on another input. Values that do not depend on the input are marked as 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -60,13 +61,20 @@ class Tape:
         seen[self.input] = x.clone()
         if observe is not None:
             observe(self.input, seen[self.input])
+        left = Counter(ref for op in self.ops for ref in refs_in((op.args, op.kwargs)))
+        left.update(refs_in(self.output))
         for op in self.ops:
             args, kwargs = map_refs(op.args, seen.__getitem__), map_refs(op.kwargs, seen.__getitem__)
             result = op.target(*args, **kwargs)
+            del args, kwargs
             for ref, tensor in zip(refs_in(op.result), tensors_in(result), strict=True):
                 seen[ref] = tensor
                 if observe is not None:
                     observe(ref, tensor)
+            for ref in refs_in((op.args, op.kwargs)):  # a value that nothing reads any more is given back
+                left[ref] -= 1
+                if not left[ref]:
+                    seen.pop(ref, None)
         return map_refs(self.output, seen.__getitem__)
 
 
