@@ -1,4 +1,4 @@
-"""`python -m benchmarks run | methods | lowering`: side-by-side measurements, tables of methods and of what lowers."""
+"""`python -m benchmarks run | methods | lowering | gpu`: engines side by side, tables of methods and of what lowers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; 1 if a bar of the methods table is missed."""
+    """Run one verb; 1 if a bar is missed, 3 if a slice of `gpu` ended before its rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="engines side by side: measure and print")
@@ -28,8 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     lowering.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/lowering/results)")
     lowering.add_argument("--quick", action="store_true", help="few images")
     lowering.add_argument("--again", action="store_true", help="measure rows that are there once more")
+    gpu = verbs.add_parser("gpu", help="full-size nets on one GPU in slices; give the same command until it says 0")
+    gpu.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
+    gpu.add_argument("--slice-minutes", type=float, default=9.0, help="wall-clock minutes of this call (default 9)")
+    gpu.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of nets and results")
+    gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    gpu.add_argument("--workers", type=int, default=12, help="processes that prepare batches (default 12)")
+    gpu.add_argument("--quick", action="store_true", help="tiny nets, a few samples: does it run at all")
     given = parser.parse_args(arguments)
-    return {"run": _run, "methods": _methods, "lowering": _lowering}[given.verb](given, parser)
+    return {"run": _run, "methods": _methods, "lowering": _lowering, "gpu": _gpu}[given.verb](given, parser)
 
 
 def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -67,6 +74,20 @@ def _lowering(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     if unknown := [name for name in names if name not in ROWS]:
         parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(ROWS)}")
     return 0 if run(names, out=given.out or RESULTS, quick=given.quick, again=given.again) else 1
+
+
+def _gpu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.gpu.run import NAMES, run
+    from benchmarks.gpu.slices import Bench
+
+    names = [name for name in given.rows.split(",") if name]
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(NAMES)}")
+    folder = given.out / "quick" if given.quick else given.out
+    seconds = 60 * given.slice_minutes
+    bench = Bench(folder=folder, device=given.device, workers=given.workers, quick=given.quick, seconds=seconds)
+    done = run(names, bench)
+    return 3 if done is None else int(not done)
 
 
 if __name__ == "__main__":
