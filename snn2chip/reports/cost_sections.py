@@ -84,22 +84,24 @@ def _factors(rows: list[tuple[str, Estimate]]) -> list[tuple[str, ...]]:
 
 def time_section(costs: Costs) -> Section:
     """Times by model, with the terms of the busiest core."""
-    rows, terms = [], []
+    rows, terms, how = [], [], []
     for target in costs.targets:
         for t in target.timings:
             rows.append((
                 f"{target.name}: {t.model}", t.kind, t.status, t.busiest or "-", ranged(t.step, "s"),
-                ranged(t.sample, "s"), quantity(t.latency.value, "s"), t.formula, t.caveat,
+                ranged(t.sample, "s"), quantity(t.latency.value, "s"),
             ))  # fmt: skip
+            how.append((f"{target.name}: {t.model}", t.title, t.formula, t.caveat))
             for term in t.terms:
                 terms.append((
                     f"{target.name}: {t.model}", term.event, f"{term.count:,.2f}", f"{term.each['value']:g}",
                     term.each["source"], term.each["confidence"], ranged(term.seconds, "s"),
                 ))  # fmt: skip
-    head = ("model", "kind", "status", "busiest core", "step", "sample", "latency", "formula", "caveat")
+    head = ("model", "kind", "status", "busiest core", "step", "sample", "latency")
     factor_head = ("model", "term", "count per step", "each (ns)", "source", "confidence", "time")
     tables = [
-        Table(caption="time by model", head=head, rows=rows, text=(1, 2, 3, 7, 8)),
+        Table(caption="time by model", head=head, rows=rows, text=(1, 2, 3)),
+        Table(caption="formulas", head=("model", "title", "formula", "caveat"), rows=how, text=(1, 2, 3), fold=True),
         Table(caption="terms of the busiest core", head=factor_head, rows=terms, text=(1, 4, 5), fold=True),
     ]
     return Section(

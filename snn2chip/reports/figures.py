@@ -20,6 +20,8 @@ from snn2chip.schedule import links
 SMALL = (3.4, 2.1)
 MOST_STEPS = 400
 """Steps drawn at most."""
+COLUMN = 3.2
+"""Inches of one column of the network."""
 COLOURS = {"dearer": PALETTE[3], "cheaper": PALETTE[2], "overlap": PALETTE[5]}
 
 
@@ -43,31 +45,41 @@ def network(program: Program) -> str:
     for row, names in rows.items():
         for i, name in enumerate(names):
             at[name] = ((i + 0.5) / len(names) * widest, -row)
-    with Sheet(3.2 * widest + 1.2, 0.78 * len(rows) + 0.2) as (sheet, ax):
+    with Sheet(COLUMN * widest + 1.2, 0.78 * len(rows) + 0.2) as (sheet, ax):
         ax.set_axis_off()
         ax.set_xlim(-0.1, widest + 0.35)
         ax.set_ylim(-max(rows) - 0.4, 0.4)
+        boxes = {name: _box(program, name) for name in at}
+        side = {name: (0.031 * max(map(len, text.split("\n"))) + 0.07) / COLUMN for name, text in boxes.items()}
         labels: dict[tuple[str, str], list[str]] = {}
         for hop in hops:
             labels.setdefault((hop.src, hop.dst), []).append(_via(program, hop.via, hop.delay))
         for (src, dst), texts in labels.items():
             (xa, ya), (xb, yb) = at[src], at[dst]
-            jump = ya - yb != 1
-            style = f"arc3,rad={0.35 if yb < ya else -0.5}" if jump else "arc3"
-            far = 0.42 if jump else 0.0
-            gap = 0.0 if jump else 0.24
-            arrow = {"arrowstyle": "-|>", "color": PALETTE[5], "connectionstyle": style, "shrinkA": 0, "shrinkB": 0}
-            ax.annotate("", (xb + far, yb + gap), (xa + far, ya - gap), arrowprops=arrow)
-            where = ((xa + xb) / 2 + (far + 0.16 if jump else 0.03), (ya + yb) / 2)
+            arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": PALETTE[5], "shrinkA": 0, "shrinkB": 0}
+            if ya - yb == 1:
+                start, end, where = (xa, ya - 0.24), (xb, yb + 0.24), ((xa + xb) / 2 + 0.03, (ya + yb) / 2)
+            else:  # around the right side: past other levels, back, or into itself
+                bend = -0.4 if ya > yb else 0.6 if ya < yb else 1.6
+                tilt = 0.12 if ya == yb else 0.0
+                start, end = (xa + side[src], ya - tilt), (xb + side[dst], yb + tilt)
+                arrow["connectionstyle"] = f"arc3,rad={bend}"
+                reach = 0.5 * abs(bend) * max(abs(ya - yb), 2 * tilt) * 0.78 / COLUMN
+                where = (max(xa + side[src], xb + side[dst]) + reach + 0.03, (ya + yb) / 2)
+            ax.annotate("", end, start, arrowprops=arrow)
             ax.text(*where, ", ".join(dict.fromkeys(texts)), fontsize=7, va="center", color=INK)
         for name, (x, y) in at.items():
             node = program[name]
-            shape = "x".join(map(str, program.shapes[name]))
-            kind = f"{node.fire}, {node.reset}" if isinstance(node, Soma) else type(node).__name__.lower()
             colour = PALETTE[2 if not isinstance(node, Soma) else 1 if node.fire == "none" else 0]
             box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": colour, "linewidth": 1.4}
-            ax.text(x, y, f"{short(name, 26)}\n{shape} · {kind}", ha="center", va="center", fontsize=8, bbox=box)
+            ax.text(x, y, boxes[name], ha="center", va="center", fontsize=8, bbox=box)
         return sheet.svg(f"network of {len(at)} populations in {len(rows)} levels")
+
+
+def _box(program: Program, name: str) -> str:
+    node = program[name]
+    kind = f"{node.fire}, {node.reset}" if isinstance(node, Soma) else type(node).__name__.lower()
+    return f"{short(name, 26)}\n{'x'.join(map(str, program.shapes[name]))} · {kind}"
 
 
 def _via(program: Program, name: str, delay: int) -> str:
@@ -87,7 +99,7 @@ def raster(look: Look) -> str:
     from matplotlib.colors import to_rgb
 
     p = np.asarray(look.payloads)[:MOST_STEPS]
-    with Sheet(*SMALL) as (sheet, ax):
+    with Sheet(*SMALL, fixed=True) as (sheet, ax):
         top = max(int(np.abs(p).max(initial=1)), 1)
         image = np.zeros((*p.T.shape, 4))  # a picture inside the SVG: thousands of marks stay small
         image[..., :3] = np.where((p.T < 0)[..., None], to_rgb(PALETTE[3]), to_rgb(PALETTE[0]))
@@ -104,13 +116,14 @@ def membrane(look: Look) -> str:
     """Potentials after reset of the busiest neurons, with their thresholds (dashed)."""
     v = np.asarray(look.potentials)[:MOST_STEPS]
     steps = np.arange(len(v))
-    with Sheet(*SMALL) as (sheet, ax):
+    with Sheet(*SMALL, fixed=True) as (sheet, ax):
         for i, neuron in enumerate(look.traced):
             colour = PALETTE[i % len(PALETTE)]
             ax.plot(steps, v[:, i], color=colour, marker="o" if len(v) <= 40 else None, ms=3, lw=1.2, label=str(neuron))
             if look.thresholds is not None and (i == 0 or (look.thresholds[:, i] != look.thresholds[:, 0]).any()):
                 ax.plot(steps, look.thresholds[: len(v), i], color=colour, ls="--", lw=1)
         ax.set(xlabel="step", ylabel="potential")
+        _short_numbers(ax)
         ax.set_title(short(look.node))
         _whole_steps(ax, len(v))
         return sheet.svg(f"potentials of neurons {look.traced} of {look.node}, thresholds dashed")
@@ -118,11 +131,12 @@ def membrane(look: Look) -> str:
 
 def rates(row: SourceDetail, steps: int) -> str:
     """Histogram of firing rates over the neurons of one population."""
-    with Sheet(*SMALL) as (sheet, ax):
+    with Sheet(*SMALL, fixed=True) as (sheet, ax):
         counts = np.asarray(row.rate_histogram)
         edges = np.linspace(0, 1, len(counts) + 1)
         ax.bar(edges[:-1], counts, width=1 / len(counts), align="edge", color=PALETTE[0])
         ax.set(xlabel="spikes per step", ylabel="neurons", xlim=(0, 1))
+        _short_numbers(ax)
         ax.set_title(short(row.node))
         return sheet.svg(f"firing rates of the {row.neurons} neurons of {row.node}")
 
@@ -130,13 +144,15 @@ def rates(row: SourceDetail, steps: int) -> str:
 def payloads(row: SourceDetail) -> str:
     """Histogram of the payloads other than 0."""
     found = [(lo, hi, n) for lo, hi, n in row.payload_histogram if n and not lo <= 0 <= hi]
-    with Sheet(*SMALL) as (sheet, ax):
+    with Sheet(*SMALL, fixed=True) as (sheet, ax):
         names = [str(lo) if lo == hi else f"{lo}..{hi}" for lo, hi, _ in found]
         ax.bar(range(len(found)), [n for _, _, n in found], color=PALETTE[1])
         every = max(1, len(found) // 8)
-        ax.set_xticks(range(0, len(found), every), names[::every], rotation=30 if len(found) > 8 else 0)
+        ax.set_xticks(range(0, len(found), every), names[::every], rotation=20 if len(found) > 8 else 0)
         if found and max(n for _, _, n in found) > 100 * min(n for _, _, n in found):
             ax.set_yscale("log")
+        else:
+            _short_numbers(ax)
         ax.set(xlabel="payload", ylabel="spikes")
         ax.set_title(short(row.node))
         return sheet.svg(f"payloads of {row.node}")
@@ -241,6 +257,13 @@ def core_map(rows: Sequence[Any], chip: int) -> str:
         patches = [Patch(color=PALETTE[names.index(n) % len(PALETTE)], label=short(n, 20)) for n in here]
         sheet.figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=7)
         return sheet.svg(f"{len(mine)} cores of chip {chip}, utilisation of the binding limit")
+
+
+def _short_numbers(ax: Any) -> None:
+    """150k instead of 150000."""
+    from matplotlib.ticker import EngFormatter
+
+    ax.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _whole_steps(ax: Any, steps: int) -> None:

@@ -1,99 +1,86 @@
-"""From a program to the work of its cores: by its partition on the target, or by ratios where it does not fit.
+"""From a program to the work of its cores: by its placement, by its partition, or by ratios where it does not fit.
 
 A message leaves for every (spike, destination core), never per synapse; routes go east-west first, then north-south.
-Without a placement cores are numbered in program order, four to a tile, tiles row by row, chip after chip. Synaptic
-events and active updates of a population are spread evenly over its neurons, spikes are those of each core's own.
+A placement that was stored with the program (`snn2chip map -o`) is used; without one, cores lie in program order.
+Synaptic events and active updates of a population are spread evenly over its neurons, spikes are each core's own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import numpy as np
-from scipy import sparse
 
 from snn2chip.errors import UnsupportedError
 from snn2chip.ir.program import Program
+from snn2chip.ir.types import IntArray
+from snn2chip.mapping.assign import META, in_order, load_mapping
+from snn2chip.mapping.mesh import Chips, cost
 from snn2chip.mapping.partition import Partition, partition
 from snn2chip.mapping.target import Target
+from snn2chip.mapping.traffic import input_messages, traffic
 from snn2chip.reports.detail import Detail
 from snn2chip.reports.latency import CoreLoad, Floor, even_floor
 from snn2chip.reports.workload import FORMATS, Traffic, Workload
 
 CoreMap = tuple[Mapping[str, Any], ...]
-Place = tuple[int, int, int]
-"""Chip, x and y of a core's tile."""
+MESSAGE_BITS = 32
+"""Bits of a message on a link (Loihi 1; taken for all)."""
 HOST = "inputs come from outside: one message per spike and core they reach, delivered on its tile, no hops"
 
 
 def floor_plan(program: Program, detail: Detail, load: Workload, target: Target) -> tuple[Floor, Workload, CoreMap]:
-    """Cores with their loads, the workload with its traffic, and one row per core for a map of them."""
+    """Cores with their loads, the workload with its traffic, and one row per core for a map of them.
+
+    Raises InputError for a stored placement that does not belong to the program.
+    """
     if target.mesh is None or math.isinf(target.limits.cores_per_chip.value):
         return even_floor(load, target), load, ()
     try:
-        cut = partition(program, target)
+        cut, chips, ids, order = _cores(program, target)
     except UnsupportedError as error:
         floor = even_floor(load, target)
         why = str(error).splitlines()[-1].strip()
         return attrs.evolve(floor, note=f"{floor.note}; it does not fit: {why}"), load, ()
-    places = row_by_row(cut.cores, target)
-    traffic = measured_traffic(cut, detail, places)
-    return _floor(cut, detail, load, places), attrs.evolve(load, traffic=traffic), _map(cut, places)
+    found = measured_traffic(cut, detail, ids, chips, order)
+    floor = _floor(cut, detail, load, ids, chips, found)
+    return floor, attrs.evolve(load, traffic=found), _map(cut, ids, chips)
 
 
-def row_by_row(cores: int, target: Target) -> list[Place]:
-    """Places of cores in the order of their numbers."""
-    assert target.mesh is not None
-    per_chip, per_tile = int(target.limits.cores_per_chip.value), int(target.mesh.cores_per_tile.value)
-    wide = int(target.mesh.tiles_x.value)
-    tiles = [(core // per_chip, core % per_chip // per_tile) for core in range(cores)]
-    return [(chip, tile % wide, tile // wide) for chip, tile in tiles]
+def _cores(program: Program, target: Target) -> tuple[Partition, Chips, IntArray, str]:
+    """Partition, chips, core ids, and what order they are in."""
+    stored = program.meta.get(META)
+    if isinstance(stored, Mapping) and stored.get("target") == target.name:
+        found = load_mapping(program, target)
+        return found.partition, found.chips, found.ids, f"placed for {found.traffic} traffic"
+    cut = partition(program, target)
+    ids = in_order(cut)
+    count = int(ids.max()) // int(target.limits.cores_per_chip.value) + 1
+    return cut, Chips.of(target, count, cut.cores), ids, "no placement: cores in program order, row by row"
 
 
-def messages(cut: Partition, detail: Detail) -> dict[tuple[str, str], Any]:
-    """Messages per sample `[tiles of the source, tiles of the target]` of every pair; an input is one tile."""
+def measured_traffic(cut: Partition, detail: Detail, ids: IntArray, chips: Chips, order: str) -> Traffic:
+    """Messages, deliveries and hops per sample of the spikes counted; a core's messages to itself are not delivered."""
     samples = max(detail.samples, 1)
-    reach: dict[tuple[str, str], Any] = {}
-    for name, tiling in cut.tilings.items():
-        for connection in tiling.population.into:
-            key, found = (connection.src, name), connection.reach(tiling.grid)
-            reach[key] = found if key not in reach else (reach[key] + found)
-    out = {}
-    for (src, dst), table in reach.items():
-        spikes = np.asarray(detail.per_neuron[src], dtype=np.float64) / samples
-        own = cut.tilings.get(src)
-        owner = own.grid.tile_of if own is not None else np.zeros(len(spikes), np.int64)
-        rows = own.cores if own is not None else 1
-        sent = sparse.csr_matrix((spikes, (owner, np.arange(len(spikes)))), shape=(rows, len(spikes)))
-        out[src, dst] = np.asarray((sent @ sparse.csr_matrix(table != 0)).todense())
-    return out
+    rates = {name: np.asarray(spikes, dtype=np.float64) / samples for name, spikes in detail.per_neuron.items()}
+    inside, outside = cost(traffic(cut, rates), ids, chips), input_messages(cut, rates)
+    note = f"{order}; {HOST}"
+    if inside.off_chip:
+        note += f"; {inside.off_chip:,.0f} messages per sample leave their chip, the energy of that is not published"
+    return Traffic(
+        messages=inside.messages + outside,
+        deliveries=inside.messages - inside.same_core + outside,
+        hops_ew=inside.hops_ew,
+        hops_ns=inside.hops_ns,
+        busiest_link=inside.busiest_link,
+        note=note,
+    )
 
 
-def measured_traffic(cut: Partition, detail: Detail, places: Sequence[Place]) -> Traffic:
-    """Messages, deliveries and hops per sample of cores at `places`."""
-    first = cut.first_core()
-    at = np.array(places)
-    sent = ew = ns = away = 0.0
-    for (src, dst), sums in messages(cut, detail).items():
-        sent += float(sums.sum())
-        if src not in first:
-            continue
-        a = at[first[src] : first[src] + sums.shape[0]]
-        b = at[first[dst] : first[dst] + sums.shape[1]]
-        same = a[:, None, 0] == b[None, :, 0]
-        ew += float((sums * same * np.abs(a[:, None, 1] - b[None, :, 1])).sum())
-        ns += float((sums * same * np.abs(a[:, None, 2] - b[None, :, 2])).sum())
-        away += float((sums * ~same).sum())
-    note = f"cores in program order, row by row; {HOST}"
-    if away:
-        note += f"; {away:,.0f} messages per sample to other chips, whose energy is not published"
-    return Traffic(messages=sent, deliveries=sent, hops_ew=ew, hops_ns=ns, note=note)
-
-
-def _floor(cut: Partition, detail: Detail, load: Workload, places: Sequence[Place]) -> Floor:
+def _floor(cut: Partition, detail: Detail, load: Workload, ids: IntArray, chips: Chips, found: Traffic) -> Floor:
     rows = {row.soma: row for row in load.layers}
     cores = []
     for name, tiling in cut.tilings.items():
@@ -114,13 +101,14 @@ def _floor(cut: Partition, detail: Detail, load: Workload, places: Sequence[Plac
     return Floor(
         cores=tuple(cores),
         count=cut.cores,
-        tiles=len(set(places)),
-        chips=max(chip for chip, _, _ in places) + 1,
+        tiles=len(np.unique(np.stack([chips.chip(ids), chips.tile(ids)]), axis=1).T),
+        chips=len(np.unique(chips.chip(ids))),
         note="cut into the fewest cores on which every limit of the target holds (feasible under an assumed layout)",
+        busiest_link=found.busiest_link / load.machine_steps * MESSAGE_BITS,
     )
 
 
-def _map(cut: Partition, places: Sequence[Place]) -> CoreMap:
+def _map(cut: Partition, ids: IntArray, chips: Chips) -> CoreMap:
     """One row per core: where it is, what it holds, and the limit it uses most of."""
     rows: list[Mapping[str, Any]] = []
     for name, tiling in cut.tilings.items():
@@ -130,13 +118,14 @@ def _map(cut: Partition, places: Sequence[Place]) -> CoreMap:
         for i in range(tiling.cores):
             used = {k: float(v[i]) for k, v in shares.items()}
             binding = max(used, key=lambda k: used[k]) if used else ""
-            chip, x, y = places[len(rows)]
+            core = int(ids[len(rows)])
+            tile = int(chips.tile(core))
             rows.append(
                 {
-                    "core": len(rows),
-                    "chip": chip,
-                    "x": x,
-                    "y": y,
+                    "core": core,
+                    "chip": int(chips.chip(core)),
+                    "x": tile % chips.tiles_x,
+                    "y": tile // chips.tiles_x,
                     "population": name,
                     "neurons": int(neurons[i]),
                     "binding": binding,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import snn2chip
 from snn2chip import Input, Output, Program, Soma, Synapse
 from snn2chip.api import stream
 from snn2chip.errors import InputError
+from snn2chip.mapping.assign import map_program
 from snn2chip.mapping.target_file import load_target
 from snn2chip.reports.baselines import baselines, verdicts
-from snn2chip.reports.detail import DetailCounter
+from snn2chip.reports.detail import Detail, DetailCounter
 from snn2chip.reports.energy import chip_estimates, totals
+from snn2chip.reports.floors import floor_plan
 from snn2chip.reports.latency import even_floor, timings
 from snn2chip.reports.workload import Workload, workload
 
@@ -32,10 +35,14 @@ def loaded(*, active: int = 16, hi: int = 1, value: int = 1) -> Workload:
     )
     x = np.zeros((4, 100), int)
     x[:, :active] = value
+    return workload(program, counted(program, x))
+
+
+def counted(program: Program, x) -> Detail:
     counter = DetailCounter(program)
     for trace in stream(program, x):
         counter.add(trace)
-    return workload(program, counter.result())
+    return counter.result()
 
 
 def by(found, key: str = "model"):
@@ -138,3 +145,72 @@ def test_scope_is_checked(tmp_path) -> None:
     (tmp_path / "mine.toml").write_text('base = "loihi2"\n[energy.interval]\nscope = "everything"\n')
     with pytest.raises(InputError, match=r"energy.interval.scope: must be one of dynamic, total, arithmetic"):
         load_target(tmp_path / "mine.toml")
+
+
+def chained(meta=None) -> Program:
+    """Three populations in a row; 300 x 1500 weights of 8 bits take several cores of Loihi 1."""
+    rng = np.random.default_rng(5)
+    nodes, edges = [Input("x", (300,), 0, 1)], []
+    for i, (size, source) in enumerate(((1500, "x"), (300, "s0"), (120, "s1"))):
+        weight = rng.integers(-20, 20, (size, 1500 if source == "s0" else 300))
+        nodes += [Synapse(f"w{i}", "linear", weight, bits=8), Soma(f"s{i}", (size,), theta=40, reset="zero")]
+        edges += [(source, f"w{i}"), (f"w{i}", f"s{i}")]
+    return Program(nodes=[*nodes, Output("o", "count")], edges=[*edges, ("s2", "o")], steps=3, meta=meta or {})
+
+
+def test_messages_and_hops_by_following_every_spike() -> None:
+    """One message per spike and core with a synapse of it; tiles of four cores on a grid eight wide."""
+    target = load_target("loihi1")
+    mapping = map_program(chained(), target)
+    program = mapping.attached()
+    x = np.random.default_rng(6).integers(0, 2, (5, 300))
+    found = counted(program, x)
+    floor, load, cores = floor_plan(program, found, workload(program, found), target)
+    assert "placed" in load.traffic.note
+    trace = snn2chip.run(program, x)
+    payloads = {**trace.inputs, **trace.payloads}
+    where = {}
+    for row in cores:
+        where.setdefault(row["population"], []).append(row)
+    sent = delivered = ew = ns = 0
+    for src, dst in (("x", "s0"), ("s0", "s1"), ("s1", "s2")):
+        own = mapping.partition.tilings[src].grid.tile_of if src != "x" else None
+        for _, _, neuron in np.argwhere(payloads[src]):
+            for there in where[dst]:  # dense weights reach every core
+                sent += 1
+                delivered += 1
+                if own is not None:
+                    here = where[src][own[neuron]]
+                    ew += abs(here["x"] - there["x"])
+                    ns += abs(here["y"] - there["y"])
+    assert len(where["s0"]) > 1
+    assert ew + ns > 0
+    traffic = load.traffic
+    assert traffic.messages == pytest.approx(sent / 5)
+    assert traffic.deliveries == pytest.approx(delivered / 5)
+    assert (traffic.hops_ew, traffic.hops_ns) == (pytest.approx(ew / 5), pytest.approx(ns / 5))
+    assert floor.count == len(cores) == mapping.partition.cores
+    assert sum(core.spikes for core in floor.cores) * 3 == pytest.approx(load.spikes)
+
+
+def test_without_a_stored_placement_cores_lie_in_program_order() -> None:
+    program, target = chained(), load_target("loihi1")
+    found = counted(program, np.ones((1, 300), int))
+    _, load, cores = floor_plan(program, found, workload(program, found), target)
+    assert "no placement" in load.traffic.note
+    assert [row["core"] for row in cores] == list(range(len(cores)))
+
+
+def test_what_does_not_fit_falls_back_to_ratios_and_says_why() -> None:
+    """One neuron with 5000 sources, and a core listens to 4096."""
+    program = Program(
+        nodes=[Input("x", (5000,), 0, 1), Synapse("w", "linear", np.ones((1, 5000), int), bits=8),
+               Soma("s", (1,), theta=40, reset="zero"), Output("o", "count")],
+        edges=[("x", "w"), ("w", "s"), ("s", "o")],
+        steps=1,
+    )  # fmt: skip
+    found = counted(program, np.zeros((1, 5000), int))
+    floor, _, cores = floor_plan(program, found, workload(program, found), load_target("loihi1"))
+    assert cores == ()
+    assert "it does not fit" in floor.note
+    assert "a ratio" in floor.note
