@@ -52,10 +52,8 @@ def _alternatives(population: Population, out: Out, worst: dict[str, tuple[int, 
         if found is not None:
             helps.append(f"{bits}-bit weights fit (on {found.cores} cores)")
             break
-    if "input axons" in worst or "synapse bytes" in worst or "list words" in worst:
-        fan_in = max(
-            c.load(Grid(population.shape, population.shape), "discrete").axons.max() for c in population.into
-        )
+    if {"input axons", "synapse bytes", "memory bytes", "list words"} & set(worst):
+        fan_in = max(c.load(Grid(population.shape, population.shape), "discrete").axons.max() for c in population.into)
         helps.append(f"split its {int(fan_in):,} inputs over several partial sums (relay neurons)")
     if "input axons" in worst and population.compartments > 1:
         helps.append("reset to zero, so that channels may share axons")

@@ -5,8 +5,9 @@ ids is a quadratic assignment problem:
 
     minimise  sum over i, j of  messages(i, j) * distance(id(i), id(j))
 
-SciPy's FAQ (Vogelstein et al. 2015) gives a start, exchanges of two cores improve it until none helps, and seeded kicks
-leave local minima. Results depend on the seed only.
+Starts: program order, the same and a spectral order (Hall 1970) spread evenly over the chips, and SciPy's FAQ
+(Vogelstein et al. 2015). Exchanges of two cores improve each until none helps, and seeded kicks leave local minima.
+Results depend on the seed (and, among equals, on the rounding of the linear algebra).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from scipy.optimize import quadratic_assignment
 from snn2chip.ir.types import IntArray
 from snn2chip.mapping.mesh import Chips, distances
 
-FAQ_MOST = 512
-"""Largest number of ids for FAQ, whose steps take n^3."""
+SMALL = 512
+"""Largest number of ids for the starts whose steps take n^3."""
+MOST = 3000
+"""Above so many cores the matrices are too large: they stay in program order."""
 SWAPS_WORK = 2e9
 """Work of all exchanges together, each n^2: bounds the time, not by a clock."""
-KICKS = 12
+KICKS = 24
 
 
 def placed(traffic: Any, start: IntArray, chips: Chips, *, allowed: Any = None, seed: int = 0) -> IntArray:
@@ -33,33 +36,55 @@ def placed(traffic: Any, start: IntArray, chips: Chips, *, allowed: Any = None, 
     one is not, cores only change places within their chips.
     """
     n = traffic.shape[0]
+    if n < 2 or n > MOST or not traffic.nnz:
+        return start
     flow = np.asarray((traffic + traffic.T).todense(), float)
     np.fill_diagonal(flow, 0.0)
-    if n < 2 or not flow.any():
-        return start
     free = np.setdiff1d(np.arange(chips.count * chips.cores), start)
-    ids = np.concatenate([start, free[: max(0, 4 * n - n)]])
+    ids = np.concatenate([start, free[: 3 * n]])
     whole = np.zeros((len(ids), len(ids)))
     whole[:n, :n] = flow
     apart = distances(chips, ids)
-    order = _best_of(whole, apart, np.arange(len(ids)), seed=seed, same=None)
-    found = ids[order[:n]]
-    if allowed is not None and not allowed(found):
-        chip = chips.chip(ids)
-        order = _best_of(whole, apart, np.arange(len(ids)), seed=seed, same=chip)
-        found = ids[order[:n]]
-        if not allowed(found):
-            return start
-    return found
+    starts = [np.arange(len(ids)), *(_completed(ids, wanted) for wanted in _spread(flow, chips))]
+    if len(ids) <= SMALL:
+        starts.append(np.asarray(quadratic_assignment(whole, apart, method="faq").col_ind))
+    found = ids[_best_of(whole, apart, starts, seed=seed, same=None)[:n]]
+    if allowed is None or allowed(found):
+        return found
+    within = ids[_best_of(whole, apart, starts[:1], seed=seed, same=chips.chip(ids))[:n]]
+    return within if allowed(within) else start
 
 
-def _best_of(flow: Any, apart: Any, start: IntArray, *, seed: int, same: IntArray | None) -> IntArray:
-    """The best assignment that FAQ, exchanges and kicks find; `same`: chip of each id, which cores do not leave."""
+def _spread(flow: Any, chips: Chips) -> list[IntArray]:
+    """Ids of all cores, the same number on each chip: in program order, and along the graph's slowest wave."""
+    n = len(flow)
+    if chips.count < 2:
+        return []
+    even = np.concatenate(
+        [
+            chip * chips.cores + np.arange(len(part))
+            for chip, part in enumerate(np.array_split(np.arange(n), chips.count))
+        ]
+    )
+    if n > SMALL:
+        return [even]
+    weight = np.maximum(flow.sum(1), 1e-9) ** -0.5
+    wave = np.linalg.eigh(-weight[:, None] * flow * weight)[1][:, 1]
+    spectral = np.empty_like(even)
+    spectral[np.argsort(wave, kind="stable")] = even
+    return [even, spectral]
+
+
+def _completed(ids: IntArray, wanted: IntArray) -> IntArray:
+    """Places in `ids` of the `wanted` ids, and behind them the other places."""
+    place = np.argsort(ids)[np.searchsorted(np.sort(ids), wanted)]
+    return np.concatenate([place, np.setdiff1d(np.arange(len(ids)), place)])
+
+
+def _best_of(flow: Any, apart: Any, starts: list[IntArray], *, seed: int, same: IntArray | None) -> IntArray:
+    """The best assignment that exchanges and kicks find; `same`: chip of each id, which cores do not leave."""
     n = len(flow)
     budget = int(SWAPS_WORK / (n * n))
-    starts = [start]
-    if n <= FAQ_MOST and same is None:
-        starts.append(np.asarray(quadratic_assignment(flow, apart, method="faq").col_ind))
     results = []
     for first in starts:
         order, used = _exchange(flow, apart, first, most=budget // 2, same=same)
@@ -67,14 +92,13 @@ def _best_of(flow: Any, apart: Any, start: IntArray, *, seed: int, same: IntArra
         results.append((_total(flow, apart, order), order))
     best, order = min(results, key=lambda r: r[0])
     rng = np.random.default_rng(seed)
-    for _ in range(KICKS):
+    for _ in range(KICKS if same is None else 0):
         if budget <= 0:
             break
         kicked = order.copy()
         some = rng.choice(n, size=max(2, n // 16), replace=False)
-        if same is None:
-            kicked[some] = kicked[np.roll(some, 1)]
-        moved, used = _exchange(flow, apart, kicked, most=budget, same=same)
+        kicked[some] = kicked[np.roll(some, 1)]
+        moved, used = _exchange(flow, apart, kicked, most=budget, same=None)
         budget -= used
         value = _total(flow, apart, moved)
         if value < best * (1 - 1e-12):
