@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
     from snn2chip.ir.program import Program
     from snn2chip.ir.soma import Soma
-    from snn2chip.mapping.assign import load_mapping, map_program
+    from snn2chip.mapping.assign import map_program
     from snn2chip.mapping.capabilities import check_target
+    from snn2chip.mapping.saved import load_mapping
     from snn2chip.mapping.target_file import load_target
     from snn2chip.reports.report import report
     from snn2chip.streaming import session
@@ -36,7 +37,7 @@ _PUBLIC = {
     "check": "checks.compare",
     "check_target": "mapping.capabilities",
     "map_program": "mapping.assign",
-    "load_mapping": "mapping.assign",
+    "load_mapping": "mapping.saved",
     "load_target": "mapping.target_file",
     "CheckResult": "checks.compare",
     "Divergence": "checks.compare",

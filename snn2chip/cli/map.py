@@ -25,8 +25,9 @@ def register(app: typer.Typer) -> None:
 def map_(
     program: Annotated[Path, typer.Argument(metavar="FILE.s2c", help="A compiled program.")],
     target: Annotated[
-        str, typer.Option("--target", metavar="NAME|FILE.toml", help="The chip: loihi1, loihi2, ideal or a file.")
-    ] = "loihi2",
+        str | None,
+        typer.Option("--target", metavar="NAME|FILE.toml", help="loihi1, loihi2, ideal or a file (default: its own)."),
+    ] = None,
     data: DataName = None,
     input: InputFile = None,
     samples: Count = None,
@@ -66,7 +67,9 @@ def map_(
         name = f"measured over {feed.samples.total} samples of {feed.samples.name}"
     elif samples is not None or steps_in_input:
         raise InputError("--samples and --steps-in-input speak about the samples of --data or --input")
-    found = map_program(loaded, target, rates=rates, traffic_name=name, chips=chips, encoding=encoding, seed=seed)
+    found = map_program(
+        loaded, target or loaded.target, rates=rates, traffic_name=name, chips=chips, encoding=encoding, seed=seed
+    )
     if out is not None:
         _write(out, found.attached(), read(program)[1])
     if json is not None:

@@ -17,9 +17,10 @@ import numpy as np
 from snn2chip.errors import UnsupportedError
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
-from snn2chip.mapping.assign import META, in_order, load_mapping
+from snn2chip.mapping.assign import META, in_order
 from snn2chip.mapping.mesh import Chips, cost
 from snn2chip.mapping.partition import Partition, partition
+from snn2chip.mapping.saved import load_mapping
 from snn2chip.mapping.target import Target
 from snn2chip.mapping.traffic import input_messages, traffic
 from snn2chip.reports.detail import Detail

@@ -10,7 +10,7 @@ import pytest
 
 from snn2chip.api import load
 from snn2chip.cli.command import app
-from snn2chip.mapping.assign import load_mapping
+from snn2chip.mapping.saved import load_mapping
 from snn2chip.testing.programs import random_program
 
 

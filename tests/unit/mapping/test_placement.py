@@ -19,11 +19,12 @@ from snn2chip.errors import FileFormatError, InputError, UnsupportedError
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
-from snn2chip.mapping.assign import load_mapping, map_program
+from snn2chip.mapping.assign import map_program
 from snn2chip.mapping.fact import Fact
 from snn2chip.mapping.mesh import Chips, cost
 from snn2chip.mapping.partition import partition
 from snn2chip.mapping.place import placed
+from snn2chip.mapping.saved import load_mapping
 from snn2chip.mapping.tables import as_dict, core_rows, gains
 from snn2chip.mapping.target import Target
 from snn2chip.mapping.target_file import load_target
