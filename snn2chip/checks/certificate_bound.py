@@ -85,8 +85,8 @@ def _check(soma: Soma, f: FloatSoma) -> None:
     if soma.fire == "levels":
         if (soma.levels != f.levels).any() or (soma.out_gain != 1).any() or soma.out_shift.any():
             bad.append("counts other levels, or scales its payload")
-        if not soma.ladder and soma.theta is not None and (soma.theta < 1).any():
-            bad.append("has a threshold below 1")
+        if not soma.ladder and int(soma.levels.max()) > 1 and soma.theta is not None and (soma.theta < 1).any():
+            bad.append("has several levels of a threshold below 1")
     if bad:
         raise UnsupportedError([f"{describe(soma)}: {text}; it has no certificate" for text in bad])
 
