@@ -35,8 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     gpu.add_argument("--workers", type=int, default=12, help="processes that prepare batches (default 12)")
     gpu.add_argument("--quick", action="store_true", help="tiny nets, a few samples: does it run at all")
+    verbs.add_parser("compile-cost", help="seconds and memory of compile: write benchmarks/compile_cost.md")
     given = parser.parse_args(arguments)
-    return {"run": _run, "methods": _methods, "lowering": _lowering, "gpu": _gpu}[given.verb](given, parser)
+    doers = {"run": _run, "methods": _methods, "lowering": _lowering, "gpu": _gpu, "compile-cost": _cost}
+    return doers[given.verb](given, parser)
 
 
 def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -88,6 +90,13 @@ def _gpu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     bench = Bench(folder=folder, device=given.device, workers=given.workers, quick=given.quick, seconds=seconds)
     done = run(names, bench)
     return 3 if done is None else int(not done)
+
+
+def _cost(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.compile_cost import run
+
+    run()
+    return 0
 
 
 if __name__ == "__main__":

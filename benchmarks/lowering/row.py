@@ -97,7 +97,7 @@ def measure(method: str, name: str, *, quick: bool = False) -> Row:
 
     torch.set_num_threads(1)
     net = NETS[name] if not quick else attrs.evolve(NETS[name], images=16, calibrated=min(16, NETS[name].calibrated))
-    _warm()
+    warm()
     try:
         subject = METHODS[method](net)
         raw, _ = images("train", net.calibrated, side=net.side)
@@ -127,7 +127,7 @@ def measure(method: str, name: str, *, quick: bool = False) -> Row:
     )
 
 
-def _warm() -> None:
+def warm() -> None:
     """Load what every compilation loads, so that its time and memory are those of the net."""
     from snn2chip_models import build
 

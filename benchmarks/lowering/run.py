@@ -33,6 +33,7 @@ def run(names: Sequence[str], *, out: Path, quick: bool, again: bool = False) ->
         code = "import sys; from pathlib import Path; from benchmarks.lowering.run import measure_here; "
         code += "measure_here(sys.argv[1], Path(sys.argv[2]), quick=sys.argv[3] == 'quick')"
         one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+        one["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)  # large blocks go back at once: memory is what is held
         words = [sys.executable, "-c", code, name, str(path), "quick" if quick else "full"]
         subprocess.run(words, env={**os.environ, **one}, check=False)
         row = read(path)
