@@ -208,9 +208,10 @@ def show_tables(found: Report) -> None:
         for line in found.costs.caveats:
             typer.echo(f"caveat: {line}")
         for target in found.costs.targets:
-            typer.echo(f"{target.name}: {target.floor}; {target.traffic}")
-            for line in target.refused:
-                typer.echo(f"{target.name} cannot run this program as it is: {line}")
+            typer.echo(f"{target.name}: {target.floor}; {target.traffic.note}")
+            if target.refused:
+                more = f" (first of {len(target.refused)} reasons)" if len(target.refused) > 1 else ""
+                typer.echo(f"{target.name} cannot run this program as it is{more}: {target.refused[0]}")
 
 
 def _compared(a: Report, b: Report, *, json: Path | None, html: Path | None, names: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snn2chip.reports import figures
-from snn2chip.reports.costs import Costs
+from snn2chip.reports.costs import Costs, TargetCosts
 from snn2chip.reports.energy import Estimate
 from snn2chip.reports.page import Part, Section, Table
 from snn2chip.reports.units import quantity, ranged
@@ -118,7 +118,15 @@ def core_section(costs: Costs) -> Section:
     for target in costs.targets:
         if target.refused:
             title = f"{target.title}: cannot run this program as it is; the figures are those of its counts"
-            parts.append(Part(title=title, items=target.refused))
+            reasons = [(i, line) for i, line in enumerate(target.refused, 1)]
+            why = Table(
+                caption=f"{len(reasons)} reasons",
+                head=("", "what, and what would help"),
+                rows=reasons,
+                text=(1,),
+                fold=True,
+            )
+            parts.append(Part(title=title, tables=[why]))
         if not target.core_map:
             parts.append(Part(title=target.title, items=[f"{target.cores:,} cores: {target.floor}"]))
             continue
@@ -133,9 +141,24 @@ def core_section(costs: Costs) -> Section:
             Part(
                 id=f"cores-{target.name}",
                 title=f"{target.title}: {target.cores:,} cores on {target.chips} chip{'s' if target.chips > 1 else ''}",
-                caption=f"{target.floor}. {target.traffic}.",
+                caption=f"{target.floor}. {target.traffic.note}.",
                 figures=[figures.core_map(target.core_map, chip) for chip in chips[:4]],
-                tables=[Table(caption="cores", head=head, rows=rows, text=(3, 5))],
+                tables=[
+                    Table(caption="cores", head=head, rows=rows, text=(3, 5)),
+                    Table(caption="traffic per sample", head=("what", "count"), rows=_traffic(target)),
+                ],
             )
         )
     return Section(id="cores", title="Cores", parts=parts)
+
+
+def _traffic(target: TargetCosts) -> list[tuple[str, str]]:
+    found = target.traffic
+    rows = (
+        ("messages", found.messages),
+        ("deliveries on a tile", found.deliveries),
+        ("hops east-west", found.hops_ew),
+        ("hops north-south", found.hops_ns),
+        ("messages on the busiest link", found.busiest_link),
+    )
+    return [(name, f"{count:,.1f}") for name, count in rows]

@@ -19,7 +19,7 @@ from snn2chip.reports.detail import Detail
 from snn2chip.reports.energy import Estimate, Total, chip_estimates, totals
 from snn2chip.reports.floors import floor_plan
 from snn2chip.reports.latency import Timing, timings
-from snn2chip.reports.workload import Workload, workload
+from snn2chip.reports.workload import Traffic, Workload, workload
 
 BOTH = ("loihi1", "loihi2")
 
@@ -57,7 +57,7 @@ class TargetCosts:
     refused: tuple[str, ...]
     floor: str
     placed: bool
-    traffic: str
+    traffic: Traffic
     estimates: tuple[Estimate, ...]
     timings: tuple[Timing, ...]
     totals: tuple[Total, ...]
@@ -119,7 +119,7 @@ def _on(program: Program, detail: Detail, chip: Target, load: Workload, only: tu
         refused=tuple(summary(check_target(program, chip), "refused")),
         floor=floor.note,
         placed=bool(core_map),
-        traffic=load.traffic.note,
+        traffic=load.traffic,
         estimates=tuple(estimates),
         timings=tuple(times),
         totals=tuple(totals(chip, estimates, {t.model: t.sample for t in times}, floor.chips)),

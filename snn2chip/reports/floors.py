@@ -56,7 +56,7 @@ def _cores(program: Program, target: Target) -> tuple[Partition, Chips, IntArray
     stored = program.meta.get(META)
     if isinstance(stored, Mapping) and stored.get("target") == target.name:
         found = load_mapping(program, target)
-        return found.partition, found.chips, found.ids, f"placed for {found.traffic} traffic"
+        return found.partition, found.chips, found.ids, f"placed, for traffic {found.traffic}"
     cut = partition(program, target)
     ids = in_order(cut)
     count = int(ids.max()) // int(target.limits.cores_per_chip.value) + 1

@@ -95,6 +95,8 @@ def key_figures(report: Report) -> dict[str, tuple[float | None, str]]:
     if report.costs is not None:
         for target in report.costs.targets:
             found[f"{target.name}: cores"] = (target.cores, "")
+            found[f"{target.name}: messages per sample"] = (target.traffic.messages, "")
+            found[f"{target.name}: hops per sample"] = (target.traffic.hops_ew + target.traffic.hops_ns, "")
             for e in target.estimates:
                 found[f"{target.name}: {e.scope} energy, {e.model}"] = (e.joules.value, "J")
             for t in target.timings:
