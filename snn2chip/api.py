@@ -109,6 +109,20 @@ def coded_inputs(program: Program, inputs: Any, *, time_axis: bool = False) -> d
     return next(_blocks(program, samples, total, total, time_axis))[1]
 
 
+def by_step(program: Program, samples: Any, *, time_axis: bool = False) -> bool:
+    """Return whether raw samples of the only input are read as `[T, N, ...]`: by `time_axis` or the program's coding.
+
+    Raises InputError where `run` would refuse their shape, before anything else reads them.
+    """
+    node = program.inputs[0]
+    found = time_axis or node.coding == "steps"
+    x = np.asarray(samples)
+    if x.ndim == len(node.raw_shape) + 1 + found:
+        x = x[:, :1] if found else x[:1]
+    encode(node, x, program.steps, time_axis=time_axis)
+    return found
+
+
 def _by_name(program: Program, inputs: Any, time_axis: bool) -> tuple[dict[str, Any], int]:
     names = [node.name for node in program.inputs]
     given = dict(inputs) if isinstance(inputs, Mapping) else {names[0]: inputs}

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn2chip.api import run
+from snn2chip.api import by_step, run
 from snn2chip.checks.certificate_bound import Fed, SomaCertificate, soma_certificate
 from snn2chip.checks.certificate_maps import noise_of, reached
 from snn2chip.checks.certificate_result import Certificate, LayerCertificate
@@ -53,6 +53,7 @@ def certificate(
     if isinstance(samples, Mapping):
         (samples,) = samples.values()
     x = np.asarray(samples)
+    time_axis = by_step(program, x, time_axis=time_axis)
     axis = 1 if time_axis else 0
     for start in range(0, x.shape[axis], block):
         work.add(x[:, start : start + block] if time_axis else x[start : start + block], time_axis)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from snn2chip.api import run
+from snn2chip.api import by_step, run
 from snn2chip.checks.float_side import module_side
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
@@ -93,6 +93,7 @@ def fidelity(
     if isinstance(inputs, Mapping):
         (inputs,) = inputs.values()
     x = np.asarray(inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else inputs)
+    time_axis = by_step(program, x, time_axis=time_axis)
     if not isinstance(graph, LayerGraph):
         graph, own = module_side(program, graph, x, time_axis=time_axis)
         model = own if model is None else model

@@ -41,6 +41,7 @@ def trace(model: nn.Module, sample: Tensor, *, steps: int | None = None, replay:
         raise InputError("trace needs an nn.Module and a sample tensor [B,...] or [T,B,...]")
     if not sample.is_floating_point():
         raise InputError(f"the sample is {sample.dtype}; give the model's own float input, such as sample.float()")
+    _refuse_not_finite(model, sample)
     bind_unbound(model, sample)
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -58,6 +59,23 @@ def trace(model: nn.Module, sample: Tensor, *, steps: int | None = None, replay:
         reset_neurons(model)
         for module, mode in training.items():
             module.training = mode
+
+
+def _refuse_not_finite(model: nn.Module, sample: Tensor) -> None:
+    """Raise InputError that names every tensor with NaN or infinity: no integer stands for either."""
+    tensors: list[tuple[str, Tensor]] = [("the sample", sample)]
+    for path, module in model.named_modules():
+        own = list(module.named_parameters(recurse=False))
+        if leaf_rule(module) is not None:  # other modules may keep buffers that nothing reads
+            own += module.named_buffers(recurse=False)
+        tensors += [(f"{path}.{name}" if path else name, tensor.detach()) for name, tensor in own]
+    breaches = []
+    for name, tensor in tensors:
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            breaches.append(f"{name}: {bad} of {tensor.numel()} values are NaN or infinite; give finite ones")
+    if breaches:
+        raise InputError(breaches)
 
 
 def _record(model: nn.Module, sample: Tensor, steps: int | None) -> tuple[Tape, Tensor, Built, dict[int, str]]:

@@ -91,7 +91,9 @@ def lower_soma(
     f = layer.soma
     _check(layer)
     limit = float(V_MAX) / 2 ** (spec.spare_bits + spare)
-    window, kappa = _window(layer, np.minimum(reach.current / delta, reach.static), limit)
+    live = delta > 0  # the unit of a channel whose gain is 0 is nothing; its integers are bounded all the same
+    most = np.where(live, reach.current / np.where(live, delta, 1.0), reach.static)
+    window, kappa = _window(layer, np.minimum(most, reach.static), limit)
     fires = f.fire in ("levels", "excess", "ladder")
     rows = _rows(f.ladder if f.fire == "ladder" else f.theta) if fires else np.zeros((1, 1))
     theta = np.broadcast_to(rows, (rows.shape[0], len(delta)))

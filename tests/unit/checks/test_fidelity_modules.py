@@ -55,6 +55,18 @@ def test_a_module_with_steps_measures_as_its_graph(batch_first: bool) -> None:
     assert found.differing == int((trace.pred != want).sum())
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_samples_of_every_step_are_read_as_the_program_reads_them(batch_first: bool) -> None:
+    raw = RNG.random((4, 40, 6)).astype(np.float32)
+    model = Steps(batch_first=batch_first)
+    program, _ = compile_graph(model, torch.from_numpy(raw.swapaxes(0, 1) if batch_first else raw))
+    assert snn2chip.fidelity(program, model, raw) == snn2chip.fidelity(program, model, raw, time_axis=True)
+    with pytest.raises(InputError, match=r"expected samples \[T, B, 6\], got \[40, 6\]"):
+        snn2chip.fidelity(program, model, raw[0])
+    with pytest.raises(InputError, match="expected 4 steps on the first axis, got 40"):
+        snn2chip.fidelity(program, model, raw.swapaxes(0, 1))
+
+
 def test_a_module_with_normalisation_is_given_its_own_values() -> None:
     raw, labels = RNG.integers(0, 256, (50, 2, 4, 4)), RNG.integers(0, 4, 50)
     norm = {"scale": 1 / 255, "mean": torch.tensor([0.4, 0.5]), "std": [0.2, 0.25]}

@@ -150,3 +150,30 @@ def test_a_forward_that_swallows_an_error_does_not_take_the_blame_of_another_lay
 
     with pytest.raises(InputError, match=r"^Tries at .*ValueError: here"):
         trace(Tries(), torch.rand(5, 6))
+
+
+class Broken(nn.Module):
+    """Weights that diverged in training, and a buffer of infinities that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.norm, self.act = nn.Linear(4, 5), nn.BatchNorm1d(5), IF(steps=1, step_mode="s")
+        self.register_buffer("unused", torch.full((3,), float("-inf")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.fc(x)))
+
+
+def test_every_tensor_that_is_not_finite_is_named_at_once() -> None:
+    model = Broken()
+    trace(model, torch.rand(3, 4) + 1.0, replay=False)
+    with torch.no_grad():
+        model.fc.weight[0, :2] = float("nan")
+        model.norm.running_var[1] = float("inf")
+    with pytest.raises(InputError) as error:
+        trace(model, torch.tensor([[1.0, 2.0, float("inf"), 0.0]]))
+    assert [text.split(";")[0] for text in error.value.breaches] == [
+        "the sample: 1 of 4 values are NaN or infinite",
+        "fc.weight: 2 of 20 values are NaN or infinite",
+        "norm.running_var: 1 of 5 values are NaN or infinite",
+    ]
