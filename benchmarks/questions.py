@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from typing import Protocol
+from unittest.mock import patch
+
+import numpy as np
+from snn2chip_backends.torch import records
+from torch import Tensor, int64
+from torch import zeros as torch_zeros
 
 from benchmarks.networks import conv_net, mlp, pixels
 from benchmarks.numpy_loop import NumpyLoop
 from benchmarks.table import Outputs, Row, Table, measure
-from snn2chip.api import coded_inputs, run
+from snn2chip.api import coded_inputs, run, stream
 from snn2chip.registry import Backend, get_backend
+from snn2chip.reports.detail import DetailCounter
 
 
 class Question(Protocol):
@@ -56,6 +63,39 @@ def torch_against_reference(*, quick: bool, repeats: int) -> Table:
     return measure("Conv net 3-64-64, T=4", rows, repeats=repeats, notes=_activity(program, torch, x))
 
 
+def counting(*, quick: bool, repeats: int) -> Table:
+    """MLP 784-256-256-10, T=4, 10,000 samples: what the counts of every run cost, and those of a report."""
+    program = mlp()
+    x = pixels(program, 1_000 if quick else 10_000)
+
+    def plain() -> Outputs:
+        return run(program, x, record="outputs").outputs
+
+    def bare() -> Outputs:
+        with patch.object(records, "_sums", _no_sums):
+            return plain()
+
+    def detailed() -> Outputs:
+        counter, outputs = DetailCounter(program), []
+        for trace in stream(program, x):
+            counter.add(trace)
+            outputs.append(trace.outputs)
+        counter.result()
+        return np.concatenate(outputs)
+
+    rows = [
+        Row(name="without counts", samples=len(x), run=bare),
+        Row(name="with counts", samples=len(x), run=plain),
+        Row(name="with detailed counts", samples=len(x), run=detailed),
+    ]
+    return measure(f"Counting {len(x):,} samples, MLP 784-256-256-10, T=4", rows, repeats=repeats)
+
+
+def _no_sums(payload: Tensor, steps: int, total: int, kind: object) -> tuple[Tensor, Tensor]:
+    nothing = torch_zeros(payload.shape[2:], dtype=int64)
+    return nothing, nothing
+
+
 def _activity(program: object, backend: Backend, x: object) -> dict[str, object]:
     counts = run(program, x, backend=backend, record="outputs").counts  # type: ignore[arg-type]
     share = {
@@ -69,4 +109,5 @@ def _activity(program: object, backend: Backend, x: object) -> dict[str, object]
 QUESTIONS: dict[str, Question] = {
     "numpy": torch_against_numpy_loop,
     "reference": torch_against_reference,
+    "counting": counting,
 }
