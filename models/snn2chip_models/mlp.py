@@ -31,7 +31,7 @@ class MLP(nn.Module):
         classes: int = 10,
         weights: str = "float",
         neuron: str = "lmht",
-        L: int | None = 4,
+        L: int | None = None,
         T: int = 2,
         events: bool = False,
         neuron_args: Mapping[str, Any] | None = None,

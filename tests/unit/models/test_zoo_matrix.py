@@ -143,7 +143,7 @@ def test_bottlenecks_of_em_pf() -> None:
 
 def test_mistakes_are_named() -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
-        ("mlp", {"neuron": "relu"}, "takes no levels=4; it takes none"),
+        ("mlp", {"neuron": "relu", "L": 4}, "takes no levels=4; it takes none"),
         ("cnn", {"neuron": "elu"}, "activation 'elu' is unknown; known: relu, parallel"),
         ("small-vgg", {"activation": "parallel", "neuron_args": {"leak": 1}}, "takes no leak=1; it takes theta"),
         ("small-vgg", {"frames": 3}, "only event frames into lmht"),
@@ -155,3 +155,10 @@ def test_mistakes_are_named() -> None:
     for name, args, text in cases:
         with pytest.raises(InputError, match=text):
             build(name, **args)
+
+
+@pytest.mark.parametrize("neuron", [*ACTIVATIONS])
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_levels_need_not_be_named_for_neurons_without_any(name: str, neuron: str) -> None:
+    size = SMALL[MODELS[name][2]]
+    assert build(name, neuron=neuron, **size)(torch.rand(2, *size["input_shape"])).shape == (2, 10)
