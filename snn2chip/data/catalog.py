@@ -38,8 +38,8 @@ PLACES: Mapping[str, tuple[Place, ...]] = {
     "cifar10": (Place("cifar10_test.npz", packed.mosaics), Place("cifar-10-batches-py", folders.cifar)),
     "cifar100": (Place("cifar-100-python", folders.cifar),),
     "nmnist": (Place("nmnist_small.npz", packed.events), Place("NMNIST", folders.nmnist)),
-    "cifar10_dvs": (Place("CIFAR10DVS/events_np", folders.dvs_npz),),
-    "cifar10_dvs48": (Place("CIFAR10DVS/events_np", folders.dvs48),),
+    "cifar10_dvs": (Place("CIFAR10DVS/events_np", folders.dvs_npz), Place("CIFAR10DVS", folders.dvs_tonic)),
+    "cifar10_dvs48": (Place("CIFAR10DVS/events_np", folders.dvs48), Place("CIFAR10DVS", folders.dvs48_tonic)),
     "imagenet": (Place("imagenet", folders.pictures),),
     "imagenet200": (Place("imagenet200", folders.pictures64),),
 }

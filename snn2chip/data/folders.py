@@ -4,6 +4,7 @@ MNIST/raw, FashionMNIST/raw     idx files, plain or gzipped (torchvision)
 cifar-10-batches-py, cifar-100-python     read by torchvision itself, which checks their MD5
 NMNIST/{Train,Test}/<digit>/*.bin         40-bit events (tonic)
 CIFAR10DVS/events_np/<class>/*.npz        arrays t, x, y, p (spikingjelly); first 90 % of a class train
+CIFAR10DVS/<class>/*.aedat4               read by tonic's data class itself; first 90 % of a class train
 imagenet: {train,val}/<class>/*.JPEG      shorter side to 256, centre 224 x 224
 imagenet200: the same                     shorter side to 64, centre 64 x 64
 """
@@ -94,24 +95,63 @@ def dvs_npz(path: Path, split: str, steps: int | None, *, size: int = DVS_SIZE) 
     """
     assert steps is not None
     files, labels, classes = _by_class(path, {".npz"})
+
+    def events(file: Path) -> Any:
+        with open_npz(file) as data:
+            return {key: np.asarray(data[key]) for key in "txyp"}
+
+    return _dvs(files, labels, classes, events, split=split, steps=steps, size=size)
+
+
+def dvs_tonic(path: Path, split: str, steps: int | None, *, size: int = DVS_SIZE) -> Samples:
+    """CIFAR10-DVS through tonic's data class, counts as `dvs_npz`; nothing is downloaded.
+
+    Raises EnvironmentFault without tonic, InputError without recordings.
+    """
+    assert steps is not None
+    try:
+        from tonic.datasets import CIFAR10DVS
+    except ImportError as error:
+        raise EnvironmentFault(f"{path} is read by tonic ({error}); install it with: pip install tonic") from error
+
+    # of the same name, which is the folder's; always there, so that nothing is downloaded
+    here: Any = type(CIFAR10DVS.__name__, (CIFAR10DVS,), {"_check_exists": lambda self: True})
+    recordings = here(save_to=str(path.parent))
+    order = sorted(range(len(recordings.data)), key=recordings.data.__getitem__)
+    if not order:
+        raise InputError(f"{path}: no recordings <class>/*.aedat4, as tonic.datasets.CIFAR10DVS leaves them")
+    labels = np.array([recordings.targets[i] for i in order])
+    classes = sorted(recordings.classes, key=recordings.classes.get)
+    return _dvs(order, labels, classes, lambda index: recordings[index][0], split=split, steps=steps, size=size)
+
+
+def _dvs(
+    sources: Sequence[Any], labels: Any, classes: Sequence[str], events: Any, *, split: str, steps: int, size: int
+) -> Samples:
+    """Frames of recordings; `events(source)` has fields t, x, y, p."""
     keep = np.concatenate([_last_tenth(labels == c, test=split == "test") for c in range(len(classes))])
     keep.sort()
 
-    def frames(file: Path, out: Any) -> None:
-        with open_npz(file) as data:
-            t, x, y, p = (np.asarray(data[k]).astype(np.int64) for k in ("t", "x", "y", "p"))
+    def frames(source: Any, out: Any) -> None:
+        found = events(source)
+        t, x, y, p = (np.asarray(found[key]).astype(np.int64) for key in "txyp")
         if len(t):
             t = t - t.min()
             x, y = x * size // DVS_SIZE, y * size // DVS_SIZE
             add_events(out, t, x, y, p, length=int(t.max()) + 1)
 
     name = "cifar10_dvs" if size == DVS_SIZE else f"cifar10_dvs{size}"
-    return _framed(name, [files[i] for i in keep], labels[keep], classes, frames, steps, size)
+    return _framed(name, [sources[i] for i in keep], labels[keep], classes, frames, steps, size)
 
 
 def dvs48(path: Path, split: str, steps: int | None) -> Samples:
     """CIFAR10-DVS in frames of 48 x 48."""
     return dvs_npz(path, split, steps, size=48)
+
+
+def dvs48_tonic(path: Path, split: str, steps: int | None) -> Samples:
+    """CIFAR10-DVS in frames of 48 x 48, through tonic's data class."""
+    return dvs_tonic(path, split, steps, size=48)
 
 
 def _last_tenth(mask: Any, *, test: bool) -> Any:
@@ -121,7 +161,7 @@ def _last_tenth(mask: Any, *, test: bool) -> Any:
 
 
 def _framed(
-    name: str, files: Sequence[Path], labels: Any, classes: Sequence[str], frames: Any, steps: int, size: int
+    name: str, files: Sequence[Any], labels: Any, classes: Sequence[str], frames: Any, steps: int, size: int
 ) -> Samples:
     def rows(start: int, stop: int) -> Any:
         out = np.zeros((stop - start, steps, 2, size, size), np.int32)

@@ -7,7 +7,10 @@ import hashlib
 import io
 import os
 import pickle
+import sys
+import types
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from PIL import Image
 
 from snn2chip.data import DATA_NAMES, find_data, load_data, open_data
 from snn2chip.data.packed import add_events
-from snn2chip.errors import InputError
+from snn2chip.errors import EnvironmentFault, InputError
 
 REAL = os.environ.get("SNN2CHIP_DATA", "")
 
@@ -205,6 +208,46 @@ def test_dvs_folder_splits_each_class(root: Path) -> None:
     assert small["x"].shape == (2, 2, 2, 48, 48)
     assert {tuple(map(int, i)) for i in np.argwhere(small["x"])} == {  # 9*48 // 128 = 3
         (n, *frame) for n in (0, 1) for frame in ((0, 0, 0, 3), (1, 1, 0, 3))
+    }
+
+
+def test_dvs_recordings_come_through_tonics_data_class(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "CIFAR10DVS").mkdir()
+    monkeypatch.setitem(sys.modules, "tonic.datasets", None)
+    with pytest.raises(EnvironmentFault, match="pip install tonic"):
+        open_data("cifar10_dvs", steps=2)
+
+    class CIFAR10DVS:  # what tonic's class offers: paths in any order, labels, structured events
+        classes: ClassVar[dict[str, int]] = {"airplane": 0, "cat": 1}
+
+        def __init__(self, save_to: str) -> None:
+            assert Path(save_to, type(self).__name__) == root / "CIFAR10DVS"  # where it looks
+            assert self._check_exists()  # otherwise it would download
+            self.data = [f"{c}/{i}.aedat4" for i in reversed(range(10)) for c in self.classes] if filled else []
+            self.targets = [self.classes[path.split("/")[0]] for path in self.data]
+
+        def _check_exists(self) -> bool:
+            return False
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+            i = int(Path(self.data[index]).stem)
+            dtype = [("t", np.uint64), ("x", np.uint16), ("y", np.uint16), ("p", bool)]
+            return np.array([(50, 10 * i, 0, False), (149, 10 * i, 100, True)], dtype), self.targets[index]
+
+    module = types.ModuleType("tonic.datasets")
+    module.CIFAR10DVS = CIFAR10DVS  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tonic", types.ModuleType("tonic"))
+    monkeypatch.setitem(sys.modules, "tonic.datasets", module)
+    filled = False
+    with pytest.raises(InputError, match="no recordings"):
+        open_data("cifar10_dvs", steps=2)
+    filled = True
+    train, test = (open_data("cifar10_dvs48", split=s, steps=2) for s in ("train", "test"))
+    assert (train.total, test.total, test.classes[1]) == (18, 2, "cat")
+    arrays, labels = test.arrays()
+    assert labels.tolist() == [0, 1]
+    assert {tuple(map(int, i)) for i in np.argwhere(arrays["x"])} == {  # 90*48 // 128 = 33, 100*48 // 128 = 37
+        (n, *frame) for n in (0, 1) for frame in ((0, 0, 0, 33), (1, 1, 37, 33))
     }
 
 
