@@ -187,6 +187,8 @@ def _meta(path: str | os.PathLike[str], model: str | None, found: Found) -> dict
             "L": header.L,
             "metrics": dict(header.metrics),
         }
+        if isinstance(header.provenance.get("seed"), int):
+            meta["seed"] = header.provenance["seed"]
         if "test_accuracy" in header.metrics:
             meta["accuracy"] = {"float": header.metrics["test_accuracy"]}
     if model is not None:

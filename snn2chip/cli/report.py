@@ -100,6 +100,10 @@ def report(
         raise InputError(
             "--quick counts only what every run counts; leave it out for --target, --energy-model and --html"
         )
+    if html is not None:
+        from snn2chip.reports.page import drawable
+
+        drawable()  # before the samples run, not after
     found = [made(path, **options) for path in programs]
     files = [file for file in (json, csv, html, neurobench) if file is not None]
     if compare:

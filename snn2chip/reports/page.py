@@ -64,15 +64,20 @@ def render(*, title: str, subtitle: str, cards: Sequence[Card], sections: Iterab
     return template.render(title=title, subtitle=subtitle, cards=cards, sections=[s for s in sections if s.parts])
 
 
-def page(report: Report) -> str:
-    """The report as a page. Raises BackendUnavailable when jinja2 or matplotlib is missing."""
+def drawable() -> None:
+    """Raise BackendUnavailable when what draws pages is missing."""
     try:
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise BackendUnavailable(
-            f"pages need jinja2 and matplotlib: pip install 'snn2chip[report]' ({error})"
+            f"pages need matplotlib and jinja2: pip install 'snn2chip[report]' ({error})"
         ) from error
+
+
+def page(report: Report) -> str:
+    """The report as a page. Raises BackendUnavailable when jinja2 or matplotlib is missing."""
+    drawable()
     from snn2chip.reports.sections import all_sections
 
     return render(

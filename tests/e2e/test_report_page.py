@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_two_programs_side_by_side(files) -> None:
     assert "B: b.s2c" in (files / "ab.html").read_text()
     assert call(a, b, "--input", files / "x.npz").exit_code == 2
     assert call("--compare", a, "--input", files / "x.npz").exit_code == 2
+
+
+def test_without_matplotlib_the_page_is_refused_before_anything_runs(files, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("snn2chip.cli.report.made", None)  # would fail if called
+    result = call(files / "a.s2c", "--html", files / "never.html")
+    assert result.exit_code != 0
+    assert "pip install 'snn2chip[report]'" in result.output + str(result.exception)
+    assert not (files / "never.html").exists()
 
 
 def browse(page: Path, width: int) -> tuple[str, str]:
