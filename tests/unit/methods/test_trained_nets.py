@@ -10,18 +10,23 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from benchmarks.methods.exact import BIAS_LSB, THETA_LSB, compare, fixed_point
+from snn2chip.api import run
 from snn2chip.checkpoint import CheckpointHeader, load_checkpoint
+from snn2chip.checkpoint_compile import compile_checkpoint
 from snn2chip.compiler import float_graph
 from snn2chip.convert import to_hybrid, to_if, to_parallel
 from snn2chip.data import open_data
+from snn2chip.errors import UnsupportedError
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.train import predict
 
 TRAINED = Path(__file__).parents[2] / "data" / "trained"
 QCFS = TRAINED / "cifar10-small-qcfs.safetensors"
@@ -103,3 +108,27 @@ def test_plain_if_differs_where_currents_are_uneven(net: tuple[Any, CheckpointHe
     first, *deeper = found.mismatches.values()
     assert first == 0  # a constant current: P1.1
     assert all(count > 0 for count in deeper)
+
+
+@pytest.mark.data
+@needs_data
+@pytest.mark.parametrize("name", sorted(path.stem for path in TRAINED.glob("*.safetensors") if "relu" not in path.stem))
+def test_every_trained_spiking_net_compiles(name: str) -> None:
+    """8 bits and integer somas lose at most a few points; an error of a unit or a shift loses nearly all of them."""
+    path = TRAINED / f"{name}.safetensors"
+    model, header = load_checkpoint(path)
+    program = compile_checkpoint(path)
+    data = open_data(header.provenance["data"], split="test", steps=header.T if header.input.time else None).take(100)
+    arrays, labels = data.arrays()
+    raw = arrays["x"]
+    integer = run(program, np.moveaxis(raw, 1, 0) if header.input.time else raw, record="outputs").outputs.argmax(1)
+    floating = predict(model, raw, spec=header.input).argmax(1)
+    assert labels is not None
+    assert (floating == labels).mean() > 0.75  # a trained net: the agreement below means something
+    assert (integer == floating).mean() >= 0.93
+
+
+@pytest.mark.parametrize("name", ["cifar10-small-relu", "cifar10-small-relu-nobn"])
+def test_relu_nets_are_refused_by_name(name: str) -> None:
+    with pytest.raises(UnsupportedError, match="an ordinary ReLU network, it has no neurons to compile"):
+        compile_checkpoint(TRAINED / f"{name}.safetensors")
