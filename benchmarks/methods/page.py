@@ -51,8 +51,8 @@ def _section(result: Result) -> str:
 
 
 def _grouped(epochs: Mapping[str, int]) -> dict[str, int]:
-    """Nets that differ in the seed alone are one."""
-    return {name.rpartition("-s")[0]: count for name, count in epochs.items()}
+    """Nets that differ in the seed alone are one; nets that tried a rate are in the notes."""
+    return {name.rpartition("-s")[0]: count for name, count in epochs.items() if "-lr" not in name}
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
