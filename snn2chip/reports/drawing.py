@@ -82,6 +82,7 @@ class Sheet:
         mark = f"f{Sheet.made}-"
         body = re.sub(r'\bid="', f'id="{mark}', body)
         body = body.replace("url(#", f"url(#{mark}").replace('xlink:href="#', f'xlink:href="#{mark}')
+        body = re.sub(r' xmlns(:xlink)?="[^"]*"', "", body)  # HTML knows both by itself
         body = body.replace(INK, "currentColor").replace(FAINT, "var(--faint)")
         body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
         body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)

@@ -214,7 +214,7 @@ def test_check_and_report_take_the_float_model(digits, tmp_path):
         assert found["agreement"] == 1.0
         assert (found["float"] if verb == "check" else found["accuracy"]["float"]) >= 0.9
     page = (tmp_path / "r.html").read_text()
-    for word in ("<html", "neuron2", "own error only", "assumes:"):
+    for word in ("<html", "neuron2", "own error only", "What the figures assume"):
         assert word in page
     assert "http" not in page.split("<body", 1)[1]
     bare = tmp_path / "bare.json"
