@@ -16,12 +16,14 @@ potential is the same integer on the reference, torch and Lava backends, on the 
 224 x 224 for ResNet-34). Random weights are set so that every layer fires in 2-40 % of its neuron steps and the answers
 have at least 2 bits of entropy over the images; a row that misses this says so and does not count. Their top-1 is that
 of chance, so their *same answer* (integer against float) says little: without margins between classes one rounding
-decides. Seconds and memory are those of `compile` on one thread of a shared machine (tracing, passes, calibration,
-quantising and the check for saturation), memory what it takes besides the model and the samples.
+decides. *Worst layer*: payloads of the layer with the most differences that are the float network's own when every
+layer is fed the float payloads. Seconds and memory are those of `compile` on one thread of a shared machine (tracing,
+passes, calibration, quantising and the check for saturation), memory what it takes besides the model and the samples.
 """
+AGAIN = "to be measured"
 COLUMNS = (
-    "method", "weights from", "bits", "float top-1", "integer top-1", "same answer", "images", "rates", "entropy",
-    "equal on torch / reference / lava", "lava processes", "compile s", "CPU s", "extra MB", "file MB",
+    "method", "weights from", "bits", "float top-1", "integer top-1", "same answer", "worst layer", "images", "rates",
+    "entropy", "equal on torch / reference / lava", "lava processes", "compile s", "CPU s", "extra MB", "file MB",
 )  # fmt: skip
 
 
@@ -63,6 +65,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.float_top1:.1f}",
         f"{row.integer_top1:.1f}",
         f"{row.agreement:.1f} %",
+        AGAIN if row.forced < 0 else f"{row.forced:.2f} %",
         str(row.images),
         f"{100 * row.rates[0]:.0f}-{100 * row.rates[1]:.0f} %",
         f"{row.entropy:.2f}",
@@ -70,7 +73,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.lava}; {row.seconds['lava']:.0f} s",
         f"{row.compile_seconds:.1f}",
         f"{row.compile_cpu:.1f}",
-        f"{row.extra_mb:.0f}",
+        AGAIN if row.extra_mb < 0 else f"{row.extra_mb:.0f}",
         f"{row.file_bytes / 1e6:.2f}",
     ]
 
@@ -78,5 +81,5 @@ def _cells(row: Row) -> list[str]:
 def _control(row: Row) -> list[str]:
     """The control of a net: its first method with the weights of one layer shuffled must not be equal."""
     found = "**equal, which it must not be**" if any(row.control.values()) else "different, as it must be"
-    rest = ["–"] * (len(COLUMNS) - 10)
-    return [f"control: {TITLES[row.method]}, one layer's weights shuffled", *["–"] * 8, found, *rest]
+    rest = ["–"] * (len(COLUMNS) - 11)
+    return [f"control: {TITLES[row.method]}, one layer's weights shuffled", *["–"] * 9, found, *rest]

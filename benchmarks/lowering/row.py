@@ -36,6 +36,7 @@ class Row:
     float_top1: float = 0.0
     integer_top1: float = 0.0
     agreement: float = 0.0
+    forced: float = -1.0  # smallest share over the layers; -1: not measured
     images: int = 0
     rates: tuple[float, float] = (0.0, 0.0)
     entropy: float = 0.0
@@ -159,12 +160,24 @@ def _answers(program: Program, graph: Any, net: NetSize, *, random: bool) -> dic
     return {
         "float_top1": 100 * float((floats == labels).mean()),
         "integer_top1": 100 * float((trace.pred == labels).mean()),
+        "forced": _forced(program, graph, x[:2]),
         "agreement": 100 * float((trace.pred == floats).mean()),
         "images": len(x),
         "rates": (min(rates), max(rates)),
         "entropy": entropy,
         "left_out": ", ".join(reasons),
     }
+
+
+def _forced(program: Program, graph: Any, x: NDArray[Any]) -> float:
+    """Percent of the payloads of the worst layer that are the float network's when it is fed the float payloads."""
+    from snn2chip.checks.fidelity import fidelity
+
+    spiking = {
+        soma.name for soma in program.somas if soma.fire != "relay"
+    }  # a relay's value is never exactly the float
+    shares = [layer.forced_equal for layer in fidelity(program, graph, x).layers if layer.soma in spiking]
+    return 100 * min(share for share in shares if share is not None)
 
 
 def _equality(program: Program, net: NetSize) -> dict[str, Any]:

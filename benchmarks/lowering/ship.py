@@ -1,6 +1,6 @@
-"""Compile a trained zoo checkpoint into a `.s2c` file with golden vectors: `python -m benchmarks.lowering.ship CKPT OUT`.
+"""A trained zoo checkpoint as a `.s2c` file with golden vectors: `python -m benchmarks.lowering.ship CKPT OUT`.
 
-The golden vectors are the first test images and what the reference backend makes of them.
+The golden vector is the first test image and what the reference backend makes of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snn2chip.checkpoint_compile import compile_checkpoint
 
-GOLDEN = 4
+GOLDEN = 1
 
 
 def ship(checkpoint: Path, out: Path, *, golden: int = GOLDEN) -> int:
