@@ -173,9 +173,7 @@ def _forced(program: Program, graph: Any, x: NDArray[Any]) -> float:
     """Percent of the payloads of the worst layer that are the float network's when it is fed the float payloads."""
     from snn2chip.checks.fidelity import fidelity
 
-    spiking = {
-        soma.name for soma in program.somas if soma.fire != "relay"
-    }  # a relay's value is never exactly the float
+    spiking = {soma.name for soma in program.somas if soma.fire != "relay"}  # relays send rounded currents
     shares = [layer.forced_equal for layer in fidelity(program, graph, x).layers if layer.soma in spiking]
     return 100 * min(share for share in shares if share is not None)
 
