@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from benchmarks.methods.nets import Net, Nets
 from benchmarks.methods.result import Bar, Result
@@ -17,6 +18,8 @@ STATIC = ("fashion-lmht", "fashion-mht", "fashion-if", "fashion-empf", "fashion-
           "cifar10-small-qcfs", "cifar10-small-hybrid", "cifar10-small-relu", "cifar10-small-relu-nobn")  # fmt: skip
 EVENTS = ("nmnist-vgg-lmht", "nmnist-vgg-empf")
 SAMPLES = 1000
+Made = tuple[Program, nn.Module]
+"""A program and the float network it was made from."""
 
 
 def integers(nets: Nets) -> Result:
@@ -43,16 +46,16 @@ def integers(nets: Nets) -> Result:
     )
 
 
-def _checkpoint(net: Net) -> Program:
+def _checkpoint(net: Net) -> Made:
     from snn2chip.checkpoint_compile import compile_checkpoint
 
-    return compile_checkpoint(net.path)
+    return compile_checkpoint(net.path), net.model
 
 
-def _converted(nets: Nets, net: Net) -> dict[str, Callable[[], Program]]:
+def _converted(nets: Nets, net: Net) -> dict[str, Callable[[], Made]]:
     """The converted forms of a ReLU or QCFS net, each as a function that compiles it."""
     from snn2chip.compiler import compile_float_graph
-    from snn2chip.convert import convert, to_parallel
+    from snn2chip.convert import GraphNet, convert, to_parallel
     from snn2chip.passes import run_passes
 
     if net.header.method not in ("relu", "qcfs"):
@@ -60,13 +63,14 @@ def _converted(nets: Nets, net: Net) -> dict[str, Callable[[], Program]]:
     data = nets.inputs(net, "train", 1024)
     raw = nets.data(net.recipe.data, "train")[0][:256]
 
-    def program(graph: Any) -> Program:
+    def program(graph: Any) -> Made:
         shown = net.header.input.normalisation
-        return compile_float_graph(run_passes(graph.with_normalisation(**shown)), raw, time_axis=False)
+        folded = run_passes(graph.with_normalisation(**shown))
+        return compile_float_graph(folded, raw, time_axis=False), GraphNet(graph)
 
     if net.header.method == "qcfs":
         return {"parallel T=4": lambda: program(to_parallel(net.model, data[:4], steps=4, form="ladder"))}
-    made: dict[str, Callable[[], Program]] = {}
+    made: dict[str, Callable[[], Made]] = {}
     if "nobn" in net.recipe.name:
         made["IC-SNN T=8"] = lambda: program(convert(net.model, data[:4], method="ic-snn", steps=8, data=data))
     else:
@@ -74,17 +78,18 @@ def _converted(nets: Nets, net: Net) -> dict[str, Callable[[], Program]]:
     return made
 
 
-def _figure(nets: Nets, net: Net, name: str, make: Callable[[], Program]) -> dict[str, Any]:
+def _figure(nets: Nets, net: Net, name: str, make: Callable[[], Made]) -> dict[str, Any]:
     from snn2chip.api import run
     from snn2chip.train import evaluate
 
     raw, labels = nets.test(net, min(SAMPLES, len(nets.test(net)[1])))
     row: dict[str, Any] = {"net": name, "integer": "", "float": "", "difference": "", "refused": ""}
-    row["float"] = f"{100 * evaluate(net.model, (raw, labels), spec=net.header.input):.2f}"
     try:
-        program = make()
+        program, model = make()
     except Snn2ChipError as error:
-        return {**row, "refused": str(error)[:200]}
+        text = str(error).replace(str(net.path), net.path.name)
+        return {**row, "refused": text.partition(";")[0]}
+    row["float"] = f"{100 * evaluate(model, (raw, labels), spec=net.header.input):.2f}"
     time = net.header.input.time
     outputs = run(program, np.moveaxis(raw, 1, 0) if time else raw, record="outputs", time_axis=time).outputs
     right = 100 * float((outputs.argmax(1) == labels).mean())
