@@ -128,7 +128,7 @@ def steps_first(graph: LayerGraph, data: Any, *, time_axis: bool | None = None, 
     `time_axis`: whether they hold every step (None: by the number of axes); `batch_first`: whether those are
     `[N, T, ...]` (None: as the model itself takes its input). Raises InputError for another shape.
     """
-    shape, T = graph.input.shape, graph.input.frames or graph.steps
+    shape, T = graph.input.raw_shape, graph.input.frames or graph.steps
     rank = len(shape)
     per_step = data.ndim == rank + 2 if time_axis is None else time_axis
     if data.ndim != rank + 1 + per_step or tuple(data.shape[data.ndim - rank :]) != shape:
@@ -219,7 +219,7 @@ def compile_float_graph(
         payload_bits=choices.payload_bits,
         strict=choices.strict,
     )
-    per_step = data.ndim == len(graph.input.shape) + 2 if time_axis is None else time_axis
+    per_step = data.ndim == len(graph.input.raw_shape) + 2 if time_axis is None else time_axis
     graph = choices.prepared(graph, data, per_step=per_step, input_range=input_range)
     spikes = isinstance(graph.input, CodedInputLayer)
     steady = not spikes and (not per_step or graph.input.frames is not None)
