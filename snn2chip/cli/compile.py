@@ -89,7 +89,9 @@ def compile(
         raise InputError(f"{source}: a {source.suffix} file holds integers already; leave out {', '.join(unfit)}")
     if source.suffix == ".s2c":
         if not transforms or steps is not None or num_layers is not None:
-            raise InputError(f"{source}: is a program; name what to do with it, and only that: --transform NAME")
+            raise InputError(
+                f"{source}: is a compiled program; name what to do with it, and only that: --transform NAME"
+            )
         from snn2chip.api import load
 
         program = load(source)

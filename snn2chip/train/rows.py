@@ -49,10 +49,10 @@ def rows_of(samples: Samples) -> Tensor | Rows:
 
 
 def compact(x: Any) -> Any:
-    """Return the same raw values in the smallest type torch knows: pixels and event counts take one byte."""
+    """Return the same raw values in the smallest type torch knows, writable as it wants: pixels take one byte."""
     if x.dtype.kind not in "iu" or not x.size:
-        return np.ascontiguousarray(x, dtype=np.float32) if x.dtype.kind == "f" else np.ascontiguousarray(x)
+        return np.require(x, dtype=np.float32 if x.dtype.kind == "f" else None, requirements=("C", "W"))
     low, high = int(x.min()), int(x.max())
     kinds = (np.uint8, np.int16, np.int32, np.int64)
     kind = next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
-    return np.ascontiguousarray(x, dtype=kind)
+    return np.require(x, dtype=kind, requirements=("C", "W"))

@@ -190,7 +190,7 @@ def test_a_resume_file_is_data_only(tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_the_bytes_are_the_same(tmp_path):
-    recipe = write(tmp_path, "stbp", **{"epochs = 3": "epochs = 12"})
+    recipe = write(tmp_path, "stbp", **{"epochs = 3": "epochs = 60"})
     want = train_recipe(recipe, out=tmp_path / "whole.safetensors").path.read_bytes()
     out, resume = tmp_path / "m.safetensors", tmp_path / "m.safetensors.resume.ckpt"
     code = "import sys; from snn2chip.cli import main; main()"

@@ -64,3 +64,13 @@ def test_one_input_only():
     two = attrs.evolve(samples(np.zeros((3, 1))), shapes={"a": (1,), "b": (1,)})
     with pytest.raises(InputError, match="expected one input, got a, b"):
         rows_of(two)
+
+
+def test_values_that_may_not_be_written_become_their_own():
+    frozen = np.arange(6, dtype=np.uint8)
+    frozen.flags.writeable = False
+    for values in (frozen, frozen.astype(np.float32)):
+        values.flags.writeable = False
+        own = compact(values)
+        assert own.flags.writeable
+        assert (own == values).all()
