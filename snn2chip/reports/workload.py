@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.reports.detail import Detail
@@ -99,19 +100,19 @@ def workload(
     n = max(detail.samples, 1)
     stretch = plan.stretch
     kinds = {s.name: s.payload_type() for s in (*program.inputs, *program.somas)}
+    synapses = {s.name: s for s in program.synapses}
     layers, seen = [], set()
     acs = macs = few = ann_macs = ann_adds = ann_few = 0.0
     for soma in program.somas:
         row = detail.source(soma.name)
         synops, bits = dict.fromkeys(FORMATS, 0.0), 0
         for edge in program.into[soma.name]:
-            if edge.src in seen or edge.src not in {s.name for s in program.synapses}:
+            if edge.src in seen or edge.src not in synapses:
                 continue
             seen.add(edge.src)
             synapse = detail.synapse(edge.src)
             synops[synapse.format] += synapse.synaptic_events / n
-            width = 2 if synapse.bits in (1, "ternary") else int(synapse.bits)
-            bits += synapse.stored * width
+            bits += synapse.stored * _width(synapses[edge.src])
             effective, pass_ = synapse.effective_operations / n, synapse.dense_operations / n / program.steps
             adds_only = synapse.kind in ("identity", "sumpool") or synapse.bits in (1, "ternary")
             if kinds[synapse.source].magnitude <= 1:
@@ -171,3 +172,9 @@ def _least_traffic(program: Program, detail: Detail) -> Traffic:
         "no placement: one message per spike and population it reaches, delivered on its tile, no hops (a lower bound)"
     )
     return Traffic(messages=messages, deliveries=messages, hops_ew=0.0, hops_ns=0.0, note=note)
+
+
+def _width(synapse: Synapse) -> int:
+    """Bits of one stored weight: -1 and +1 beside each other take 2, 0 and 1 take 1."""
+    signed = synapse.bits == 1 and synapse.sign == "mixed"
+    return 2 if signed or synapse.bits == "ternary" else int(synapse.bits)
