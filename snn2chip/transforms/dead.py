@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -195,7 +195,11 @@ def _cut(program: Program, node: Node, kept: dict[str, Mask]) -> Node:
     shape = node.shape
     if shape is not None and right is not None:
         shape = (int(right.sum()), *shape[1:])
-    return attrs.evolve(node, weight=weight, groups=groups, shape=shape)
+    cut: dict[str, Any] = {"weight": weight, "groups": groups, "shape": shape}
+    if node.sparse and not (weight != 0).sum():  # a sparse map needs a stored weight, and this one has lost its last
+        dense = weight.toarray() if sparse.issparse(weight) else weight
+        cut |= {"weight": dense, "sparse": False, "bits": 2 if node.bits == 1 else node.bits}
+    return attrs.evolve(node, **cut)
 
 
 def _cut_soma(soma: Soma, kept: Mask) -> Soma:

@@ -212,6 +212,13 @@ def test_random_programs_keep_their_outputs(change: Transform, seed: int) -> Non
             assert (trace.payloads[soma.name] == case.expected.payloads[soma.name]).all()
 
 
+def _only_kept(program: Program, cut: Program) -> int:
+    """Which channel of `s` is left of those that are all dead: the one whose incoming weights are still there."""
+    left: Any = cut["a"]
+    whole: Any = program["a"]
+    return next(c for c in range(whole.weight.shape[0]) if (whole.weight[c] == left.weight[0]).all())
+
+
 @pytest.mark.parametrize("seed", range(CASES))
 def test_dead_channels_go_and_the_rest_stays(seed: int) -> None:
     """Two convolutions and a linear map with channels silenced and unread at random."""
@@ -249,9 +256,18 @@ def test_dead_channels_go_and_the_rest_stays(seed: int) -> None:
     keep_t = read if read.any() else np.arange(c2) == 0
     assert cut["u"].shape[0] == cut["t"].shape[0] == int(keep_t.sum())  # type: ignore[union-attr]
     heard = (theta < NEVER) & (second[keep_t] != 0).any((0, 2, 3))
-    keep = heard if heard.any() else np.arange(c1) == 0
-    assert cut["s"].shape[0] == int(keep.sum())  # type: ignore[union-attr]
+    assert cut["s"].shape[0] == max(1, int(heard.sum()))  # type: ignore[union-attr]
+    keep = heard if heard.any() else np.arange(c1) == _only_kept(program, cut)
     assert (after.payloads["s"] == before.payloads["s"][:, :, keep]).all()
+
+
+@pytest.mark.parametrize("seed", [1292, 3452, 3936])
+def test_a_sparse_map_may_lose_its_last_weight(seed: int) -> None:
+    case = random_program(seed)
+    after = DeadChannel().run(case.program)
+    lost = [s.name for s in after.synapses if not s.sparse and not s.dense().any()]
+    assert any(case.program[name].sparse for name in lost)  # type: ignore[union-attr]
+    same_outputs(case.expected, run(after, case.raw))
 
 
 def test_equal_relays_become_one() -> None:
