@@ -119,7 +119,7 @@ def measure(method: str, name: str, *, quick: bool = False) -> Row:
         row,
         bits=_bits(program),
         products=_products(program),
-        weights=sum(s.weight.size for s in program.synapses),
+        weights=sum(s.stored.size for s in program.synapses),
         compile_seconds=seconds,
         compile_cpu=round(cpu, 2),
         extra_mb=round(memory.extra, 1),
@@ -223,7 +223,7 @@ def _bits(program: Program) -> str:
     sizes: Counter[str] = Counter()
     for s in program.synapses:
         if s.kind in ("conv2d", "linear"):
-            sizes[str(s.bits)] += s.weight.size
+            sizes[str(s.bits)] += s.stored.size
     payload = max(s.payload_type().hi.bit_length() for s in program.somas if s.fire not in ("none", "relay"))
     return "/".join(width for width, _ in sizes.most_common()) + f", payload {payload}"
 
@@ -234,7 +234,7 @@ def _products(program: Program) -> int:
     for s in program.synapses:
         if isinstance(s, Synapse) and s.kind in ("conv2d", "linear"):
             pixels = int(np.prod(program.shapes[s.name][1:])) if s.kind == "conv2d" else 1
-            total += s.weight.size * pixels
+            total += s.stored.size * pixels
     return total
 
 

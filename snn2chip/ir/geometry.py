@@ -21,7 +21,7 @@ def conv_size(size: int, k: int, stride: int, padding: int, dilation: int) -> in
 
 def out_shape(synapse: Synapse, in_shape: Shape) -> tuple[Shape, list[str]]:
     """Shape of the current that `synapse` makes of a payload `in_shape`, and what does not fit."""
-    s, w = synapse, synapse.weight
+    s, w = synapse, synapse.stored
     if s.kind == "identity":
         return in_shape, _channel_breaches(s, in_shape)
     if w is None:
@@ -54,8 +54,8 @@ def out_shape(synapse: Synapse, in_shape: Shape) -> tuple[Shape, list[str]]:
 
 def _channel_breaches(s: Synapse, in_shape: Shape) -> list[str]:
     c = in_shape[0] if in_shape else 1
-    ok = s.weight.ndim == 0 or s.weight.shape in ((1,), (c,), in_shape if s.kind == "identity" else (c,))
-    return [] if ok else [f"a {s.kind} weight is a scalar or per channel [{c}], got shape {s.weight.shape}"]
+    ok = s.stored.ndim == 0 or s.stored.shape in ((1,), (c,), in_shape if s.kind == "identity" else (c,))
+    return [] if ok else [f"a {s.kind} weight is a scalar or per channel [{c}], got shape {s.stored.shape}"]
 
 
 def channel_weight(synapse: Synapse, in_shape: Shape) -> IntArray:
@@ -90,13 +90,13 @@ def fan_out(synapse: Synapse, in_shape: Shape) -> IntArray:
     if s.kind == "identity":
         return np.broadcast_to((channel_weight(s, in_shape) != 0) if s.sparse else 1, in_shape).astype(np.int64)
     if s.kind == "linear":
-        if sparse.issparse(s.weight):
-            return np.bincount(s.weight.indices, minlength=s.weight.shape[1]).reshape(in_shape).astype(np.int64)
-        return np.full(in_shape, s.weight.shape[0], dtype=np.int64)
+        if sparse.issparse(s.stored):
+            return np.bincount(s.stored.indices, minlength=s.stored.shape[1]).reshape(in_shape).astype(np.int64)
+        return np.full(in_shape, s.stored.shape[0], dtype=np.int64)
     taps = _taps(s, in_shape)
     if s.kind == "sumpool":
         return np.broadcast_to(taps.sum((0, 1)), in_shape).astype(np.int64)
-    w = s.weight.reshape(s.groups, s.weight.shape[0] // s.groups, *s.weight.shape[1:])
+    w = s.stored.reshape(s.groups, s.stored.shape[0] // s.groups, *s.stored.shape[1:])
     stored = (w != 0).sum(1) if s.sparse else np.full((s.groups, *w.shape[2:]), w.shape[1])
     per_tap = stored.reshape(in_shape[0], *w.shape[3:]).astype(np.int64)
     out: IntArray = np.einsum("cab,abhw->chw", per_tap, taps)

@@ -192,19 +192,19 @@ class Synapse:
     def __attrs_post_init__(self) -> None:
         put = object.__setattr__
         if self.sparse is None:
-            put(self, "sparse", sparse.issparse(self.weight))
-        elif self.sparse and self.kind == "linear" and isinstance(self.weight, np.ndarray):
+            put(self, "sparse", sparse.issparse(self.stored))
+        elif self.sparse and self.kind == "linear" and isinstance(self.stored, np.ndarray):
             put(self, "_weight", _weight(sparse.csr_matrix(self.weight)))
-        if self.weight is None and self.kind in ("sumpool", "identity"):
+        if self.stored is None and self.kind in ("sumpool", "identity"):
             put(self, "_weight", as_int(1))
         if self.kernel_size is None:
-            if self.kind == "conv2d" and self.weight is not None and self.weight.ndim == 4:
-                put(self, "kernel_size", (int(self.weight.shape[2]), int(self.weight.shape[3])))
+            if self.kind == "conv2d" and self.stored is not None and self.stored.ndim == 4:
+                put(self, "kernel_size", (int(self.stored.shape[2]), int(self.stored.shape[3])))
             else:
                 put(self, "kernel_size", self.stride or (1, 1))
         if self.stride is None:
             put(self, "stride", self.kernel_size if self.kind == "sumpool" else (1, 1))
-        if self.bits is None and self.weight is not None:
+        if self.bits is None and self.stored is not None:
             put(self, "bits", self._smallest_bits())
 
     @property
@@ -217,9 +217,9 @@ class Synapse:
         return whole
 
     @property
-    def weight_count(self) -> int:
-        """How many weights are stored."""
-        return 0 if self._weight is None else int(self._weight.size)
+    def stored(self) -> Any:
+        """The weights as they are kept, nothing widened: enough for shapes, sizes and zeros, not for arithmetic."""
+        return self._weight
 
     def _smallest_bits(self) -> int | str:
         values = self.values()
@@ -235,12 +235,16 @@ class Synapse:
 
     def values(self) -> IntArray:
         """The stored weights as one flat array (sparse: without the zeros)."""
-        flat: IntArray = self.weight.data if sparse.issparse(self.weight) else self.weight.ravel()
-        return flat[flat != 0] if self.sparse and not sparse.issparse(self.weight) else flat
+        weight = self.weight
+        if sparse.issparse(weight):
+            return np.asarray(weight.data)
+        flat: IntArray = weight.ravel()
+        return flat[flat != 0] if self.sparse else flat
 
     def dense(self) -> IntArray:
         """The weights as a dense array."""
-        out: IntArray = self.weight.toarray() if sparse.issparse(self.weight) else self.weight
+        weight = self.weight
+        out: IntArray = weight.toarray() if sparse.issparse(weight) else weight
         return out
 
 

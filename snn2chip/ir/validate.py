@@ -192,7 +192,7 @@ def _synapse(node: Synapse) -> Iterator[str]:
     if node.kind not in KINDS:
         yield f"kind must be one of {', '.join(KINDS)}, got {node.kind!r}"
         return
-    if node.weight is None:
+    if node.stored is None:
         yield f"a {node.kind} synapse needs a weight"
     elif node.sign not in SIGNS:
         yield f"sign must be one of {', '.join(SIGNS)}, got {node.sign!r}"
@@ -219,8 +219,8 @@ def _synapse(node: Synapse) -> Iterator[str]:
         yield "a sum-pool has no groups or dilation"
     if min(node.kernel_size) < 1:
         yield f"kernel size must be >= 1, got {node.kernel_size}"
-    if node.kind == "conv2d" and node.weight is not None and node.kernel_size != node.weight.shape[2:]:
-        yield f"kernel size {node.kernel_size} does not fit weight {node.weight.shape}"
+    if node.kind == "conv2d" and node.stored is not None and node.kernel_size != node.stored.shape[2:]:
+        yield f"kernel size {node.kernel_size} does not fit weight {node.stored.shape}"
     if not isinstance(node.sparse, bool):
         yield f"sparse is True or False, got {node.sparse!r}"
 

@@ -107,7 +107,7 @@ class NeurobenchCounter:
         for layer in self.layers:
             source = self.program.shapes[self.program.into[layer.name][0].src]
             if layer.sparse and layer.kind == "linear":
-                found[layer.name] = np.full(source, layer.weight.shape[0], dtype=np.int64)
+                found[layer.name] = np.full(source, layer.stored.shape[0], dtype=np.int64)
             elif layer.sparse:
                 found[layer.name] = fan_out(attrs.evolve(layer, sparse=False, bits=8), source)
             else:
@@ -117,7 +117,7 @@ class NeurobenchCounter:
 
 def connection_sparsity(layers: list[Synapse]) -> float:
     """Weights of 0 over all weights; an absent synapse of a sparse layer is a weight of 0."""
-    total = sum(int(np.prod(s.weight.shape)) for s in layers)
+    total = sum(int(np.prod(s.stored.shape)) for s in layers)
     nonzero = sum(int((s.values() != 0).sum()) for s in layers)
     return round(1.0 - nonzero / total, 4) if total else 0.0
 

@@ -96,15 +96,15 @@ def _read(node: Node, soma: Soma) -> Mask:
     if not isinstance(node, Synapse):
         return np.ones(soma.channels, dtype=np.bool_)
     if node.kind == "linear":
-        used = np.asarray((node.weight != 0).sum(0)).ravel() > 0
+        used = np.asarray((node.stored != 0).sum(0)).ravel() > 0
         return np.asarray(used.reshape(soma.channels, -1).any(1))
     if node.kind == "conv2d":
-        own = node.weight != 0
+        own = node.stored != 0
         if node.groups > 1:
             per_group = own.reshape(node.groups, -1, *own.shape[1:]).any((1, 3, 4))
             return np.asarray(per_group.reshape(-1))
         return np.asarray(own.any((0, 2, 3)))
-    weight = node.weight if node.weight.ndim <= 1 else node.weight.reshape(soma.channels, -1).any(1)
+    weight = node.stored if node.stored.ndim <= 1 else node.stored.reshape(soma.channels, -1).any(1)
     return np.asarray(np.broadcast_to(weight.reshape(-1) != 0, (soma.channels,)))
 
 
@@ -157,7 +157,7 @@ def _regular(node: Synapse | Product) -> bool:
     """Whether channels can be cut on both sides of a channel-wise node (a depthwise convolution is one)."""
     if isinstance(node, Product) or node.kind in ("identity", "sumpool"):
         return not isinstance(node, Product)
-    return bool(node.weight.shape[1] == 1 and node.weight.shape[0] == node.groups)
+    return bool(node.stored.shape[1] == 1 and node.stored.shape[0] == node.groups)
 
 
 def _sides(program: Program, node: Node, alive: set[str]) -> list[str]:

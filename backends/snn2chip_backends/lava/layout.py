@@ -165,7 +165,7 @@ def conv_ms(node: Synapse, shape: tuple[int, ...], groups: int) -> float:
     Fitted to five measured layers: 6.3 us per pair plus 3.6 ns per product of a kernel tap and a source pixel.
     """
     c, h, w = shape
-    out = c if node.kind == "sumpool" else int(node.weight.shape[0])
+    out = c if node.kind == "sumpool" else int(node.stored.shape[0])
     pairs = out * (c // groups)
     kh, kw = node.kernel_size
     pixels = (h + 2 * node.padding[0]) * (w + 2 * node.padding[1])

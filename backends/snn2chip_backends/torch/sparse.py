@@ -21,7 +21,7 @@ def runs_sparse(synapse: Synapse) -> bool:
     """Whether `synapse` is stored sparse and sparse enough to run so."""
     if not synapse.sparse:
         return False
-    entries = int(np.prod(synapse.weight.shape, dtype=np.int64))
+    entries = int(np.prod(synapse.stored.shape, dtype=np.int64))
     return len(synapse.values()) < DENSITY * entries or entries > DENSE_ENTRIES
 
 
