@@ -12,12 +12,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; 1 if a bar is missed, 3 if a slice of `gpu` ended before its rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="engines side by side: measure and print")
-    run.add_argument("--quick", action="store_true", help="smaller batches")
+    run = verbs.add_parser("run", help="engines side by side: measure, print, write benchmarks/RESULTS.md")
+    run.add_argument("--quick", action="store_true", help="smaller batches, nothing written")
     run.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    run.add_argument("--only", help="one question only")
-    run.add_argument("--threads", type=int, default=1, help="threads of every library (default 1)")
+    run.add_argument("--only", default="", help="questions by name, separated by commas (default: all)")
+    run.add_argument("--threads", type=int, default=2, help="threads of every library (default 2)")
     run.add_argument("--repeats", type=int, default=5, help="timed runs of every row, alternated (at least 5)")
+    run.add_argument("--resume", action="store_true", help="keep results that are there, ask the other questions")
+    run.add_argument(
+        "--out", type=Path, help="folder of result files and page (default: benchmarks/results, RESULTS.md)"
+    )
     methods = verbs.add_parser("methods", help="train and convert by the recipes, write benchmarks/methods.md")
     methods.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
     methods.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/methods/results)")
@@ -43,21 +47,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from benchmarks.machine import describe_machine, limited_threads
-    from benchmarks.questions import QUESTIONS
-    from benchmarks.table import print_tables
+    from benchmarks.questions import questions
+    from benchmarks.results import FOLDER, PAGE, print_table, store, stored, write_page
 
-    if given.only is not None and given.only not in QUESTIONS:
-        parser.error(f"--only {given.only}: known questions are {', '.join(QUESTIONS)}")
-    names = [given.only] if given.only else list(QUESTIONS)
+    known = questions()
+    chosen = [name for name in given.only.split(",") if name] or list(known)
+    if unknown := [name for name in chosen if name not in known]:
+        parser.error(f"--only {', '.join(unknown)}: known questions are {', '.join(known)}")
+    keep = not given.quick or given.out is not None
+    folder = given.out or FOLDER
+    done = stored(chosen, folder) if keep and given.resume else {}
+    tables, repeats = [], max(5, given.repeats)
     with limited_threads(given.threads):
-        tables = [QUESTIONS[name](quick=given.quick, repeats=max(5, given.repeats)) for name in names]
-    machine = describe_machine(given.threads)
+        for name in chosen:
+            if name in done:
+                tables.append(done[name]["table"])
+                continue
+            print(f"# {name}", file=sys.stderr, flush=True)
+            machine = describe_machine(given.threads)
+            tables.append(known[name](quick=given.quick, repeats=repeats).as_dict())
+            if keep:
+                store(name, machine, tables[-1], folder)
+            if not given.json:
+                print_table(tables[-1])
     if given.json:
-        json.dump({"machine": machine, "tables": [t.as_dict() for t in tables]}, sys.stdout, indent=2)
+        json.dump({"machine": describe_machine(given.threads), "tables": tables}, sys.stdout, indent=2)
         print()
-    else:
-        print_tables(tables, machine)
-    return 0
+    if keep:
+        page = PAGE if given.out is None else given.out / PAGE.name
+        write_page(list(known), command="python -m benchmarks run", repeats=repeats, folder=folder, page=page)
+    return 0 if given.quick else int(not all(bar["met"] for table in tables for bar in table["bars"]))
 
 
 def _methods(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from snn2chip.ir.files import replacing
+from snn2chip.ir.files import write_text
 
 WIDTHS = (16, 32, 64, 128)
 SIZES: dict[str, dict[str, Any]] = {
@@ -92,8 +92,7 @@ def run() -> None:
         done = subprocess.run(words, env={**os.environ, **small}, check=True, capture_output=True, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-    with replacing(PAGE) as part:
-        Path(part).write_text(page(rows))
+    write_text(PAGE, page(rows))
 
 
 def page(rows: list[dict[str, Any]]) -> str:

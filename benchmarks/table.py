@@ -10,19 +10,22 @@ from typing import Any
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table as RichTable
 
 Outputs = NDArray[np.int64]
 
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One way to compute the same integers: `run()` returns the outputs `[samples, classes]`."""
+    """One way to compute the same integers: `run()` returns the outputs `[samples, classes]`.
+
+    `compared=False`: a row with nothing to compare (a float network, one update of a training); what it returns is
+    not looked at, and the question asserts on its own what can be asserted.
+    """
 
     name: str
     samples: int
-    run: Callable[[], Outputs]
+    run: Callable[[], Any]
+    compared: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +46,25 @@ class Measured:
 
 
 @attrs.frozen(kw_only=True)
+class Bar:
+    """What a figure has to reach: `value <= limit`, or `value >= limit` with `at_least`."""
+
+    name: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether it does."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**attrs.asdict(self), "met": self.met}
+
+
+@attrs.frozen(kw_only=True)
 class Table:
     """Answer to one question; ratios are against the row called `baseline`."""
 
@@ -50,11 +72,45 @@ class Table:
     baseline: str
     rows: list[Measured]
     notes: dict[str, Any] = attrs.field(factory=dict)
+    bars: list[Bar] = attrs.field(factory=list)
+
+    def __getitem__(self, name: str) -> Measured:
+        """The row called `name`."""
+        return next(row for row in self.rows if row.name == name)
+
+    def slowdown(self, name: str, other: str) -> float:
+        """Seconds per sample of row `name` over those of row `other`."""
+        return self[other].rate / self[name].rate
+
+    def with_bars(self, *bars: Bar) -> Table:
+        """The same table with these bars too."""
+        return attrs.evolve(self, bars=[*self.bars, *bars])
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         rows = [{**attrs.asdict(row), "samples_per_second": row.rate} for row in self.rows]
-        return {"title": self.title, "baseline": self.baseline, "rows": rows, "notes": self.notes}
+        return {
+            "title": self.title,
+            "baseline": self.baseline,
+            "rows": rows,
+            "notes": self.notes,
+            "bars": [bar.as_dict() for bar in self.bars],
+        }
+
+
+@attrs.frozen(kw_only=True)
+class Figures:
+    """Answer to a question about other things than seconds side by side: peaks, slopes, shares of a rate."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Any]]
+    notes: dict[str, Any] = attrs.field(factory=dict)
+    bars: list[Bar] = attrs.field(factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**attrs.asdict(self, recurse=False), "bars": [bar.as_dict() for bar in self.bars]}
 
 
 def measure(title: str, rows: list[Row], *, repeats: int, notes: dict[str, Any] | None = None) -> Table:
@@ -63,11 +119,16 @@ def measure(title: str, rows: list[Row], *, repeats: int, notes: dict[str, Any] 
     Every row runs once for the comparison (samples that two rows share must give equal outputs), once more as
     warm-up, then all rows take turns `repeats` times, so that a slower spell of the machine hits them alike.
     """
-    expected = rows[0].run()
-    for row in rows[1:]:
-        got, shared = row.run(), min(row.samples, rows[0].samples)
+    first, expected = rows[0], np.zeros(0)
+    for row in rows:
+        got = row.run()
+        if not row.compared:
+            continue
+        if not expected.size:
+            first, expected = row, got
+        shared = min(row.samples, first.samples)
         assert got.dtype == expected.dtype == np.int64, f"{row.name}: outputs must be int64"
-        assert np.array_equal(got[:shared], expected[:shared]), f"{row.name} differs from {rows[0].name}"
+        assert np.array_equal(got[:shared], expected[:shared]), f"{row.name} differs from {first.name}"
     for row in rows:
         row.run()
     seconds: dict[str, list[float]] = {row.name: [] for row in rows}
@@ -91,17 +152,7 @@ def measure(title: str, rows: list[Row], *, repeats: int, notes: dict[str, Any] 
     return Table(title=title, baseline=rows[0].name, rows=measured, notes=notes or {})
 
 
-def print_tables(tables: list[Table], machine: dict[str, Any]) -> None:
-    """Print everything for a reader."""
-    console = Console(width=120)
-    console.print(", ".join(f"{key} {value}" for key, value in machine.items()), highlight=False)
-    for table in tables:
-        shown = RichTable(title=f"{table.title} (equal outputs asserted)", title_justify="left")
-        for column in ("row", "samples", "median ms", "fastest", "slowest", "samples/s", f"x {table.baseline}"):
-            shown.add_column(column, justify="left" if column == "row" else "right", no_wrap=True)
-        for row in table.rows:
-            times = [f"{1e3 * value:.2f}" for value in (row.seconds, row.fastest, row.slowest)]
-            shown.add_row(row.name, str(row.samples), *times, f"{row.rate:,.0f}", f"{row.ratio:.2f}")
-        console.print(shown)
-        for key, value in table.notes.items():
-            console.print(f"  {key}: {value}", highlight=False)
+def slope(sizes: list[int], seconds: list[float]) -> float:
+    """Least-squares slope of log(seconds) against log(size): 1 is proportional cost."""
+    x, y = np.log(np.asarray(sizes, float)), np.log(np.asarray(seconds))
+    return float(np.polyfit(x, y, 1)[0])

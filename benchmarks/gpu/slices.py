@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from benchmarks.methods.result import identity
-from snn2chip.ir.files import replacing
+from snn2chip.ir.files import write_text
 from snn2chip.train import load_recipe
 from snn2chip.train.recipe import Recipe
 
@@ -70,8 +70,7 @@ class Bench:
             return name
         path = self.folder / f"{name}-quick.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            Path(part).write_text(QUICK.format(name=name))
+        write_text(path, QUICK.format(name=name))
         return str(path)
 
     def train(self, name: str) -> tuple[Path, float]:
@@ -94,8 +93,7 @@ class Bench:
         clock = time.monotonic()
         code = _run(command, seconds=self.left)
         spent += time.monotonic() - clock
-        with replacing(said) as part:
-            Path(part).write_text(json.dumps({"identity": mark, "seconds": round(spent, 1), "done": code == 0}) + "\n")
+        write_text(said, json.dumps({"identity": mark, "seconds": round(spent, 1), "done": code == 0}) + "\n")
         if code is None:
             raise SliceOver(f"{name}: {spent / 60:.1f} minutes so far")
         if code:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.lowering.nets import METHODS, NETS, NORMALISE, NetSize, images
-from snn2chip.ir.files import replacing
+from snn2chip.ir.files import write_text
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.program import Program
 
@@ -59,8 +59,7 @@ class Row:
 def write(row: Row, path: Path) -> None:
     """Write a row as JSON, beside its target first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        Path(part).write_text(json.dumps(attrs.asdict(row), indent=1) + "\n")
+    write_text(path, json.dumps(attrs.asdict(row), indent=1) + "\n")
 
 
 def read(path: Path) -> Row | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.lowering.nets import METHODS, NETS
 from benchmarks.lowering.page import page
 from benchmarks.lowering.row import Row, measure, read, write
-from snn2chip.ir.files import replacing
+from snn2chip.ir.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = tuple(f"{net}-{method}" for net in NETS for method in METHODS)
@@ -40,8 +40,7 @@ def run(names: Sequence[str], *, out: Path, quick: bool, again: bool = False) ->
         print(f"{name}: {'no result' if row is None else row.error or row.equal}", flush=True)
     rows = [row for name in ROWS if (row := read(out / f"{name}.json")) is not None]
     target = RESULTS.parent.parent / "lowering.md" if out == RESULTS else out.with_suffix(".md")
-    with replacing(target) as part:
-        Path(part).write_text(page(rows))
+    write_text(target, page(rows))
     print(f"{len(rows)} of {len(ROWS)} rows in {target}")
     return all(sound(row) for row in rows)
 

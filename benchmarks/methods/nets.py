@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from benchmarks.methods.result import essence
-from snn2chip.ir.files import replacing
+from snn2chip.ir.files import write_text
 from snn2chip.train import evaluate, load_recipe, train_recipe
 from snn2chip.train.recipe import Recipe
 
@@ -78,9 +78,8 @@ class Nets:
             trained = train_recipe(recipe, out=path, progress=False, init=init)
             seconds = time.process_time() - clock
             self.spent += seconds
-            with replacing(said) as part:
-                fields = {"recipe": essence(recipe), "accuracy": trained.accuracy, "cpu_seconds": round(seconds, 1)}
-                Path(part).write_text(json.dumps(fields, indent=1) + "\n")
+            fields = {"recipe": essence(recipe), "accuracy": trained.accuracy, "cpu_seconds": round(seconds, 1)}
+            write_text(said, json.dumps(fields, indent=1) + "\n")
         model, header = load_checkpoint(path)
         fields = json.loads(said.read_text())
         net = Net(

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from snn2chip.ir.files import replacing
+from snn2chip.ir.files import write_text
 from snn2chip.train.recipe import Recipe
 
 
@@ -80,8 +80,7 @@ def identity(recipes: Iterable[Recipe], *, quick: bool) -> str:
 def write(result: Result, path: Path) -> None:
     """Write a result as JSON, beside its target first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        Path(part).write_text(json.dumps(attrs.asdict(result), indent=1) + "\n")
+    write_text(path, json.dumps(attrs.asdict(result), indent=1) + "\n")
 
 
 def read(path: Path) -> Result | None:

@@ -14,7 +14,7 @@ from benchmarks.methods.nets import Nets
 from benchmarks.methods.page import page
 from benchmarks.methods.result import Result, identity, read, write
 from benchmarks.methods.rows import Row
-from snn2chip.ir.files import replacing
+from snn2chip.ir.files import write_text
 
 ROWS: dict[str, Row] = {row.name: row for part in (lmht, empf, converted, events, integers) for row in part.ROWS}
 RESULTS = Path(__file__).parent / "results"
@@ -54,7 +54,6 @@ def run(names: Sequence[str], *, out: Path, nets: Path, quick: bool) -> bool:
             print(f"{name}: {'reached' if bar.passed else 'MISSED '}  {bar.text}: {bar.measured}", flush=True)
     results = [found for name in ROWS if (found := read(out / f"{name}.json")) is not None]
     target = out.parent / f"{out.name}.md" if out != RESULTS else RESULTS.parent.parent / "methods.md"
-    with replacing(target) as part:
-        Path(part).write_text(page(results))
+    write_text(target, page(results))
     print(f"{len(results)} of {len(ROWS)} rows in {target}")
     return all(result.passed for result in results)

@@ -119,7 +119,9 @@ def report(
         if neurobench is not None:
             write_json(neurobench, one.neurobench or {})
         if html is not None:
-            write_page(html, one.html())
+            from snn2chip.ir.files import write_text
+
+            write_text(html, one.html())
         show(one)
     for file in files:
         typer.echo(f"wrote {file}")
@@ -171,14 +173,6 @@ def made(
         measured = fidelity(loaded, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)
         found = with_fidelity(found, measured)
     return attrs.evolve(found, provenance={**provenance(loaded, command=True), "file": path.name})
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write the page beside its target and rename it."""
-    from snn2chip.ir.files import replacing
-
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def show(found: Report) -> None:
@@ -235,6 +229,7 @@ def _compared(a: Report, b: Report, *, json: Path | None, html: Path | None, nam
     if json is not None:
         write_json(json, comparison(a, b))
     if html is not None:
+        from snn2chip.ir.files import write_text
         from snn2chip.reports.page import comparison_page
 
-        write_page(html, comparison_page(a, b, names))
+        write_text(html, comparison_page(a, b, names))

@@ -87,7 +87,6 @@ def as_json(value: Mapping[str, Any]) -> str:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON beside the target and rename it."""
-    from snn2chip.ir.files import replacing
+    from snn2chip.ir.files import write_text
 
-    with replacing(path) as part:
-        part.write_text(as_json(value) + "\n", encoding="utf-8")
+    write_text(path, as_json(value) + "\n")

@@ -54,6 +54,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file whole or not at all (see `replacing`)."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def _compact(array: Any) -> Any:
     lo, hi = (int(array.min()), int(array.max())) if array.size else (0, 0)
     return np.ascontiguousarray(array.astype(smallest_int(lo, hi)))
