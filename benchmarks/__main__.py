@@ -19,9 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--threads", type=int, default=2, help="threads of every library (default 2)")
     run.add_argument("--repeats", type=int, default=5, help="timed runs of every row, alternated (at least 5)")
     run.add_argument("--resume", action="store_true", help="keep results that are there, ask the other questions")
-    run.add_argument(
-        "--out", type=Path, help="folder of result files and page (default: benchmarks/results, RESULTS.md)"
-    )
+    run.add_argument("--out", type=Path, help="folder of results and page (default: benchmarks/)")
     methods = verbs.add_parser("methods", help="train and convert by the recipes, write benchmarks/methods.md")
     methods.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
     methods.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/methods/results)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.networks import mlp, pixels
 from benchmarks.numpy_loop import NumpyLoop
-from benchmarks.table import Outputs, Row, measure
+from benchmarks.results import store, write_page
+from benchmarks.table import Bar, Figures, Outputs, Row, measure, slope
 from snn2chip.api import run
 
 
@@ -48,9 +50,39 @@ def test_numpy_loop_is_the_same_network(reuse_first: bool) -> None:
 
 
 def test_command_line_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--quick", "--json", "--only", "numpy"]) == 0
+    assert main(["run", "--quick", "--json", "--only", "numpy", "--threads", "1"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["machine"]["threads"] == 1
     (table,) = printed["tables"]
     assert table["rows"][0]["name"] == table["baseline"] == "NumPy loop"
     assert all(r["samples_per_second"] > 0 and r["fastest"] <= r["seconds"] <= r["slowest"] for r in table["rows"])
+
+
+def test_bars_and_slopes() -> None:
+    assert Bar(name="n", value=1.15, limit=1.15).met
+    assert not Bar(name="n", value=1.16, limit=1.15).met
+    assert Bar(name="n", value=2.0, limit=2, at_least=True).met
+    assert not Bar(name="n", value=1.9, limit=2, at_least=True).met
+    assert slope([2, 4, 8], [3.0, 6.0, 12.0]) == pytest.approx(1.0)
+    assert slope([2, 8], [3.0, 3.0]) == pytest.approx(0.0)
+
+
+def test_page_holds_every_result_that_is_there(tmp_path: Path) -> None:
+    table = measure("First", [row("a", 2, []), row("b", 6, [])], repeats=5).with_bars(Bar(name="b", value=9, limit=1))
+    figures = Figures(title="Second", columns=["size", "MB"], rows=[["big", 1.5]])
+    store("one", {"cpu": "x", "load": 1}, table.as_dict(), tmp_path)
+    store("two", {"cpu": "x", "load": 2}, figures.as_dict(), tmp_path)
+    page = tmp_path / "page.md"
+    write_page(["two", "missing", "one"], command="make it", repeats=5, folder=tmp_path, page=page)
+    text = page.read_text()
+    assert text.index("## Second") < text.index("## First")
+    assert "| b | 9 | ≤ 1 | **missed** |" in text
+    assert "| big | 1.5 |" in text
+    assert text.count("- cpu x\n") == 1
+
+
+def test_a_row_that_is_not_compared_may_return_anything() -> None:
+    floats = Row(name="float", samples=1, run=lambda: 0.5, compared=False)
+    assert [r.name for r in measure("q", [floats, row("a", 2, [])], repeats=5).rows] == ["float", "a"]
+    with pytest.raises(AssertionError, match="b differs from a"):
+        measure("q", [floats, row("a", 2, []), row("b", 2, [], shift=1)], repeats=5)
