@@ -4,8 +4,8 @@ Every ReLU (module or functional) and every QCFS of the graph is an activation t
 is reported: an activation that conversion passes over would leave a network that is neither an ANN nor spiking.
 What has no float layer at all (GELU, ..) the tracer has refused before.
 
-A maximum over spikes is not the spikes of a maximum. So the stem of ImageNet's ResNets, one ReLU and a max-pool, stays
-ordinary: it is computed once, outside of the chip. Any other max-pool is an error.
+A maximum over spikes is not the spikes of a maximum. So a stem of convolutions, ReLUs and a max-pool in a row, as
+ImageNet's ResNets have it, stays ordinary: it is computed once, outside of the chip. Any other max-pool is an error.
 """
 
 from __future__ import annotations
@@ -100,10 +100,12 @@ def stem(graph: LayerGraph) -> tuple[frozenset[str], list[str]]:
     for pool in graph.of_kind("maxpool"):
         above = ancestors(graph, pool.name)
         fired = [layer for layer in graph.of_kind("relu", "neuron") if layer.name in above]
-        if len(fired) > 1 or any(layer.kind != "relu" for layer in fired):
+        first = all(layer.name not in above for layer in graph.of_kind("maxpool"))
+        in_a_row = len(fired) <= 1 or (first and all(len(graph.users(name)) == 1 for name in above))
+        if not in_a_row or any(layer.kind != "relu" for layer in fired):
             breaches.append(
                 f"{pool.label}: a maximum over spikes is not the spikes of a maximum; use average pooling behind "
-                "activations (one ReLU and a max-pool may lead the network)"
+                "activations (convolutions and ReLUs in a row, then a max-pool, may lead the network)"
             )
         else:
             kept.update(layer.name for layer in fired)

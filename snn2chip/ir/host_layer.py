@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import attrs
@@ -28,10 +28,14 @@ class HostLayer(Layer):
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the value of the last part."""
-        x = inputs[0]
+        *_, last = self.each(inputs[0])
+        return last
+
+    def each(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the value of every part in a row."""
         for part in self.parts:
             x = part.apply([x])
-        return x
+            yield x
 
     def details(self) -> list[str]:
         """Return the kinds and fields of the parts."""

@@ -13,6 +13,7 @@ import torch
 from snn2chip.errors import InputError
 from snn2chip.ir.float_run import FloatRun
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.host_layer import HostLayer
 from snn2chip.ir.layers import per_channel
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
@@ -29,6 +30,7 @@ class Ranges:
     the payload values that it is fed, `spans` smallest and largest potential of sigmoid
     neurons, `payloads` some of the real payloads of neurons, `driven` the current without bias
     of linear maps that read relays,
+    `hosts` the largest magnitude behind each part of a host stem,
     `readouts[layer]` the running sum of a returned value, `raw` the smallest and largest
     raw input, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
     """
@@ -42,6 +44,7 @@ class Ranges:
     spans: dict[str, tuple[float, float]]
     payloads: dict[str, FloatArray]
     driven: dict[str, FloatArray]
+    hosts: dict[str, tuple[float, ...]]
     raw: tuple[float, float]
     whole: bool
     samples: int
@@ -97,6 +100,7 @@ def calibrate(
     spans: dict[str, tuple[float, float]] = {}
     payloads: dict[str, FloatArray] = {}
     driven: dict[str, FloatArray] = {}
+    hosts: dict[str, tuple[float, ...]] = {}
     readouts: dict[str, FloatArray] = {}
     for start in range(0, total, block):
         part = x.narrow(axis, start, min(block, total - start)).float()
@@ -122,8 +126,11 @@ def calibrate(
                 driven[layer.name] = np.maximum(driven.get(layer.name, 0.0), _top(run.values[layer.name] - shift))
             elif layer.kind == "gate":
                 maps[layer.name] = np.maximum(maps.get(layer.name, 0.0), _top(run.values[layer.name]))
-            elif layer.kind == "host":
-                payload[layer.name] = max(payload.get(layer.name, 0.0), float(run.values[layer.name].abs().max()))
+            elif isinstance(layer, HostLayer):
+                given = run.values[graph.inputs[layer.name][0]]
+                given = given if given.stride(0) else given[:1]  # one frame for all steps
+                tops = [float(value.abs().max()) for value in layer.each(given)]
+                hosts[layer.name] = tuple(map(max, tops, hosts.get(layer.name, tops)))
         share = part.shape[axis] / total
         for name, given, made in _branches(graph, run):
             maps[name] = np.maximum(maps.get(name, 0.0), _top(made))
@@ -141,6 +148,7 @@ def calibrate(
         spans=spans,
         payloads=payloads,
         driven=driven,
+        hosts=hosts,
         raw=(float(x.min()), float(x.max())),
         whole=bool((x == x.round()).all()),
         samples=total,

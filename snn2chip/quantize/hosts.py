@@ -3,12 +3,15 @@
     event frames    p = sum over the frames of round(x/scale) - F*offset       one unit is worth scale/F
     convolution     a = W p + B,   W = round(w*unit/delta_c), 13 bits and a sign, B = round(b/delta_c)
     relu, pools     on the integers a
-    last            payload = clip( rshift(a*gain_c, shift), 0, hi ),  gain_c/2^shift = delta_c/unit'
+    next conv       p = clip( rshift(a*gain_c, shift), lo, hi ),  gain_c/2^shift = delta_c/unit', with 16 bits
+    last            payload = the same with the bits of an input, lo = 0
 
 unit' is the largest value seen on the calibration data over 2^bits - 1; twice as much fits, the rest is clipped there.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,6 +27,8 @@ from snn2chip.quantize.weights import array, rows
 
 WEIGHT_TOP = (1 << 13) - 1
 GAIN_TOP = 32767.0
+INNER_BITS = 16
+"""Bits of what one convolution of a stem hands to the next."""
 
 
 def host_prefix(graph: LayerGraph) -> HostLayer | None:
@@ -32,11 +37,12 @@ def host_prefix(graph: LayerGraph) -> HostLayer | None:
 
 
 def host_node(
-    given: Input, *, frames: int | None, layer: HostLayer | None, largest: float, bits: int
+    given: Input, *, frames: int | None, layer: HostLayer | None, largest: Sequence[float], bits: int
 ) -> tuple[Host, FloatArray, list[QuantRecord]]:
     """Return the Host for an Input `given` (one frame) with its prefix, one payload unit's value, and the records.
 
-    `largest` is the largest value behind the prefix. Raises UnsupportedError for layers without an exact host form.
+    `largest` holds the largest magnitude behind each part of the prefix. Raises UnsupportedError for layers without an
+    exact host form.
     """
     ops: list[HostOp] = []
     sample, lo, hi, unit, offset = given.shape, given.lo, given.hi, np.array([given.scale]), given.offset
@@ -51,10 +57,10 @@ def host_node(
     shape = given.shape
     if layer is not None:
         shape = layer.out_shape([given.shape])[0]
-        made, delta, records = _operations(layer, unit, node=given.name)
-        unit = np.array([(largest if largest > 0 else 1.0) / ((1 << bits) - 1)])
-        lo, hi = 0, (1 << (bits + 1)) - 1
-        ops += [*made, _rescale(delta / unit, hi)]
+        made, delta, records = _operations(layer, unit, largest, node=given.name)
+        unit, hi = _grid(largest[-1], bits)
+        lo = 0
+        ops += [*made, _rescale(delta / unit, lo, hi)]
     node = Host(
         given.name,
         shape,
@@ -70,15 +76,20 @@ def host_node(
     return node, unit, records
 
 
-def _operations(layer: HostLayer, unit: FloatArray, *, node: str) -> tuple[list[HostOp], FloatArray, list[QuantRecord]]:
+def _operations(
+    layer: HostLayer, unit: FloatArray, largest: Sequence[float], *, node: str
+) -> tuple[list[HostOp], FloatArray, list[QuantRecord]]:
     """Integer operations of the prefix, and what one integer is worth behind them, `[C]` or one value."""
     ops: list[HostOp] = []
     records: list[QuantRecord] = []
     delta = unit
-    for part in layer.parts:
+    for i, part in enumerate(layer.parts):
         if isinstance(part, AffineLayer):
-            if any(op.kind in ("conv2d", "linear") for op in ops):
-                raise UnsupportedError(f"{part.label}: a host prefix holds one convolution or linear layer, not two")
+            if any(op.kind in ("conv2d", "linear") for op in ops):  # its integers are wide, and in a unit per channel
+                unit, hi = _grid(largest[i - 1], INNER_BITS)
+                signed = not any(op.kind == "relu" for op in ops[_last_map(ops) :])
+                ops.append(_rescale(delta / unit, -hi if signed else 0, hi))
+                delta = unit
             made, delta = _affine(part, float(delta[0]))
             records.append(_weights(part, made[0], unit, delta, node))
             ops += made
@@ -112,10 +123,19 @@ def _pool(kind: str, part: SumPoolLayer | MaxPoolLayer) -> HostOp:
     return HostOp(kind=kind, kernel_size=part.kernel, stride=part.stride, padding=part.padding)
 
 
-def _rescale(ratio: FloatArray, hi: int) -> HostOp:
+def _last_map(ops: Sequence[HostOp]) -> int:
+    return max(i for i, op in enumerate(ops) if op.kind in ("conv2d", "linear"))
+
+
+def _grid(largest: float, bits: int) -> tuple[FloatArray, int]:
+    """Value of one integer, and the largest integer: twice what was seen."""
+    return np.array([(largest if largest > 0 else 1.0) / ((1 << bits) - 1)]), (1 << (bits + 1)) - 1
+
+
+def _rescale(ratio: FloatArray, lo: int, hi: int) -> HostOp:
     shift = int(np.clip(np.floor(np.log2(GAIN_TOP / float(ratio.max()))), 0, 30))
     gain = np.maximum(half_up(ratio * 2.0**shift), 1)
-    return HostOp(kind="rescale", gain=gain if gain.size > 1 else gain[0], shift=shift, lo=0, hi=hi)
+    return HostOp(kind="rescale", gain=gain if gain.size > 1 else gain[0], shift=shift, lo=lo, hi=hi)
 
 
 def _weights(part: Layer, op: HostOp, unit: FloatArray, delta: FloatArray, node: str) -> QuantRecord:

@@ -102,7 +102,7 @@ class _Lowering(Feeds):
             self.nodes.append(node)
             self.names[layer.name], self.units[layer.name] = name, np.array([scale])
         else:
-            largest = 0.0 if prefix is None else self.ranges.payload[prefix.name]
+            largest = () if prefix is None else self.ranges.hosts[prefix.name]
             host, unit, records = host_node(
                 node, frames=layer.frames, layer=prefix, largest=largest, bits=self.spec.input_bits
             )
