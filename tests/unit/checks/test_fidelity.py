@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from snn2chip.api import run
 from snn2chip.checks.fidelity import Fidelity, fidelity
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
@@ -149,3 +150,29 @@ def test_a_coarse_relay_shows_its_error() -> None:
     assert row.forced_potential == pytest.approx(expected, rel=0.15)
     assert fine.free_potential < expected / 3
     assert (old < actual).all()
+
+
+def test_figures_at_every_step_are_those_of_the_two_runs() -> None:
+    program, graph = lowered()
+    nodes = [attrs.evolve(n, theta=n.theta + n.theta // 8) if n.name == "n1" else n for n in program.nodes]
+    wrong = attrs.evolve(program, nodes=nodes)
+    found = fidelity(wrong, graph, X, block=7)
+    ints = run(wrong, X)
+    floats = graph.run(torch.as_tensor(X, dtype=torch.float32), collect=True).values
+    shares = {}
+    for name in ("n1", "n2"):
+        unit = np.reshape(program.meta["units"]["payload"][name], (-1, 1, 1))
+        sent, want = ints.payloads[name] * unit, floats[name].numpy()
+        row = by_soma(found)[name]
+        assert row.equal_by_step == pytest.approx(np.isclose(sent, want, atol=1e-4).mean((1, 2, 3, 4)).tolist())
+        shares[name] = ((sent != 0) == (want != 0)).mean((1, 2, 3, 4))
+        assert row.spikes_by_step == pytest.approx(shares[name].tolist())
+        assert row.free_spikes == pytest.approx(shares[name].mean())
+        assert row.free_equal == pytest.approx(np.mean(row.equal_by_step))
+        assert row.free_potential == pytest.approx(np.sqrt(np.square(row.potential_by_step).mean()))
+    assert min(by_soma(found)["n1"].equal_by_step) < 0.99
+    sizes = {row.soma: row.neurons for row in found.layers}
+    want = sum(sizes[n] * shares[n].mean() for n in shares) / sum(sizes[n] for n in shares)
+    assert found.spike_agreement == pytest.approx(want)
+    assert by_soma(found)["readout"].equal_by_step is None
+    assert len(by_soma(found)["readout"].potential_by_step) == program.steps
