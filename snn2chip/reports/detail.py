@@ -14,23 +14,20 @@ events, rates, channels and sparsities follow. Histograms, first spikes and acti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from snn2chip.ir.nodes import Host, Input, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
-from snn2chip.ir.types import IntArray, PayloadType
+from snn2chip.ir.types import IntArray
 from snn2chip.reports.counts import fan_outs, nonzero_fan_outs
-from snn2chip.reports.reach import Flags, product_reached, reached
+from snn2chip.reports.reach import Flags, arrived, product_reached, reached
+from snn2chip.reports.tallies import bin_edges, delayed, first_steps, histogram, set_bits
 from snn2chip.schedule import schedule
 from snn2chip.trace import Trace
 
-EXACT_VALUES = 1024
-"""A payload range of at most so many values has one bin per value, a wider one a bin per sign and bit length."""
 RATE_BINS = 20
 
 
@@ -82,7 +79,10 @@ class SynapseDetail:
 
 @attrs.frozen(kw_only=True)
 class Detail:
-    """Detailed counts over `samples` samples; `per_neuron` spikes by node, flat (not in the JSON form)."""
+    """Detailed counts over `samples` samples; by neuron, flat (not in the JSON form): `per_neuron` spikes by node,
+
+    `active_neurons` active updates by soma, `arrivals` synaptic events by synapse, at the neurons they arrive at.
+    """
 
     samples: int
     steps: int
@@ -91,6 +91,8 @@ class Detail:
     delay_words: int
     window_words: int
     per_neuron: Mapping[str, IntArray] = attrs.field(factory=dict, eq=False, repr=False)
+    active_neurons: Mapping[str, IntArray] = attrs.field(factory=dict, eq=False, repr=False)
+    arrivals: Mapping[str, IntArray] = attrs.field(factory=dict, eq=False, repr=False)
 
     def source(self, name: str) -> SourceDetail:
         """Counts of an input or soma."""
@@ -113,7 +115,7 @@ class DetailCounter:
         self.bins = {n.name: bin_edges(n.payload_type()) for n in sources}
         self.histograms = {n.name: np.zeros(len(self.bins[n.name]), np.int64) for n in sources}
         self.first = {n.name: np.zeros(program.steps + 1, np.int64) for n in sources}
-        self.active = {s.name: np.zeros(program.steps, np.int64) for s in program.somas}
+        self.active = {s.name: np.zeros(s.shape, np.int64) for s in program.somas}
 
     def add(self, trace: Trace) -> None:
         """Count one block, a trace recorded with `record="all"`."""
@@ -125,7 +127,7 @@ class DetailCounter:
             fired = flags[name] = p != 0
             spikes = fired.sum(1)
             self.spikes[name] += spikes
-            self.first[name] += _first(fired)
+            self.first[name] += first_steps(fired)
             bins = self.bins[name]
             if bins in ([(0, 0)], [(0, 0), (1, 1)]):  # payloads of 0 and 1: every figure is the number of spikes
                 self.magnitudes[name] += spikes
@@ -135,11 +137,11 @@ class DetailCounter:
             size = np.abs(p)
             self.magnitudes[name] += size.sum(1, dtype=np.int64)
             self.bits[name] += set_bits(size).sum(1, dtype=np.int64)
-            self.histograms[name] += _histogram(p, bins)
+            self.histograms[name] += histogram(p, bins)
         got = self._received(flags)
         for soma in self.program.somas:
             busy = got[soma.name] | flags[soma.name]
-            self.active[soma.name] += busy.reshape(self.program.steps, -1).sum(1)
+            self.active[soma.name] += busy.sum((0, 1))
 
     def _received(self, flags: Mapping[str, Flags]) -> dict[str, Flags]:
         program, shapes = self.program, self.program.shapes
@@ -147,7 +149,7 @@ class DetailCounter:
         for node in program.nodes:
             if not isinstance(node, (Synapse, Product)):
                 continue
-            late = [_delayed(flags[e.src], e.delay) for e in program.into[node.name]]
+            late = [delayed(flags[e.src], e.delay) for e in program.into[node.name]]
             rows = [f.reshape(-1, *f.shape[2:]) for f in late]
             shape = shapes[node.name]
             found = reached(node, rows[0], shape) if isinstance(node, Synapse) else product_reached(rows, shape)
@@ -174,6 +176,8 @@ class DetailCounter:
             delay_words=sum(length * sizes[src] for (src, _, _), length in plan.buffers.items()),
             window_words=sum(row.window_words for row in sources),
             per_neuron={name: spikes.sum(0).ravel() for name, spikes in self.spikes.items()},
+            active_neurons={name: active.ravel() for name, active in self.active.items()},
+            arrivals={node.name: self._arrivals(node) for node in program.synapses},
         )
 
     def _source(self, node: Input | Host | Soma) -> SourceDetail:
@@ -239,49 +243,7 @@ class DetailCounter:
             events_per_step=arrivals.tolist(),
         )
 
-
-def set_bits(magnitude: NDArray[Any]) -> NDArray[np.uint8]:
-    """Number of ones in the binary form of whole numbers below 2^31."""
-    found = np.zeros(magnitude.shape, np.uint8)
-    rest = magnitude.astype(np.uint32)
-    while rest.any():
-        found += (rest & 1).astype(np.uint8)
-        rest >>= 1
-    return found
-
-
-def bin_edges(kind: PayloadType) -> list[tuple[int, int]]:
-    """Inclusive `(lo, hi)` of the histogram's bins over the payload's range, in increasing order."""
-    lo, hi = min(kind.lo, 0), max(kind.hi, 0)
-    if hi - lo < EXACT_VALUES:
-        return [(v, v) for v in range(lo, hi + 1)]
-    up = [(1 << b, min((1 << (b + 1)) - 1, hi)) for b in range(hi.bit_length())]
-    down = [(max(1 - (1 << (b + 1)), lo), -(1 << b)) for b in reversed(range((-lo).bit_length()))]
-    return [*down, (0, 0), *up]
-
-
-def _first(fired: Flags) -> IntArray:
-    """How many trains `[T, B, ...]` begin at step t; the last entry: how many never do."""
-    seen = np.zeros(fired.shape[1:], dtype=bool)
-    begun = [0]
-    for row in fired:
-        seen |= row
-        begun.append(int(np.count_nonzero(seen)))
-    return np.append(np.diff(begun), seen.size - begun[-1])
-
-
-def _histogram(payload: NDArray[Any], bins: list[tuple[int, int]]) -> IntArray:
-    lo, hi = bins[0][0], bins[-1][1]
-    if len(bins) == hi - lo + 1:
-        return np.bincount((payload.ravel() - lo), minlength=len(bins)).astype(np.int64)
-    starts = np.array([a for a, _ in bins])
-    at = np.searchsorted(starts, payload.ravel(), side="right") - 1
-    return np.bincount(at, minlength=len(bins)).astype(np.int64)
-
-
-def _delayed(flags: Flags, delay: int) -> Flags:
-    if delay == 0:
-        return flags
-    late = np.zeros_like(flags)
-    late[delay:] = flags[: max(len(flags) - delay, 0)]
-    return late
+    def _arrivals(self, node: Synapse) -> IntArray:
+        (edge,) = self.program.into[node.name]
+        live = max(self.program.steps - edge.delay, 0)
+        return arrived(node, self.spikes[edge.src][:live].sum(0), self.program.shapes[node.name]).ravel()

@@ -2,7 +2,7 @@
 
 A message leaves for every (spike, destination core), never per synapse; routes go east-west first, then north-south.
 A placement that was stored with the program (`snn2chip map -o`) is used; without one, cores lie in program order.
-Synaptic events and active updates of a population are spread evenly over its neurons, spikes are each core's own.
+Synaptic events, active updates and spikes are each core's own, by the neurons that it holds.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from snn2chip.errors import UnsupportedError
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 from snn2chip.mapping.assign import META, in_order
 from snn2chip.mapping.mesh import Chips, cost
-from snn2chip.mapping.partition import Partition, partition
+from snn2chip.mapping.partition import Partition, Tiling, partition
 from snn2chip.mapping.saved import load_mapping
 from snn2chip.mapping.target import Target
 from snn2chip.mapping.traffic import input_messages, traffic
 from snn2chip.reports.detail import Detail
 from snn2chip.reports.latency import CoreLoad, Floor, even_floor
-from snn2chip.reports.workload import FORMATS, Traffic, Workload
+from snn2chip.reports.workload import FORMATS, Traffic, Workload, synapses_into
 
 CoreMap = tuple[Mapping[str, Any], ...]
 MESSAGE_BITS = 32
@@ -83,20 +84,29 @@ def measured_traffic(cut: Partition, detail: Detail, ids: IntArray, chips: Chips
 
 def _floor(cut: Partition, detail: Detail, load: Workload, ids: IntArray, chips: Chips, found: Traffic) -> Floor:
     rows = {row.soma: row for row in load.layers}
+    fed = synapses_into(cut.program)
+    per = 1 / (max(detail.samples, 1) * load.machine_steps)
     cores = []
     for name, tiling in cut.tilings.items():
-        row = rows[name]
-        share = tiling.grid.neurons.ravel() / row.neurons
-        spikes = tiling.grid.sums(np.asarray(detail.per_neuron[name]).reshape(tiling.grid.shape)).ravel()
-        for i, part in enumerate(share):
-            per = part / load.machine_steps
+
+        def on_cores(values: IntArray, tiling: Tiling = tiling) -> NDArray[np.float64]:
+            """Sums of per-neuron values over every core, per step and sample."""
+            found: NDArray[np.float64] = tiling.grid.sums(np.asarray(values).reshape(tiling.grid.shape)).ravel() * per
+            return found
+
+        updates = tiling.grid.neurons.ravel() / rows[name].neurons * rows[name].updates / load.machine_steps
+        active, spikes = on_cores(detail.active_neurons[name]), on_cores(detail.per_neuron[name])
+        synops = {fmt: np.zeros(tiling.cores) for fmt in FORMATS}
+        for synapse in fed[name]:
+            synops[detail.synapse(synapse).format] += on_cores(detail.arrivals[synapse])
+        for i in range(tiling.cores):
             cores.append(
                 CoreLoad(
                     core=f"{name}[{i}]",
-                    updates=row.updates * per,
-                    active=row.active * per,
-                    synops={fmt: row.synops[fmt] * per for fmt in FORMATS},
-                    spikes=float(spikes[i]) / max(detail.samples, 1) / load.machine_steps,
+                    updates=float(updates[i]),
+                    active=float(active[i]),
+                    synops={fmt: float(events[i]) for fmt, events in synops.items()},
+                    spikes=float(spikes[i]),
                 )
             )
     return Floor(

@@ -1,4 +1,4 @@
-"""Which neurons a spike reaches: what makes an update an active one.
+"""Which neurons spikes reach, and how many reach each: what makes an update an active one, and a core a busy one.
 
 A neuron receives input in a step when a stored synapse (zeros included where they are stored) hands a payload other
 than 0 on to it; a product hands on when either factor is other than 0.
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from snn2chip.ir.geometry import channel_weight
 from snn2chip.ir.nodes import Synapse
+from snn2chip.ir.types import IntArray
 
 Flags = NDArray[np.bool_]
 
@@ -50,6 +51,26 @@ def _windows(s: Synapse, flags: Flags) -> Flags:
     if s.kind == "conv2d":
         found = found.repeat_interleave(s.weight.shape[0] // s.groups, dim=1)
     return np.asarray(found.numpy())
+
+
+def arrived(synapse: Synapse, spikes: IntArray, out_shape: tuple[int, ...]) -> IntArray:
+    """Synaptic events at every neuron `[*out_shape]` that `spikes [*in_shape]` of the source cause, zeros included."""
+    s = synapse
+    if s.kind == "identity":
+        return spikes * (channel_weight(s, spikes.shape) != 0) if s.sparse else spikes
+    if s.kind == "linear":
+        if not sparse.issparse(s.weight):
+            return np.full(out_shape, int(spikes.sum()), dtype=np.int64)
+        mask = sparse.csr_matrix((np.ones(s.weight.nnz, np.int64), s.weight.indices, s.weight.indptr), s.weight.shape)
+        found: IntArray = np.asarray(mask @ spikes.ravel()).reshape(out_shape)
+        return found
+    groups = s.groups if s.kind == "conv2d" else spikes.shape[0]
+    shape = s.weight.shape if s.kind == "conv2d" else (spikes.shape[0], 1, *s.kernel_size)
+    mask = (s.weight != 0) if s.kind == "conv2d" and s.sparse else np.ones(shape)
+    x = torch.from_numpy(np.ascontiguousarray(spikes, dtype=np.float64))[None]
+    kernel = torch.from_numpy(mask.astype(np.float64))
+    made = F.conv2d(x, kernel, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=groups)
+    return made[0].round().to(torch.int64).numpy()
 
 
 def product_reached(flags: list[Flags], out_shape: tuple[int, ...]) -> Flags:

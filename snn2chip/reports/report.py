@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from snn2chip.reports.costs import Costs
 
 VERSION = 2
+NOT_WRITTEN = ("program", "glimpse", "per_neuron", "active_neurons", "arrivals")
+"""Fields that are not in the JSON form."""
 
 ASSUMPTIONS = (
     "Counted on the integer program, on the samples named here; figures are sums over them unless they say per sample.",
@@ -75,7 +77,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        body = attrs.asdict(self, filter=lambda field, _: field.name not in ("program", "glimpse", "per_neuron"))
+        body = attrs.asdict(self, filter=lambda field, _: field.name not in NOT_WRITTEN)
         return {"format": "snn2chip-report", "version": VERSION, **body}
 
     def per_sample(self, field: str) -> float:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from snn2chip.ir.nodes import Synapse
-from snn2chip.ir.program import Program
 from snn2chip.reports.report import Report
+from snn2chip.reports.workload import synapses_into
 
 COLUMNS = (
     *("soma", "layer", "shape", "neurons", "steps", "samples", "payload", "rate", "spikes", "payload_sum"),
@@ -20,19 +19,9 @@ COLUMNS = (
 """Columns of the CSV; counts are sums over all samples."""
 
 
-def fed_by(program: Program) -> dict[str, list[str]]:
-    """Synapses into every soma; one that feeds several stands at the first."""
-    found, seen = {}, set()
-    for soma in program.somas:
-        names = [e.src for e in program.into[soma.name] if isinstance(program[e.src], Synapse) and e.src not in seen]
-        seen.update(names)
-        found[soma.name] = names
-    return found
-
-
 def layer_table(report: Report) -> list[dict[str, Any]]:
     """One row per soma, by `COLUMNS`; None where it was not measured."""
-    fed, rows = fed_by(report.program), []
+    fed, rows = synapses_into(report.program), []
     fidelity = {r["soma"]: r for r in (report.fidelity or {}).get("layers", ())}
     for layer in report.layers:
         row: dict[str, Any] = dict.fromkeys(COLUMNS)

@@ -57,9 +57,9 @@ def _bit_events(report: Report) -> dict[str, int]:
     """Events times set bits per soma and in total; empty without detailed counts."""
     if report.detail is None:
         return {}
-    from snn2chip.reports.rows import fed_by
+    from snn2chip.reports.workload import synapses_into
 
-    fed = fed_by(report.program)
+    fed = synapses_into(report.program)
     rows = {soma: sum(report.detail.synapse(s).bit_events for s in names) for soma, names in fed.items()}
     return {**rows, "total": sum(rows.values())}
 

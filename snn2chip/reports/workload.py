@@ -101,18 +101,15 @@ def workload(
     stretch = plan.stretch
     kinds = {s.name: s.payload_type() for s in (*program.inputs, *program.somas)}
     synapses = {s.name: s for s in program.synapses}
-    layers, seen = [], set()
+    layers, fed = [], synapses_into(program)
     acs = macs = few = ann_macs = ann_adds = ann_few = 0.0
     for soma in program.somas:
         row = detail.source(soma.name)
         synops, bits = dict.fromkeys(FORMATS, 0.0), 0
-        for edge in program.into[soma.name]:
-            if edge.src in seen or edge.src not in synapses:
-                continue
-            seen.add(edge.src)
-            synapse = detail.synapse(edge.src)
+        for name in fed[soma.name]:
+            synapse = detail.synapse(name)
             synops[synapse.format] += synapse.synaptic_events / n
-            bits += synapse.stored * _width(synapses[edge.src])
+            bits += synapse.stored * _width(synapses[name])
             effective, pass_ = synapse.effective_operations / n, synapse.dense_operations / n / program.steps
             adds_only = synapse.kind in ("identity", "sumpool") or synapse.bits in (1, "ternary")
             if kinds[synapse.source].magnitude <= 1:
@@ -154,6 +151,17 @@ def workload(
         ann_few_bit_macs=ann_few,
         traffic=traffic or _least_traffic(program, detail),
     )
+
+
+def synapses_into(program: Program) -> dict[str, list[str]]:
+    """Synapses into every soma; one that feeds several stands at the first."""
+    found: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for soma in program.somas:
+        names = [e.src for e in program.into[soma.name] if isinstance(program[e.src], Synapse) and e.src not in seen]
+        seen.update(names)
+        found[soma.name] = names
+    return found
 
 
 def _least_traffic(program: Program, detail: Detail) -> Traffic:

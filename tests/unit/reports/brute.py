@@ -45,7 +45,7 @@ def brute(program: Program, trace) -> dict:
     """Follow every payload of every sample, step and neuron of a trace recorded with everything."""
     steps, batch = program.steps, trace.samples
     payloads = {**trace.inputs, **trace.payloads}
-    out: dict = {"synapses": {}, "sources": {}, "active": {}}
+    out: dict = {"synapses": {}, "sources": {}, "active": {}, "arrivals": {}}
     received = {s.name: np.zeros((steps, batch, *s.shape), bool) for s in program.somas}
     for node in program.nodes:
         if isinstance(node, Synapse):
@@ -53,6 +53,7 @@ def brute(program: Program, trace) -> dict:
             sums: Counter = Counter(dict.fromkeys(("events", "payload", "bits", "effective", "dense"), 0))
             per_step = [0] * steps
             p, shape = payloads[edge.src], program.shapes[node.name]
+            arrivals = out["arrivals"][node.name] = np.zeros(shape, int)
             for src, dst, w in stored_synapses(node, program.shapes[edge.src], shape):
                 for t in range(max(steps - edge.delay, 0)):
                     for b in range(batch):
@@ -65,6 +66,7 @@ def brute(program: Program, trace) -> dict:
                         sums["bits"] += bin(abs(value)).count("1")
                         sums["effective"] += w != 0
                         per_step[t + edge.delay] += 1
+                        arrivals[dst] += 1
                         for onward in program.out_of[node.name]:
                             received[onward.dst][(t + edge.delay, b, *dst)] = True
             out["synapses"][node.name] = (dict(sums), per_step)
@@ -79,10 +81,10 @@ def brute(program: Program, trace) -> dict:
                             received[onward.dst][(t + edge.delay, b, *at)] = True
     for soma in program.somas:
         assert isinstance(soma, Soma)
-        out["active"][soma.name] = sum(
-            bool(received[soma.name][at]) or bool(payloads[soma.name][at])
-            for at in np.ndindex(*received[soma.name].shape)
-        )
+        active = out["active"][soma.name] = np.zeros(soma.shape, int)
+        for t, b, *at in np.ndindex(*received[soma.name].shape):
+            busy = received[soma.name][(t, b, *at)] or payloads[soma.name][(t, b, *at)]
+            active[tuple(at)] += bool(busy)
     for name, p in payloads.items():
         first, values = Counter(), Counter()
         for b, *at in np.ndindex(*p.shape[1:]):

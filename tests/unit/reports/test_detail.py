@@ -13,7 +13,8 @@ from snn2chip import Input, Output, Program, Soma, Synapse
 from snn2chip.api import stream
 from snn2chip.ir.types import PayloadType
 from snn2chip.registry import get_backend
-from snn2chip.reports.detail import DetailCounter, bin_edges, set_bits
+from snn2chip.reports.detail import DetailCounter
+from snn2chip.reports.tallies import bin_edges, set_bits
 from snn2chip.testing.programs import random_program
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -42,6 +43,7 @@ def compare(program: Program, detail, truth, samples: int) -> None:
         got = (row.synaptic_events, row.payload_events, row.bit_events, row.effective_operations, row.dense_operations)
         assert got == tuple(sums[k] for k in ("events", "payload", "bits", "effective", "dense")), name
         assert row.events_per_step == per_step
+        assert detail.arrivals[name].tolist() == truth["arrivals"][name].ravel().tolist()
     for name, (first, values) in truth["sources"].items():
         row = detail.source(name)
         assert [*row.first_spikes, row.never_spiked] == [first[t] for t in range(program.steps + 1)]
@@ -51,7 +53,8 @@ def compare(program: Program, detail, truth, samples: int) -> None:
         assert row.payload_sum == sum(abs(v) * n for v, n in values.items())
     for name, active in truth["active"].items():
         row = detail.source(name)
-        assert row.active_updates == active, name
+        assert row.active_updates == active.sum(), name
+        assert detail.active_neurons[name].tolist() == active.ravel().tolist()
         assert row.all_updates == row.neurons * program.steps * samples
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from snn2chip import Input, Output, Program, Soma, Synapse
 from snn2chip.api import stream
 from snn2chip.errors import InputError
 from snn2chip.mapping.assign import map_program
+from snn2chip.mapping.partition import partition
 from snn2chip.mapping.target_file import load_target
 from snn2chip.reports.baselines import baselines, verdicts
 from snn2chip.reports.detail import Detail, DetailCounter
@@ -17,6 +21,9 @@ from snn2chip.reports.energy import chip_estimates, totals
 from snn2chip.reports.floors import floor_plan
 from snn2chip.reports.latency import even_floor, timings
 from snn2chip.reports.workload import Workload, workload
+
+sys.path.insert(0, str(Path(__file__).parent))
+from brute import brute
 
 STEPS = 2
 
@@ -191,6 +198,39 @@ def test_messages_and_hops_by_following_every_spike() -> None:
     assert (traffic.hops_ew, traffic.hops_ns) == (pytest.approx(ew / 5), pytest.approx(ns / 5))
     assert floor.count == len(cores) == mapping.partition.cores
     assert sum(core.spikes for core in floor.cores) * 3 == pytest.approx(load.spikes)
+
+
+def test_events_of_every_core_are_those_that_arrive_at_its_neurons(tmp_path) -> None:
+    """Spikes in one corner of the image: the cores over it have all the work, spread evenly nobody would see it."""
+    (tmp_path / "small.toml").write_text(
+        'base = "loihi2"\nname = "small"\ntitle = "small"\n[limits]\n'
+        'neurons_per_core = { value = 16, unit = "neurons", source = "own", confidence = "E" }\n'
+    )
+    target = load_target(tmp_path / "small.toml")
+    weight = np.random.default_rng(8).integers(-4, 5, (2, 1, 3, 3))
+    program = Program(
+        nodes=[Input("x", (1, 8, 8), 0, 3), Synapse("w", "conv2d", weight, padding=1), Soma("s", (2, 8, 8), theta=9),
+               Output("o", "count")],
+        edges=[("x", "w"), ("w", "s"), ("s", "o")],
+        steps=2,
+    )  # fmt: skip
+    x = np.zeros((3, 1, 8, 8), int)
+    x[:, 0, :3, :3] = np.random.default_rng(9).integers(0, 4, (3, 3, 3))
+    found = counted(program, x)
+    floor, load, cores = floor_plan(program, found, workload(program, found), target)
+    truth = brute(program, snn2chip.run(program, x))
+    cut = partition(program, target).tilings["s"].grid
+    assert len(cores) == cut.tiles >= 8
+    tile_of = cut.tile_of.reshape(2, 8, 8)
+    each = [c for c in floor.cores if c.core.startswith("s[")]
+    for tile, core in enumerate(each):
+        mine = tile_of == tile
+        assert core.synops["conv"] * 6 == pytest.approx(truth["arrivals"]["w"][mine].sum())  # 3 samples, 2 steps
+        assert core.active * 6 == pytest.approx(truth["active"]["s"][mine].sum())
+        assert core.updates == pytest.approx(mine.sum())
+    work = [core.synops["conv"] for core in each]
+    assert max(work) > 2 * sum(work) / len(work)
+    assert sum(work) == pytest.approx(load.all_synops / 2)
 
 
 def test_without_a_stored_placement_cores_lie_in_program_order() -> None:
