@@ -143,7 +143,8 @@ def calibration(
     from snn2chip.checkpoint_header import InputSpec
     from snn2chip.data import open_data
 
-    found = open_data(name, split="train", steps=_frames(header) or steps)
+    by_step = header is not None and header.input.time
+    found = open_data(name, split="train", steps=_frames(header) or steps, by_step=by_step)
     shape = found.shapes["x"][1:] if found.time_axis else found.shapes["x"]
     spec = InputSpec(shape=shape, time=found.time_axis) if header is None else header.input
     if (spec.shape, spec.time) != (tuple(shape), found.time_axis):

@@ -152,7 +152,8 @@ def _data(header: CheckpointHeader | None, data: str | None, *, samples: int | N
         return _Data(name=None, missing="the checkpoint names no data set; give --data NAME")
     frames = None if header is None or not header.input.time else _frames(header)
     try:
-        train, test = (open_data(name, split=split, steps=frames) for split in ("train", "test"))
+        by_step = frames is not None
+        train, test = (open_data(name, split=split, steps=frames, by_step=by_step) for split in ("train", "test"))
     except InputError as error:
         if data is not None:
             raise

@@ -8,14 +8,14 @@ as the folder that torchvision or tonic leave behind. Nothing is downloaded. Sam
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from snn2chip.data import folders, packed
-from snn2chip.data.samples import Samples
+from snn2chip.data.samples import Samples, read_samples
 from snn2chip.errors import InputError
 
 ENV = "SNN2CHIP_DATA"
@@ -75,16 +75,22 @@ def where_to_put(name: str) -> str:
     return f"put {forms} into {root} or ./data"
 
 
-def open_data(name: str, *, split: str = "test", steps: int | None = None) -> Samples:
+def open_data(
+    name: str, *, split: str = "test", steps: int | None = None, inputs: Sequence[str] = ("x",), by_step: bool = False
+) -> Samples:
     """Data set `name`, read block by block; `split` is "train" or "test", `steps` the frames of event data.
 
-    digits: the stratified split with 25 % test samples, random_state 0 (1347 train, 450 test).
+    digits: the stratified split with 25 % test samples, random_state 0 (1347 train, 450 test). The path of a file X.npz
+    is a data set, too: the same samples for both splits, arrays by the names `inputs`, and `by_step` says that they
+    hold every step.
     Raises InputError for an unknown name, a missing or damaged data set, or events without `steps`.
     """
-    if name not in PLACES:
-        raise InputError(f"unknown data set {name!r}; known: {', '.join(DATA_NAMES)} (or give --input X.npz)")
     if split not in ("train", "test"):
         raise InputError(f"split must be 'train' or 'test', got {split!r}")
+    if Path(name).suffix == ".npz":
+        return read_samples(name, inputs=inputs, steps_in_input=by_step)
+    if name not in PLACES:
+        raise InputError(f"unknown data set {name!r}; known: {', '.join(DATA_NAMES)} (or the path of a file X.npz)")
     if name == "digits":
         return packed.digits(split)
     if name in EVENTS and (steps is None or steps < 1):
