@@ -3,6 +3,7 @@
     save_checkpoint(path, model, header)             written beside the target, then renamed
     load_checkpoint(path)              -> (module in eval mode, CheckpointHeader)      zoo models, by name
     load_checkpoint(path, model="pkg.mod:function")    the user's own module and its strict state_dict
+    load_model("X.onnx")                               an ordinary network of another framework, to be converted
     save_graph(path, graph, header)                    a converted network: the layers themselves, no class code
 
 Nothing in a checkpoint can execute code: user code enters only through `module:function`, which the caller
@@ -107,6 +108,10 @@ def load_model(path: str | os.PathLike[str], *, model: str | None = None) -> tup
     The header is None when the file is a plain state_dict, which only a named `model` can take.
     Raises FileFormatError for a damaged file or tensors that do not fit, InputError for an unusable `model`.
     """
+    if str(path).endswith(".onnx"):
+        if model is not None:
+            raise InputError(f"{path}: an ONNX file holds the whole network; leave out --model {model}")
+        return _from_onnx(path)
     state, text = read_tensors(path)
     header = None if text is None else CheckpointHeader.from_json(text, path=path)
     if model is None and header is None:
@@ -133,6 +138,17 @@ def load_model(path: str | os.PathLike[str], *, model: str | None = None) -> tup
         _same_neurons(module, header, path)
         declare_input_unit(module, header.input.unit)
     return module.eval(), header
+
+
+def _from_onnx(path: str | os.PathLike[str]) -> tuple[nn.Module, CheckpointHeader]:
+    from snn2chip.convert.activations import GraphNet
+    from snn2chip.frontends.onnx import read_onnx
+
+    graph = read_onnx(path)
+    names = tuple(map(str, range(graph.shapes[graph.output.name][0])))
+    spec = InputSpec(shape=graph.input.shape)
+    header = CheckpointHeader(model="onnx", args={}, method="relu", T=1, L=1, input=spec, classes=names)
+    return GraphNet(graph).eval(), header
 
 
 def build_model(name: str, *, args: dict[str, Any] | None = None) -> nn.Module:

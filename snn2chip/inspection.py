@@ -13,7 +13,7 @@ from typing import Any
 
 from snn2chip.errors import FileFormatError
 
-KINDS = (".s2c", ".safetensors", ".pt", ".pth")
+KINDS = (".s2c", ".safetensors", ".pt", ".pth", ".onnx")
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
@@ -33,6 +33,8 @@ def inspect_file(path: Path) -> dict[str, Any]:
         return _safetensors(path)
     if path.suffix in (".pt", ".pth"):
         return _pickle(path)
+    if path.suffix == ".onnx":
+        return _onnx(path)
     raise FileFormatError(f"{path}: expected one of {', '.join(KINDS)}, got {path.suffix or 'no ending'!r}")
 
 
@@ -63,6 +65,18 @@ def _program(path: Path) -> dict[str, Any]:
         "golden": golden.get("header"),
         "text": program.text(),
     }
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    from snn2chip.frontends.onnx import read_onnx
+
+    graph = read_onnx(path)
+    layers = [
+        {"name": layer.name, "kind": layer.kind, "shape": list(graph.shapes[layer.name]), "path": layer.path}
+        for layer in graph.layers
+    ]
+    notes = [f"{note.layer}: {note.text}" for note in graph.notes]
+    return {"kind": "network", "name": path.stem, "layers": layers, "notes": notes, "text": graph.text()}
 
 
 def _safetensors(path: Path) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint, a state_dict of --model, or a file of --layout.")
+        Path,
+        typer.Argument(metavar="CKPT", help="A checkpoint, X.onnx, a state_dict of --model, or a file of --layout."),
     ],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="CKPT2", help="Where the checkpoint goes.")],
     method: Annotated[
@@ -45,7 +46,11 @@ def convert(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="An option of the method, or of the imported model."),
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="Of the method or the imported model; scale, mean, std of raw samples.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME|module:function", help="The model whose weights CKPT holds.")
@@ -72,6 +77,8 @@ def convert(
     from snn2chip.convert.options import check_method, parse_options
 
     check_method(method, steps)
+    normal = _values([text for text in texts if text.partition("=")[0] in INPUT_KEYS])
+    texts = [text for text in texts if text.partition("=")[0] not in INPUT_KEYS]
     texts += [f"{key}={value}" for key, value in (("levels", levels), ("quantile", quantile)) if value is not None]
     done = convert_checkpoint(
         source,
@@ -84,6 +91,7 @@ def convert(
         samples=samples,
         test_samples=test_samples,
         device=device,
+        normal=normal,
     )
     show(done)
 

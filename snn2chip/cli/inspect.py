@@ -10,11 +10,14 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("inspect", help="Show what is in a program (.s2c) or in weights (.pt, .safetensors).")(inspect)
+    app.command(
+        "inspect",
+        help="Show what is in a program (.s2c), in weights (.pt, .safetensors) or in X.onnx.",
+    )(inspect)
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt or .safetensors file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt, .safetensors or .onnx file.")],
     soma: Annotated[
         str | None, typer.Argument(metavar="[SOMA]", help="With --micro: this soma only.", show_default=False)
     ] = None,
@@ -50,6 +53,10 @@ def inspect(
             typer.echo(f"  {name}: {row['status']}; {shown}")
         golden = found["golden"]
         typer.echo("golden: " + (f"{golden['samples']} samples of {golden['backend']}" if golden else "none"))
+    elif found["kind"] == "network":
+        typer.echo(found["text"].rstrip())
+        for line in found["notes"]:
+            typer.echo(f"note: {line}")
     else:
         if found["header"]:
             typer.echo(as_json(found["header"]))

@@ -70,11 +70,13 @@ def convert_checkpoint(
     samples: int | None = None,
     test_samples: int = TEST_SAMPLES,
     device: str = "cpu",
+    normal: Mapping[str, Any] | None = None,
 ) -> Converted:
     """Convert a trained checkpoint (or a state_dict with `model="module:function"`) and write the result to `out`.
 
     `samples` training samples calibrate (default: 4096), `test_samples` measure accuracy, both on `device`. Options
-    are those of `snn2chip.convert.options`. Raises FileFormatError, InputError, UnsupportedError, and what the method
+    are those of `snn2chip.convert.options`. `normal`: scale, mean and std of the raw samples, for a source that does
+    not say them (an ONNX file, a state_dict). Raises FileFormatError, InputError, UnsupportedError, and what the method
     raises; EnvironmentFault for a device that is not here.
     """
     given = dict(options or {})
@@ -93,6 +95,7 @@ def convert_checkpoint(
         )
     found = _data(header, data, samples=samples, test_samples=test_samples)
     header = _header(module, header, found, model=model)
+    found, header = _normalised(found, header, normal, path=path)
     sample = found.x[:TRACE_SAMPLES] if found.x is not None else _any_sample(header.input)
     if header.input.time and found.x is not None:
         sample = found.x[:, :TRACE_SAMPLES]
@@ -192,6 +195,20 @@ def _header(module: nn.Module, header: CheckpointHeader | None, found: _Data, *,
     names = tuple(map(str, range(outputs)))
     spec = InputSpec(shape=tuple(found.x.shape[1:]))
     return CheckpointHeader(model=model, args={}, method="relu", T=1, L=1, input=spec, classes=names)
+
+
+def _normalised(
+    found: _Data, header: CheckpointHeader, normal: Mapping[str, Any] | None, *, path: Any
+) -> tuple[_Data, CheckpointHeader]:
+    """The samples and the header as the source takes them, with the scale, mean and std that the caller says."""
+    if not normal:
+        return found, header
+    before, plain = header.input, InputSpec(shape=header.input.shape, time=header.input.time)
+    if before != plain:
+        raise InputError(f"{path}: says itself how its samples are normalised; leave out {', '.join(normal)}")
+    spec = attrs.evolve(plain, **normal)
+    x = None if found.x is None else spec.apply(found.x.numpy())
+    return attrs.evolve(found, x=x), attrs.evolve(header, input=spec)
 
 
 def _any_sample(spec: InputSpec) -> Tensor:

@@ -113,6 +113,8 @@ def relu_ranges(
         if known[name].kind != "relu":
             continue
         theta = torch.stack(rows).amax(0) if quantile == 1 else torch.stack(rows).mean(0)
+        ceiling = getattr(known[name].layer, "top", None)
+        theta = theta if ceiling is None else theta.clamp(max=ceiling)
         top = float(theta.max())
         if not top > 0:
             dead.append(f"{known[name].layer.label}: never positive on the calibration data, so it has no threshold")

@@ -9,9 +9,12 @@ neurons in `neuron_layer.py`.
              fire = levels: s = clip(floor(m/theta), 0, levels)    excess: s = max(m - theta, 0)
                     none: s = 0    relay: s = m    ladder: s = number of rows with m >= ladder[k]
                     sigmoid: s = 1/(1 + exp(-m))   (becomes a table)
+                    membrane: s = m, a potential that is read and never reset
              reset = subtract: v = m - s*theta (levels)    clamp: v = min(m, theta)
-                     zero: v = 0 where s > 0    drop: v = 0
-             payload value = s * unit
+                     zero, value: v = 0, v_reset where s > 0    drop: v = 0
+                     subtract-delayed: m also has - theta*s of the step before, and v = m
+             then v = max(v, v_min);    payload value = s * unit
+             current-based: u = syn_leak*u + gain*I takes the place of gain*I;    strict: fire at m > theta
              excess with out_max: unit * clip(round(s/unit), 0, out_max), a graded payload of few bits
 """
 
@@ -57,7 +60,8 @@ class FloatSoma:
     Tensors are scalars, `[C]` (per channel) or `[T, C or 1]` (per step); `window` is `[T, T]`.
     `unit` is the float value of one payload unit (theta for a multi-level neuron, 1 for a real excess, the step of
     a graded one). `out_rounding` is half-up, the integer machine's rule, or half-even. `ladder`, thresholds
-    `[levels, C or 1]` that do not decrease, goes with fire = ladder and reset = drop.
+    `[levels, C or 1]` that do not decrease, goes with fire = ladder and reset = drop. `syn_leak`, `v_min`, `v_reset`
+    are None or like theta, and the same at every step; `strict` is for one level.
     """
 
     steps: int
@@ -77,6 +81,10 @@ class FloatSoma:
     out_rounding: str = "half-up"
     method: str = ""
     trained: TrainedSoma | None = None  # integers it was trained on, if it was
+    syn_leak: Tensor | None = attrs.field(default=None, converter=optional_tensor)
+    v_min: Tensor | None = attrs.field(default=None, converter=optional_tensor)
+    v_reset: Tensor | None = attrs.field(default=None, converter=optional_tensor)
+    strict: bool | None = None
 
 
 def brief(value: Tensor) -> str:
@@ -286,10 +294,19 @@ class DropoutLayer(IdentityLayer):
 
 @attrs.frozen(kw_only=True, eq=False)
 class ReluLayer(Layer):
-    """max(x, 0): not a spiking neuron, to be converted before it becomes integers."""
+    """max(x, 0), or min(max(x, 0), top): not a spiking neuron, to be converted before it becomes integers."""
 
     kind: ClassVar[str] = "relu"
+    top: float | None = None
+
+    def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
+        """Return the source's shape."""
+        return shapes[0], [] if self.top is None or self.top > 0 else [f"top={self.top} must be positive"]
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return max(x, 0)."""
-        return inputs[0].clamp(min=0)
+        """Return x between 0 and top."""
+        return inputs[0].clamp(min=0, max=self.top)
+
+    def details(self) -> list[str]:
+        """Return the ceiling, if there is one."""
+        return [] if self.top is None else [f"top={self.top:.6g}"]

@@ -93,7 +93,7 @@ def _operations(
             made, delta = _affine(part, float(delta[0]))
             records.append(_weights(part, made[0], unit, delta, node))
             ops += made
-        elif isinstance(part, ReluLayer):
+        elif isinstance(part, ReluLayer) and part.top is None:
             ops.append(HostOp(kind="relu"))
         elif isinstance(part, SumPoolLayer):
             ops.append(_pool("sumpool", part))
