@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     lowering.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
     lowering.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/lowering/results)")
     lowering.add_argument("--quick", action="store_true", help="few images")
-    lowering.add_argument("--again", action="store_true", help="measure rows that are there once more")
+    lowering.add_argument("--again", action="store_true", help="measure complete rows once more, too")
     gpu = verbs.add_parser("gpu", help="full-size nets on one GPU in slices; give the same command until it says 0")
     gpu.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
     gpu.add_argument("--slice-minutes", type=float, default=9.0, help="wall-clock minutes of this call (default 9)")

@@ -17,16 +17,20 @@ from benchmarks.lowering.random_weights import calibrate, tune
 
 MEAN, STD = [125.0, 123.0, 114.0], [63.0, 62.0, 67.0]
 NORMALISE: Mapping[str, Any] = {"scale": 1.0, "mean": MEAN, "std": STD}
-ASSETS = Path(__file__).parents[2] / "models" / "snn2chip_models" / "assets"
+ZOO = Path(__file__).parents[2] / "models" / "snn2chip_models" / "zoo"
 TRAINED = Path(__file__).parents[2] / "tests" / "data" / "trained"
+
+RANDOM = "random, calibrated"
+QCFS = {"small-vgg": "cifar10-small-qcfs", "resnet20": "cifar10-resnet20-qcfs"}
+DATA = {"cifar10": "CIFAR-10", "fashion_mnist": "Fashion-MNIST"}
 
 
 @attrs.frozen(kw_only=True)
 class NetSize:
     """A net of the table: its zoo name (and that of EM-PF's form), arguments, side of its images in pixels.
 
-    `calibrated` images set random weights and ranges; answers are compared on `images`, of all backends on `checked`;
-    `T` of the multi-step methods; `stock`: how Lava runs it.
+    `calibrated` images set random weights, `ranges` of them the compiler's ranges; answers are compared on `images`,
+    of all backends on `checked`; `T` of the multi-step methods; `stock`: how Lava runs it.
     """
 
     title: str
@@ -35,15 +39,11 @@ class NetSize:
     args: Mapping[str, Any] = attrs.field(factory=dict)
     side: int = 32
     calibrated: int = 64
+    ranges: int = 64
     images: int = 200
     checked: int = 2
     T: int = 4
     stock: bool | str = True
-
-    @property
-    def folder(self) -> str:
-        """The name a row starts with."""
-        return self.title.lower().replace(" ", "-").replace("@", "-")
 
 
 NETS: dict[str, NetSize] = {
@@ -59,8 +59,9 @@ NETS: dict[str, NetSize] = {
         empf="resnet34-empf",
         args={"stem": "imagenet"},
         side=224,
-        calibrated=8,
-        images=16,
+        calibrated=16,
+        ranges=8,
+        images=32,
         checked=1,
         T=2,
         stock=False,
@@ -72,58 +73,75 @@ NETS: dict[str, NetSize] = {
 class Subject:
     """What a row compiles: a module or converted graph, a sample batch of its own input, where its weights come from.
 
-    `compile` are further arguments of the compiler, `options` words for the table.
+    `data` and `normalise`: the data set it is measured on and how its pixels become the model's input; `options`:
+    words for the table.
     """
 
     model: Any
     sample: Tensor
     source: str
     options: str
-    compile: Mapping[str, Any] = attrs.field(factory=dict)
+    data: str = "cifar10"
+    normalise: Mapping[str, Any] = NORMALISE
+
+    @property
+    def random(self) -> bool:
+        """Whether nothing of it was trained, so that it has to show that it counts."""
+        return self.source == RANDOM
 
 
-def images(split: str, count: int, *, side: int = 32, start: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
-    """CIFAR-10 pixels `[count,3,side,side]`, enlarged by whole factors, and their labels."""
+def images(
+    split: str, count: int, *, side: int = 32, start: int = 0, data: str = "cifar10"
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pixels `[count, channels, side, side]`, enlarged by whole factors, and their labels."""
     from snn2chip.data import open_data
 
-    arrays, labels = next(iter(open_data("cifar10", split=split).blocks(start + count)))
+    arrays, labels = next(iter(open_data(data, split=split).blocks(start + count)))
     x = np.asarray(arrays["x"])[start : start + count]
-    factor = side // x.shape[-1]
+    factor = max(1, side // x.shape[-1])
     return x.repeat(factor, 2).repeat(factor, 3), np.asarray(labels)[start : start + count]
 
 
-def model_input(raw: NDArray[Any]) -> Tensor:
-    """Raw pixels as every net takes them: (raw - mean)/std per channel."""
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+def model_input(raw: NDArray[Any], normalise: Mapping[str, Any] = NORMALISE) -> Tensor:
+    """Raw pixels as a net takes them: (raw - mean)/std per channel."""
+    mean, std = (torch.tensor(normalise[key]).view(-1, 1, 1) for key in ("mean", "std"))
     return (torch.as_tensor(raw).float() - mean) / std
 
 
-def _made(net: NetSize, name: str | None = None, **args: Any) -> tuple[nn.Module, Tensor, str]:
+def _made(net: NetSize, name: str | None = None, **args: Any) -> tuple[nn.Module, Tensor]:
     """A net of the zoo with calibrated random weights, and the inputs that set them."""
     torch.manual_seed(0)
     given = model_input(images("train", net.calibrated, side=net.side)[0])
     model = build(name or net.model, **{**net.args, **args}).eval()
     rate = 0.35 if args.get("activation") in ("relu", "qcfs") else 0.15
     calibrate(model, given, rate=rate)
-    return model, given, "random, calibrated"
+    return model, given
 
 
-def _stored(*places: Path) -> nn.Module | None:
+def _trained(name: str, options: str, *, change: Callable[[nn.Module, Tensor], Any] | None = None) -> Subject | None:
+    """The net that recipe `name` trained, if its checkpoint is here; `change` converts it."""
     from snn2chip.checkpoint import load_checkpoint
 
-    found = next((path for path in places if path.is_file()), None)
-    return None if found is None else load_checkpoint(found)[0]
+    path = next((p for folder in (ZOO, TRAINED) if (p := folder / f"{name}.safetensors").is_file()), None)
+    if path is None:
+        return None
+    model, header = load_checkpoint(path)
+    data, spec = header.provenance["data"], header.input
+    normalise = {"scale": spec.scale, "mean": list(spec.mean), "std": list(spec.std)}
+    given = model_input(images("train", 64, data=data)[0], normalise)
+    made = model if change is None else change(model, given)
+    source = f"trained on {DATA[data]} (`{name}`)"
+    return Subject(model=made, sample=given[:4], source=source, options=options, data=data, normalise=normalise)
 
 
 def lmht(net: NetSize) -> Subject:
     """LM-HT, L = 2, T = 2; random nets have windows and leaks as training leaves them, each neuron its own."""
-    asset = ASSETS / f"cifar10-{net.model}-lmht.safetensors"
-    model = _stored(asset)
-    given = model_input(images("train", net.calibrated, side=net.side)[0])
-    if model is not None:
-        return Subject(model=model, sample=given[:4], source="trained", options="L2 T2, window learned")
+    names = {"small-vgg": "cifar10-small-hybrid", "resnet20": "cifar10-resnet20-lmht"}
+    if found := _trained(names.get(net.model, ""), "L2 T2, window learned"):
+        return found
     from snn2chip.nn.multilevel import LMHT
 
+    given = model_input(images("train", net.calibrated, side=net.side)[0])
     torch.manual_seed(0)
     model = build(net.model, activation="lmht", L=2, T=2, **net.args).eval()
     with torch.no_grad():
@@ -131,68 +149,75 @@ def lmht(net: NetSize) -> Subject:
             for raw in neuron.parameters():
                 raw.add_(0.3 * torch.randn_like(raw))
     calibrate(model, given)
-    return Subject(model=model, sample=given[:4], source="random, calibrated", options="L2 T2, window general")
+    return Subject(model=model, sample=given[:4], source=RANDOM, options="L2 T2, window general")
 
 
 def lif(net: NetSize) -> Subject:
     """Plain LIF neurons, leak 1/2, soft reset."""
-    model, given, source = _made(net, activation="lif", T=net.T)
-    return Subject(model=model, sample=given[:4], source=source, options=f"leak 1/2, T{net.T}")
+    names = {"small-vgg": "fashion-empf-lif"}
+    if found := _trained(names.get(net.model, ""), "T4"):
+        return found
+    model, given = _made(net, activation="lif", T=net.T)
+    return Subject(model=model, sample=given[:4], source=RANDOM, options=f"leak 1/2, T{net.T}")
 
 
 def qcfs(net: NetSize) -> Subject:
     """QCFS with 4 levels: IF neurons over 4 steps where that is cheap, else one graded step of 4 levels."""
     from snn2chip.convert import to_if
 
-    stored = _stored(TRAINED / "cifar10-small-qcfs.safetensors") if net.model == "small-vgg" else None
-    if stored is None:
-        stored, given, source = _made(net, activation="qcfs", L=4, neuron_args={"vth": 2.0})
-    else:
-        given, source = model_input(images("train", net.calibrated)[0]), "trained"
     steps, levels = (4, 1) if net.T == 4 else (1, 4)
-    graph = to_if(stored, given[:4], steps=steps, levels=levels)
-    graph = graph if source == "trained" else tune(graph, given)
-    return Subject(model=graph, sample=given[:4], source=source, options=f"L{levels} T{steps}")
+    options = f"L{levels} T{steps}"
+    if found := _trained(
+        QCFS.get(net.model, ""), options, change=lambda m, x: to_if(m, x[:4], steps=steps, levels=levels)
+    ):
+        return found
+    model, given = _made(net, activation="qcfs", L=4, neuron_args={"vth": 2.0})
+    graph = tune(to_if(model, given[:4], steps=steps, levels=levels), given)
+    return Subject(model=graph, sample=given[:4], source=RANDOM, options=options)
 
 
 def parallel(net: NetSize) -> Subject:
     """A ReLU net to parallel neurons without training, four thresholds per neuron in one graded step."""
     from snn2chip.convert import to_parallel
 
-    if net.model == "small-vgg":
-        stored = _stored(TRAINED / "cifar10-small-qcfs.safetensors")
-        given = model_input(images("train", net.calibrated)[0])
-        assert stored is not None, f"{TRAINED} holds the trained small net"
-        graph = to_parallel(stored, given[:4], steps=4, form="steps")
-        return Subject(model=graph, sample=given[:4], source="trained", options="QCFS source, 4 sorted steps")
-    model, given, source = _made(net, activation="relu")
+    if found := _trained(
+        QCFS.get(net.model, ""),
+        "QCFS source, 4 sorted steps",
+        change=lambda m, x: to_parallel(m, x[:4], steps=4, form="steps"),
+    ):
+        return found
+    model, given = _made(net, activation="relu")
     graph = to_parallel(model, given[:4], steps=4, data=given, form="ladder", quantile=0.99)
-    return Subject(model=tune(graph, given), sample=given[:4], source=source, options="ReLU source, ladder of 4")
+    return Subject(model=tune(graph, given), sample=given[:4], source=RANDOM, options="ReLU source, ladder of 4")
 
 
 def empf(net: NetSize) -> Subject:
-    """EM-PF I + III (I alone without blocks), binary weights, 6-bit payload."""
+    """EM-PF I + III (I alone without blocks), binary weights, 6-bit payload (trained: 8-bit)."""
+    names = {"small-vgg": "fashion-empf"}
+    if found := _trained(names.get(net.model, ""), "binary weights, 8-bit payload, T4, I + III"):
+        return found
     bits = {"payload_bits": 6, "payload_step": 0.0625}
     name = net.empf
     args: dict[str, Any] = {"weights": "binary", "T": net.T, "neuron_args": bits}
     args |= {"parallel": True} if name.endswith("-empf") else {"activation": "empf"}
-    asset = _stored(ASSETS / f"cifar10-{name}.safetensors")
     words = f"binary weights, 6-bit payload, T{net.T}, {'I + III' if name.endswith('-empf') else 'I'}"
-    if asset is not None:
-        given = model_input(images("train", net.calibrated)[0])
-        return Subject(model=asset, sample=given[:4], source="trained", options=words)
-    model, given, source = _made(net, name, **args)
-    return Subject(model=model, sample=given[:4], source=source, options=words)
+    model, given = _made(net, name, **args)
+    return Subject(model=model, sample=given[:4], source=RANDOM, options=words)
 
 
 def ic_snn(net: NetSize) -> Subject:
     """A ReLU net without norms to IF neurons with initial potentials, compensated by a bias."""
     from snn2chip.convert import convert
 
-    model, given, source = _made(net, activation="relu", bn=False)
-    few = given[: min(len(given), 32)]
-    graph = convert(model, given[:4], method="ic-snn", steps=net.T, data=few, quantile=0.99)
-    return Subject(model=tune(graph, given), sample=given[:4], source=source, options=f"T{net.T}")
+    def made(model: nn.Module, given: Tensor) -> Any:
+        few = given[: min(len(given), 32)]
+        return convert(model, given[:4], method="ic-snn", steps=net.T, data=few, quantile=0.99)
+
+    names = {"small-vgg": "cifar10-small-relu-nobn"}
+    if found := _trained(names.get(net.model, ""), f"T{net.T}", change=made):
+        return found
+    model, given = _made(net, activation="relu", bn=False)
+    return Subject(model=tune(made(model, given), given), sample=given[:4], source=RANDOM, options=f"T{net.T}")
 
 
 METHODS: dict[str, Callable[[NetSize], Subject]] = {

@@ -12,13 +12,16 @@ HEAD = """# What lowers, and what it costs
 Written by `python -m benchmarks lowering` from the files in `lowering/results`; do not edit.
 
 One row for every method on every net. *Equal*: every payload of every soma at every logical step and every read-out
-potential is the same integer on the reference, torch and Lava backends, on the first CIFAR-10 test images (enlarged to
-224 x 224 for ResNet-34). Random weights are set so that every layer fires in 2-40 % of its neuron steps and the answers
-have at least 2 bits of entropy over the images; a row that misses this says so and does not count. Their top-1 is that
-of chance, so their *same answer* (integer against float) says little: without margins between classes one rounding
-decides. *Worst layer*: payloads of the layer with the most differences that are the float network's own when every
-layer is fed the float payloads. Seconds and memory are those of `compile` on one thread of a shared machine (tracing,
-passes, calibration, quantising and the check for saturation), memory what it takes besides the model and the samples.
+potential is the same integer on the reference, torch and Lava backends, on the first test images of the data set that
+trained the weights, else of CIFAR-10 (enlarged to 224 x 224 for ResNet-34). Trained weights are those of the recipe
+named, read from a checkpoint in this repository; Fashion-MNIST has a small CNN of its own. Random weights are set so
+that every layer fires in 2-40 % of its neuron steps and the answers have at least 2 bits of entropy over the images; a
+row that misses this says so and does not count. Their top-1 is that of chance, so their *same answer* (integer against
+float) says little: without margins between classes one rounding decides. *Worst layer*: payloads of the layer with the
+most differences that are the float network's own when every layer is fed the float payloads (real payloads of EM-PF:
+as the codes in which they are sent). Seconds and memory are those of `compile` on one thread of a shared machine
+(tracing, passes, calibration, quantising and the check for saturation), memory what it takes besides the model and the
+samples.
 """
 AGAIN = "to be measured"
 COLUMNS = (

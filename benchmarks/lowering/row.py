@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.lowering.nets import METHODS, NETS, NORMALISE, NetSize, images
+from benchmarks.lowering.nets import METHODS, NETS, NetSize, Subject, images
 from snn2chip.ir.files import write_text
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.program import Program
@@ -48,12 +48,17 @@ class Row:
     lava: str = ""
     compile_seconds: float = 0.0
     compile_cpu: float = 0.0
-    extra_mb: float = 0.0
+    extra_mb: float = -1.0  # -1: not measured
     peak_mb: float = 0.0
     file_bytes: int = 0
     seconds: Mapping[str, float] = attrs.field(factory=dict)
     left_out: str = ""
     error: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell is there and the row counts."""
+        return not self.error and not self.left_out and self.forced >= 0 and self.extra_mb >= 0
 
 
 def write(row: Row, path: Path) -> None:
@@ -96,22 +101,22 @@ def measure(method: str, name: str, *, quick: bool = False) -> Row:
     from snn2chip.errors import Snn2ChipError
 
     torch.set_num_threads(1)
-    net = NETS[name] if not quick else attrs.evolve(NETS[name], images=16, calibrated=min(16, NETS[name].calibrated))
+    net = NETS[name]
+    if quick:
+        net = attrs.evolve(net, images=16, calibrated=min(16, net.calibrated), ranges=min(16, net.ranges))
     warm()
     try:
         subject = METHODS[method](net)
-        raw, _ = images("train", net.calibrated, side=net.side)
+        raw, _ = images("train", net.ranges, side=net.side, data=subject.data)
         cpu = time.process_time()
         with Memory() as memory:
             (program, graph), seconds = timed(
-                lambda: compile_graph(
-                    subject.model, subject.sample, calibration=raw, normalise=NORMALISE, **subject.compile
-                )
+                lambda: compile_graph(subject.model, subject.sample, calibration=raw, normalise=subject.normalise)
             )
         cpu = time.process_time() - cpu
         row = Row(method=method, net=name, source=subject.source, options=subject.options)
-        row = attrs.evolve(row, **_answers(program, graph, net, random=subject.source != "trained"))
-        row = attrs.evolve(row, **_equality(program, net))
+        row = attrs.evolve(row, **_answers(program, graph, net, subject))
+        row = attrs.evolve(row, **_equality(program, net, subject))
     except Snn2ChipError as error:
         return Row(method=method, net=name, error=f"{type(error).__name__}: {error}")
     return attrs.evolve(
@@ -137,11 +142,11 @@ def warm() -> None:
     compile_module(build("digits-cnn", T=2, channels=[2, 2, 2]).eval(), x)
 
 
-def _answers(program: Program, graph: Any, net: NetSize, *, random: bool) -> dict[str, Any]:
+def _answers(program: Program, graph: Any, net: NetSize, subject: Subject) -> dict[str, Any]:
     """Top-1 of both sides, firing rates of the integer layers, entropy of the integer answers."""
     from snn2chip.api import run
 
-    x, labels = images("test", net.images, side=net.side)
+    x, labels = images("test", net.images, side=net.side, data=subject.data)
     trace = run(program, x, backend="torch", record="outputs")
     step = max(1, 4 * 1024 // net.side**2 * 8)
     floats = np.concatenate(
@@ -152,14 +157,14 @@ def _answers(program: Program, graph: Any, net: NetSize, *, random: bool) -> dic
     share = np.bincount(trace.pred, minlength=10) / len(x)
     entropy = float(-(share[share > 0] * np.log2(share[share > 0])).sum())
     reasons = []
-    if random and not (RATES[0] <= min(rates) and max(rates) <= RATES[1]):
+    if subject.random and not (RATES[0] <= min(rates) and max(rates) <= RATES[1]):
         reasons.append(f"firing rates {min(rates):.1%} to {max(rates):.1%}")
-    if random and entropy < BITS:
+    if subject.random and entropy < BITS:
         reasons.append(f"{entropy:.2f} bits of entropy")
     return {
         "float_top1": 100 * float((floats == labels).mean()),
         "integer_top1": 100 * float((trace.pred == labels).mean()),
-        "forced": _forced(program, graph, x[:2]),
+        "forced": _forced(program, graph, x[: net.checked]),
         "agreement": 100 * float((trace.pred == floats).mean()),
         "images": len(x),
         "rates": (min(rates), max(rates)),
@@ -169,22 +174,27 @@ def _answers(program: Program, graph: Any, net: NetSize, *, random: bool) -> dic
 
 
 def _forced(program: Program, graph: Any, x: NDArray[Any]) -> float:
-    """Percent of the payloads of the worst layer that are the float network's when it is fed the float payloads."""
+    """Percent of the payloads of the worst layer that are the float network's when it is fed the float payloads.
+
+    Real payloads (EM-PF) are compared as the codes in which they are sent.
+    """
     from snn2chip.checks.fidelity import fidelity
 
     spiking = {soma.name for soma in program.somas if soma.fire != "relay"}  # relays send rounded currents
-    shares = [layer.forced_equal for layer in fidelity(program, graph, x).layers if layer.soma in spiking]
+    shares = [
+        layer.forced_equal for layer in fidelity(program, graph, x, same_payloads=True).layers if layer.soma in spiking
+    ]
     return 100 * min(share for share in shares if share is not None)
 
 
-def _equality(program: Program, net: NetSize) -> dict[str, Any]:
+def _equality(program: Program, net: NetSize, subject: Subject) -> dict[str, Any]:
     """All payloads of all somas at all steps on every backend, and of the program with one weight array shuffled."""
     from snn2chip_backends.lava import LavaBackend
 
     from snn2chip.api import run
     from snn2chip.checks.compare import compare_pair
 
-    x, _ = images("test", net.checked, side=net.side)
+    x, _ = images("test", net.checked, side=net.side, data=subject.data)
     reference, seconds = timed(lambda: run(program, x, backend="reference"))
     spent = {"reference": seconds}
     equal: dict[str, Any] = {"samples": net.checked}

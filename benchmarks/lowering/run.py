@@ -1,4 +1,4 @@
-"""Measure rows in processes of their own, one after the other, and write the page; rows that are there stay."""
+"""Measure rows in processes of their own, one after the other, and write the page; complete rows stay as they are."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def measure_here(name: str, path: Path, *, quick: bool) -> None:
 
 
 def run(names: Sequence[str], *, out: Path, quick: bool, again: bool = False) -> bool:
-    """Measure the rows by name (all when empty) that are not there; write the page; whether every row is equal."""
+    """Measure the rows by name (all when empty) that are not complete; write the page; whether every row is equal."""
     for name in names or ROWS:
         path = out / f"{name}.json"
-        if path.is_file() and not again:
+        before = read(path)
+        if before is not None and before.complete and not again:
             print(f"{name}: measured before")
             continue
         code = "import sys; from pathlib import Path; from benchmarks.lowering.run import measure_here; "
