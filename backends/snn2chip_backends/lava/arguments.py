@@ -124,7 +124,7 @@ def soma_args(node: Soma, choice: Choice, timing: Schedule, store: Store) -> Val
         return {**args, "reset_interval": timing.sample_steps, "reset_offset": timing.skew_in[node.name] + 1}
     return {
         **args,
-        "params": _params(node, store),
+        "params": soma_params(node, store),
         "steps": timing.steps,
         "stretch": timing.stretch,
         "skew_in": timing.skew_in[node.name],
@@ -132,7 +132,7 @@ def soma_args(node: Soma, choice: Choice, timing: Schedule, store: Store) -> Val
     }
 
 
-def _params(node: Soma, store: Store) -> Values:
+def soma_params(node: Soma, store: Store) -> Values:
     """The soma's integers, ready to broadcast: `[rows, *shape or 1]`."""
     found: Values = {}
     for field in (*PER_STEP, *PER_CHANNEL):

@@ -16,9 +16,16 @@ import numpy as np
 from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Host, HostOp, Input
 from snn2chip.ir.program import Program
+from snn2chip_backends.lava.backend import LavaBackend
 from snn2chip_backends.lava.net.assemble import write_plan
-from snn2chip_backends.lava.plan import Arrays, NetPlan, make_plan
+from snn2chip_backends.lava.plan import Arrays, NetPlan
 
+LAYOUT_TEXT = {
+    "stock": "Layout `stock`: Lava's own processes wherever they are exact, one sample at a time.",
+    "layer": "Layout `layer`: one own process per layer; {batch} samples ride in every message (`--batch N`).",
+    "fused": "Layout `fused`: one own process for the whole network, a fast mode and no independent check of anything; "
+    "{batch} samples ride in every message (`--batch N`).",
+}
 MARK = "snn2chip-emit.json"
 PACKAGE = "lava_net"
 RUN = '''"""Run this network on Lava: python run.py x.npz -o outputs.npz"""
@@ -36,23 +43,33 @@ if __name__ == "__main__":
 '''
 
 
-def emit(program: Program, out_dir: str | os.PathLike[str], *, golden: Any = None, stock: bool | str = True) -> Path:
+def emit(
+    program: Program,
+    out_dir: str | os.PathLike[str],
+    *,
+    golden: Any = None,
+    stock: bool | str = True,
+    layout: str = "stock",
+    batch: int | None = None,
+) -> Path:
     """Write `program` as a Lava package into `out_dir` and return that folder.
 
     The package holds the own process sources, `network.json`, `weights.npz` (no pickle), `run.py` and a README.
     `golden`: raw samples `[N, ...]` (a mapping by name for several inputs) that are stored with the outputs of
-    the reference, so that `run.py --check` proves a copy. Written beside the target and renamed at the end.
+    the reference, so that `run.py --check` proves a copy. `stock`, `layout` and `batch` as for `LavaBackend`; the
+    batch may be changed when the package runs. Written beside the target and renamed at the end.
     Raises InputError if `out_dir` holds anything but an earlier emit.
     """
     target = Path(out_dir)
     _refuse_foreign(target)
     if not program.outputs:
         raise InputError(f"{program.name}: has no Output, so an emitted package would give nothing; add one")
-    plan = make_plan(program, stock=stock, record="outputs")
+    backend = LavaBackend(stock=stock, layout=layout, batch=batch)
+    plan = backend.plan(program, record="outputs")
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        _write(part, program, plan)
+        _write(part, program, plan, layout)
         if golden is not None:
             np.savez_compressed(part / "golden.npz", **_golden(program, golden))
         os.chmod(part, 0o777 & ~_umask())
@@ -92,11 +109,12 @@ def _umask() -> int:
     return mask
 
 
-def _write(folder: Path, program: Program, plan: NetPlan) -> None:
+def _write(folder: Path, program: Program, plan: NetPlan, layout: str) -> None:
     arrays = dict(plan.arrays)
     data = {
         **plan.data,
         "name": program.name,
+        "lava_layout": layout,
         "channels": plan.channels,
         "inputs": [input_record(node, arrays) for node in program.inputs],
         "outputs": [{"name": o.name, "read": o.read, "source": program.into[o.name][0].src} for o in program.outputs],
@@ -106,7 +124,7 @@ def _write(folder: Path, program: Program, plan: NetPlan) -> None:
     source = Path(__file__).parent / "net"
     shutil.copytree(source, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     (folder / "run.py").write_text(RUN)
-    (folder / "README.md").write_text(_readme(program, plan))
+    (folder / "README.md").write_text(_readme(program, plan, layout))
     (folder / MARK).write_text(json.dumps({"emitted": "lava", "program": program.digest()}) + "\n")
 
 
@@ -150,7 +168,7 @@ def _golden(program: Program, samples: Any) -> dict[str, Any]:
     return {**{f"input/{name}": value for name, value in arrays.items()}, **outputs}
 
 
-def _readme(program: Program, plan: NetPlan) -> str:
+def _readme(program: Program, plan: NetPlan, layout: str) -> str:
     timing = plan.timing
     inputs = "\n".join(
         f"- `{n.name}`: raw samples {['N', *n.raw_shape]}, coding {n.coding}, "
@@ -174,6 +192,8 @@ Inputs:
 
 Outputs:
 {outputs}
+
+{LAYOUT_TEXT[layout].format(batch=plan.data.get("batch", 1))}
 
 T = {timing.steps} logical steps per sample, {timing.stretch} machine step(s) each; the first sample takes
 {timing.latency} machine steps, every further one {timing.sample_steps}.

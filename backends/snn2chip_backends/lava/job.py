@@ -17,12 +17,19 @@ from snn2chip.ir.types import IntArray
 from snn2chip.outputs import read_outputs
 from snn2chip.reports.counts import count
 from snn2chip.trace import Trace
+from snn2chip_backends.lava.blocks import WHOLE
 from snn2chip_backends.lava.guard import run_child
 from snn2chip_backends.lava.limits import CHANNEL_SIZE
-from snn2chip_backends.lava.net.assemble import empty_file, write_plan
+from snn2chip_backends.lava.net.assemble import SINKS, empty_file, write_plan
 from snn2chip_backends.lava.plan import NetPlan
 
 ASYNC_CHANNEL_SIZE = 16
+CHANNEL_BYTES = 64_000_000
+
+NOTES = {
+    "layer": "lava: layout 'layer', one own process per layer; the layout 'stock' is the independent oracle",
+    "fused": "lava: layout 'fused', one own process for the whole network: a fast mode, not an independent oracle",
+}
 
 
 @attrs.frozen
@@ -40,20 +47,27 @@ class Net:
         return int(next(iter(self.inputs.values())).shape[1])
 
     @property
+    def batch(self) -> int:
+        """Samples in one message."""
+        return int(self.plan.data.get("batch", 1))
+
+    @property
     def machine_steps(self) -> int:
         """Machine steps from the first input to the last result."""
-        return self.plan.timing.machine_steps(self.samples)
+        return self.plan.timing.machine_steps(-(-self.samples // self.batch))
 
     def write(self, home: Path) -> dict[str, Any]:
         """Write plan, frames and empty result files; return the job's entry."""
         home.mkdir()
         write_plan(home, self.plan.data, self.plan.arrays)
         frames = {}
+        dtypes = {p["name"]: p["args"]["dtype"] for p in self.plan.data["processes"] if "dtype" in p["args"]}
         for i, node in enumerate(self.program.inputs):
             frames[node.name] = f"frames{i}.npy"
-            np.save(home / frames[node.name], self.inputs[node.name].astype(node.payload_type().dtype()))
+            dtype = dtypes.get(node.name, node.payload_type().dtype())
+            np.save(home / frames[node.name], self.inputs[node.name].astype(dtype))
         channels: dict[str, list[dict[str, Any]]] = {
-            p["name"]: [] for p in self.plan.data["processes"] if p["kind"] == "sink"
+            p["name"]: [] for p in self.plan.data["processes"] if p["kind"] in SINKS
         }
         for i, channel in enumerate(self.plan.channels):
             entry = {k: channel[k] for k in ("label", "what", "shape", "skew")}
@@ -100,12 +114,14 @@ class Net:
             else {},
             inputs={n.name: self.inputs[n.name].astype(np.int32) for n in program.inputs} if keep else {},
             counts=count(program, reduce, samples=self.samples, saturations=saturated),
-            notes=self.notes(),
-            info={**info, "machine_steps": self.machine_steps, "layout": self.plan.table()},
+            notes=self.notes(info["lava_layout"]),
+            info={**info, "machine_steps": self.machine_steps, "batch": self.batch, "layout": self.plan.table()},
         )
 
-    def notes(self) -> list[str]:
-        """What this run could not observe."""
+    def notes(self, layout: str) -> list[str]:
+        """What this run could not observe, and what it is not."""
+        if layout != "stock":
+            return [NOTES[layout]]
         unseen = [c.node for c in self.plan.layout.values() if c.kind in ("LIFReset", "GradedVec")]
         if not unseen:
             return []
@@ -115,8 +131,10 @@ class Net:
 class Job:
     """Several networks in one Lava runtime."""
 
-    def __init__(self, folder: Path, nets: Sequence[Net], *, mode: str, timeout: float | None) -> None:
-        self.folder, self.nets, self.mode = folder, list(nets), mode
+    def __init__(
+        self, folder: Path, nets: Sequence[Net], *, mode: str, timeout: float | None, layout: str = "stock"
+    ) -> None:
+        self.folder, self.nets, self.mode, self.layout = folder, list(nets), mode, layout
         self.limit_s = timeout if timeout is not None else self.default_limit()
 
     def default_limit(self) -> float:
@@ -125,8 +143,16 @@ class Job:
         steps = max(net.machine_steps for net in self.nets)
         weights = sum(a.size for net in self.nets for a in net.plan.arrays.values())
         pixels = sum(s.size for net in self.nets for s in net.program.somas)
-        step_s = 0.4e-3 * processes + 4e-9 * (weights + 500 * pixels)
+        batch = max(net.batch for net in self.nets)
+        step_s = 0.4e-3 * processes + 4e-9 * (weights + 500 * pixels) * batch
         return 60.0 + processes + 20.0 * steps * step_s
+
+    def channel_size(self) -> int:
+        """Messages that a channel holds: more without the barrier, as far as memory is small."""
+        if self.mode != "async":
+            return CHANNEL_SIZE
+        one = sum(net.plan.message_bytes for net in self.nets)
+        return max(CHANNEL_SIZE, min(ASYNC_CHANNEL_SIZE, CHANNEL_BYTES // max(one, 1)))
 
     def run(self, record: str) -> list[Trace]:
         """Run everything; raises BackendFailure naming the node whose process failed."""
@@ -135,14 +161,14 @@ class Job:
             "nets": entries,
             "mode": self.mode,
             "limit_s": self.limit_s,
-            "channel_size": ASYNC_CHANNEL_SIZE if self.mode == "async" else CHANNEL_SIZE,
+            "channel_size": self.channel_size(),
         }
         np.save(self.folder / "progress.npy", np.zeros(1, np.int64))
         (self.folder / "job.json").write_text(json.dumps(job))
         result = run_child(self.folder, limit_s=self.limit_s)
         if not result["ok"]:
             raise BackendFailure(self.story(result["process"], result["text"]))
-        info = {"mode": self.mode, "side_by_side": len(self.nets), **result["info"]}
+        info = {"mode": self.mode, "lava_layout": self.layout, "side_by_side": len(self.nets), **result["info"]}
         return [net.trace(self.folder / f"net{i}", record, info) for i, net in enumerate(self.nets)]
 
     def story(self, process: str, text: str) -> str:
@@ -150,7 +176,8 @@ class Job:
         for net in self.nets:
             name = process[len(net.prefix) :]
             if process.startswith(net.prefix) and name in net.plan.owner:
-                node = net.program.by_name.get(net.plan.owner[name])
-                where = describe(node) if node is not None else name
+                owner = net.plan.owner[name]
+                node = net.program.by_name.get(owner)
+                where = describe(node) if node is not None else "the whole network" if owner == WHOLE else name
                 return f"the Lava process {name!r} of {where} {text}"
         return f"the Lava run failed: {text}" if not process else f"the Lava process {process!r} {text}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sys
 
-from snn2chip.ir.program import Program
-from snn2chip_backends.lava.plan import NetPlan, make_plan
+from snn2chip_backends.lava.plan import NetPlan
 
 FILES_PER_PROCESS = 12
 """File descriptors that the parent of a Lava runtime needs for each process (measured: about ten)."""
@@ -16,9 +14,8 @@ CHANNEL_SIZE = 2
 """Messages that a Lava channel holds."""
 
 
-def lava_limits(program: Program, *, stock: bool | str = True) -> list[str]:
-    """Reasons why this machine cannot run `program` on Lava; empty if it can."""
-    plan = make_plan(program, stock=stock)
+def lava_limits(plan: NetPlan) -> list[str]:
+    """Reasons why this machine cannot run a plan on Lava; empty if it can."""
     found = []
     processes, allowed = plan.size, open_files() // FILES_PER_PROCESS
     if processes > allowed:
@@ -26,7 +23,7 @@ def lava_limits(program: Program, *, stock: bool | str = True) -> list[str]:
             f"it needs {processes} Lava processes, and with {open_files()} open files about {allowed} can run; "
             "raise the limit (ulimit -n)"
         )
-    need, room = channel_bytes(program, plan), shared_memory()
+    need, room = plan.message_bytes * CHANNEL_SIZE, shared_memory()
     if room is not None and need > room:
         found.append(
             f"its channels need {need / 1e6:.0f} MB of shared memory, /dev/shm has {room / 1e6:.0f} MB free; "
@@ -48,13 +45,3 @@ def open_files() -> int:
 def shared_memory() -> int | None:
     """Free bytes of /dev/shm, or None where that is not a folder."""
     return shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else None
-
-
-def channel_bytes(program: Program, plan: NetPlan) -> int:
-    """Shared memory of all channels: CHANNEL_SIZE messages of 4 or 8 bytes a value on each wire."""
-    wide = {p["name"] for p in plan.data["processes"] if p["kind"].startswith("wide")}
-    values = 0
-    for source, *_ in plan.data["wires"]:
-        size = math.prod(program.shapes[plan.owner[source]])
-        values += 2 * size if source in wide else size
-    return values * 4 * CHANNEL_SIZE

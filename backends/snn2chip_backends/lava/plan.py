@@ -6,6 +6,7 @@ wait for, and gates messages of an earlier sample; the second what one of them w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +18,13 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.schedule import Schedule, schedule
 from snn2chip_backends.lava.arguments import Store, product_args, soma_args, synapse_args
+from snn2chip_backends.lava.blocks import BlockPlanner
 from snn2chip_backends.lava.layout import Choice, lava_layout
-from snn2chip_backends.lava.net.assemble import TIMED
 from snn2chip_backends.lava.recording import channels_of
 
 Arrays = dict[str, Any]
+LAYOUTS = ("stock", "layer", "fused")
+"""Lava's own processes where they are exact; one own process per layer; one for the whole network."""
 
 
 @attrs.define(kw_only=True)
@@ -29,7 +32,7 @@ class NetPlan:
     """A network in plain values: `data` is JSON-able (see `net.assemble`), `arrays` what it refers to.
 
     `layout` says per node which process was chosen, `channels` what the sinks keep, `owner` maps a process to the
-    node it works for.
+    node it works for, `message_bytes` is the sum over all wires of one message.
     """
 
     data: dict[str, Any]
@@ -38,6 +41,7 @@ class NetPlan:
     timing: Schedule
     channels: list[dict[str, Any]]
     owner: dict[str, str]
+    message_bytes: int = 0
 
     @property
     def size(self) -> int:
@@ -56,13 +60,39 @@ def make_plan(
     record: str = "all",
     ends: str = "file",
     substitutes: Mapping[str, str] | None = None,
+    layout: str = "stock",
+    batch: int = 1,
 ) -> NetPlan:
     """Plan the Lava network of `program`.
 
     record: see `channels_of`. ends: `file` puts a Source and sinks at the ends, `open` leaves ports for somebody
-    else's processes. `substitutes[node]` replaces a node's process class.
+    else's processes. `substitutes[node]` replaces a node's process class. layout: one of `LAYOUTS`; `batch`
+    samples ride in every message of the layouts `layer` and `fused`.
     """
-    return _Planner(program, stock, dict(substitutes or {})).plan(record, ends)
+    if layout == "stock":
+        return _Planner(program, stock, dict(substitutes or {})).plan(record, ends)
+    timing = schedule(program)
+    planner = BlockPlanner(program, timing, layout, dict(substitutes or {}))
+    channels = planner.plan(record)
+    return NetPlan(
+        data=_data(program, timing, planner.processes, planner.wires) | {"batch": batch},
+        arrays=planner.store.arrays,
+        layout=planner.layout,
+        timing=timing,
+        channels=channels,
+        owner=planner.owner,
+        message_bytes=batch * sum(planner.wire_values),
+    )
+
+
+def _data(program: Program, timing: Schedule, processes: list[Any], wires: list[Any]) -> dict[str, Any]:
+    return {
+        "steps": program.steps,
+        "stretch": timing.stretch,
+        "latency": timing.latency,
+        "processes": processes,
+        "wires": wires,
+    }
 
 
 class _Planner:
@@ -88,21 +118,21 @@ class _Planner:
                 self._connect(node)
         if ends == "file":
             self._record(record)
-        data = {
-            "steps": self.program.steps,
-            "stretch": self.timing.stretch,
-            "latency": self.timing.latency,
-            "processes": self.processes,
-            "wires": self.wires,
-        }
         return NetPlan(
-            data=data,
+            data=_data(self.program, self.timing, self.processes, self.wires),
             arrays=self.store.arrays,
             layout=self.layout,
             timing=self.timing,
             channels=self.channels,
             owner=self.owner,
+            message_bytes=self._message_bytes(),
         )
+
+    def _message_bytes(self) -> int:
+        """Four or eight bytes a value on each wire."""
+        wide = {p["name"] for p in self.processes if p["kind"].startswith("wide")}
+        sizes = {name: math.prod(self.program.shapes.get(node, (1,))) for name, node in self.owner.items()}
+        return sum(sizes[source] * (8 if source in wide else 4) for source, *_ in self.wires)
 
     def _arguments(self, node: Synapse | Product | Soma) -> dict[str, Any]:
         choice = self.layout[node.name]
@@ -115,7 +145,7 @@ class _Planner:
     def _add(self, name: str, kind: str, args: dict[str, Any], node: str) -> None:
         item: dict[str, Any] = {"name": name, "kind": kind, "args": args}
         if name in self.substitutes:
-            item.update(kind=self.substitutes[name], timed=kind in TIMED)
+            item.update(kind=self.substitutes[name], like=kind)
         self.processes.append(item)
         self.owner[name] = node
 

@@ -35,12 +35,20 @@ STOCK = {
     "LIFReset": "lava.proc.lif.process",
     "GradedVec": "lava.proc.graded.process",
 }
-TIMED = ("soma", "delay", "wide-delay", "sink")
+BLOCKS = ("feed", "block", "keep")
+"""Kinds of the layouts `layer` and `fused`, which carry a batch of samples in every message."""
+TIMED = ("soma", "delay", "wide-delay", "sink", "block", "keep")
 """Kinds that must know how many samples come."""
+SINKS = ("sink", "keep")
 
 
-def process_class(kind: str) -> Any:
-    """The Lava process class of a plan's `kind`: own, stock, or `FILE.py:Class` / `module:Class`."""
+def process_class(kind: str, args: Mapping[str, Any]) -> Any:
+    """The Lava process class of a plan's `kind`: own, stock, or `FILE.py:Class` / `module:Class`.
+
+    A function in the place of a class makes one for `args`.
+    """
+    if kind in BLOCKS:
+        return importlib.import_module(f"{__package__}.processes.block.process").ported(kind, args)
     if kind in STOCK:
         return getattr(importlib.import_module(STOCK[kind]), kind)
     if kind in OWN:
@@ -48,7 +56,7 @@ def process_class(kind: str) -> Any:
         return getattr(importlib.import_module(f"{__package__}.processes.{folder}.process"), cls)
     where, _, cls = kind.rpartition(":")
     if not where.endswith(".py"):
-        return getattr(importlib.import_module(where), cls)
+        return fitting(getattr(importlib.import_module(where), cls), args)
     name = f"substitute_{Path(where).parent.name}_{Path(where).stem}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, where)
@@ -56,7 +64,12 @@ def process_class(kind: str) -> Any:
             raise ImportError(f"no process module {where}")
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    return getattr(sys.modules[name], cls)
+    return fitting(getattr(sys.modules[name], cls), args)
+
+
+def fitting(found: Any, args: Mapping[str, Any]) -> Any:
+    """A class as it is; what a function makes for these arguments."""
+    return found if isinstance(found, type) else found(args)
 
 
 def resolve(value: Any, arrays: Mapping[str, Any]) -> Any:
@@ -90,13 +103,16 @@ def assemble(
     for item in plan["processes"]:
         args = {k: tuple(v) if k.endswith("shape") else v for k, v in resolve(item["args"], arrays).items()}
         args.update((extra or {}).get(item["name"], {}))
-        if item["kind"] in TIMED or item.get("timed"):
+        kind = item.get("like", item["kind"])  # a substitute takes the arguments of what it stands for
+        if kind in TIMED:
             args["samples"] = samples
+        if kind in BLOCKS:
+            args["batch"] = plan["batch"]
         if item["kind"] in ("Dense", "Sparse"):
             prove_weights(item["name"], args["weights"])
         if item["kind"] != "GradedVec":  # it takes no name
             args["name"] = prefix + item["name"]
-        made[item["name"]] = process_class(item["kind"])(**args)
+        made[item["name"]] = process_class(item["kind"], args)(**args)
         made[item["name"]].name = prefix + item["name"]
     for source, out_name, target, in_name, operations in plan["wires"]:
         port = getattr(made[source], out_name)

@@ -11,23 +11,36 @@ from typing import Any
 
 import numpy as np
 
-from .assemble import assemble, empty_file, read_plan, resolve, tie
+from .assemble import SINKS, assemble, empty_file, read_plan, resolve, tie
 from .encode import encode, read_output
 from .runtime import NetworkFailure
 from .watch import run_network
 
 
 def run_package(
-    folder: Path, samples: dict[str, Any], *, mode: str = "sync", limit_s: float = 3600.0
+    folder: Path,
+    samples: dict[str, Any],
+    *,
+    mode: str = "sync",
+    limit_s: float = 3600.0,
+    batch: int | None = None,
 ) -> dict[str, Any]:
-    """Outputs by name `[N, size]` of raw samples by input name, and `info` of the run."""
+    """Outputs by name `[N, size]` of raw samples by input name, and `info` of the run.
+
+    `batch` samples ride in every message (default: as the package was emitted). Raises ValueError, NetworkFailure.
+    """
     plan, arrays = read_plan(folder)
     total = len(next(iter(samples.values())))
+    if batch is not None and (batch < 1 or (batch > 1 and "batch" not in plan)):
+        raise ValueError("batch must be at least 1" if batch < 1 else "the layout stock takes one sample at a time")
+    plan["batch"] = min(batch or plan.get("batch", 1), total)
+    dtypes = {item["name"]: item["args"]["dtype"] for item in plan["processes"] if item["kind"] == "feed"}
     with tempfile.TemporaryDirectory(prefix="lava-net-") as scratch:
         extra: dict[str, dict[str, Any]] = {}
         for i, node in enumerate(plan["inputs"]):
             path = os.path.join(scratch, f"frames{i}.npy")
-            np.save(path, encode(resolve(node, arrays), samples[node["name"]], plan["steps"]).astype(np.int32))
+            coded = encode(resolve(node, arrays), samples[node["name"]], plan["steps"])
+            np.save(path, coded.astype(dtypes.get(node["name"], np.int32)))
             extra[node["name"]] = {"frames": path}
         progress = os.path.join(scratch, "progress.npy")
         np.save(progress, np.zeros(1, np.int64))
@@ -40,9 +53,9 @@ def run_package(
             sink = extra.setdefault(channel["sink"], {"channels": [], "progress": progress})
             sink["channels"].append({**channel, "file": path})
         made = assemble(plan, arrays, samples=total, extra=extra)
-        sinks = [made[item["name"]] for item in plan["processes"] if item["kind"] == "sink"]
+        sinks = [made[item["name"]] for item in plan["processes"] if item["kind"] in SINKS]
         tie(sinks)
-        steps = plan["steps"] * plan["stretch"] * (total - 1) + plan["latency"]
+        steps = plan["steps"] * plan["stretch"] * (-(-total // plan["batch"]) - 1) + plan["latency"]
         mark = np.load(progress, mmap_mode="r")
         info = run_network(sinks[0], steps, mode=mode, limit_s=limit_s, progress=lambda: int(mark[0]))
         found: dict[str, Any] = {}
@@ -59,6 +72,7 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", default="outputs.npz", help="where to write the outputs")
     parser.add_argument("--samples", type=int, default=None, help="only the first N samples")
     parser.add_argument("--mode", choices=("sync", "async"), default="sync")
+    parser.add_argument("--batch", type=int, default=None, help="samples in one message (not with the layout stock)")
     parser.add_argument("--limit", type=float, default=3600.0, help="time limit in seconds")
     parser.add_argument("--check", action="store_true", help="run the golden samples and compare every output")
     given = parser.parse_args(arguments)
@@ -72,7 +86,7 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
         with np.load(golden if given.check else given.input, allow_pickle=False) as data:
             arrays = {key: data[key] for key in data.files}
         samples = pick(arrays, names, given.samples)
-        result = run_package(folder, samples, mode=given.mode, limit_s=given.limit)
+        result = run_package(folder, samples, mode=given.mode, limit_s=given.limit, batch=given.batch)
     except NetworkFailure as error:
         print(f"error: {f'process {error.process!r} ' if error.process else ''}{error}", file=sys.stderr)
         return 2
@@ -90,7 +104,8 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     with open(given.output, "wb") as file:
         np.savez_compressed(file, outputs=first, pred=pred, **{f"output/{k}": v for k, v in outputs.items()})
     rate = result["info"]["steps_per_s"]
-    print(f"{len(first)} samples, {result['info']['steps']} Lava steps, {rate:.0f} steps/s -> {given.output}")
+    said = f"{len(first)} samples, {result['info']['steps']} Lava steps, {rate:.0f} steps/s"
+    print(f"{said}, layout {read_plan(folder)[0]['lava_layout']} -> {given.output}")
     return 0
 
 
