@@ -7,53 +7,63 @@ second input (`torch_checks`). Everything that cannot be expressed is reported a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, nn
-
 from snn2chip.errors import InputError, TraceError
 from snn2chip.frontends.torch_arithmetic import FUNCTIONS
+from snn2chip.frontends.torch_leaves import leaf_rule
+from torch import Tensor, nn
+
 from snn2chip.frontends.torch_build import LAYOUTS, Builder, Layout
 from snn2chip.frontends.torch_checks import check_trace, reset_neurons
 from snn2chip.frontends.torch_finish import Built, finish
-from snn2chip.frontends.torch_leaves import leaf_rule
 from snn2chip.frontends.torch_qat import bind_unbound
 from snn2chip.frontends.torch_recorder import Recorder
 from snn2chip.frontends.torch_tape import Tape
 from snn2chip.ir.graph import LayerGraph
 
+INPUT = "input"
+Sample = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
-def trace(model: nn.Module, sample: Tensor, *, steps: int | None = None, replay: bool = True) -> LayerGraph:
+
+def trace(model: nn.Module, sample: Sample, *, steps: int | None = None, replay: bool = True) -> LayerGraph:
     """Return the float graph of `model`, recorded on `sample` in eval mode; the model is left as it was.
 
     `sample` is `[B,...]`, `[T,B,...]` or `[B,T,...]`, whichever the model takes: found out from what it does with it,
     and kept as `layout` of the graph's input; a single sample is recorded twice over, so that its axis is told from
-    axes of size 1. `steps`, if given, must be the T that is found, or is the T of a network without any steps.
+    axes of size 1. A model of several inputs takes as many samples, in a row or by the names of forward's parameters,
+    which are the names of the graph's inputs; each has a layout of its own. `steps`, if given, must be the T that is
+    found, or is the T of a network without any steps.
     `replay` proves the trace on a second input and records the spike rates as notes of the graph.
 
     Raises InputError when the model itself fails on the sample, TraceError with every reason: operations without an
     integer form (with the layer path and source line), a neuron shared by two layers, steps that run different
     layers, or a replay that differs.
     """
-    if not isinstance(model, nn.Module) or not isinstance(sample, Tensor) or sample.dim() < 2:
+    samples = by_parameter(model, sample) if isinstance(model, nn.Module) else {}
+    if not samples or any(not isinstance(x, Tensor) or x.dim() < 2 for x in samples.values()):
         raise InputError("trace needs an nn.Module and a sample tensor [B,...] or [T,B,...]")
-    if not sample.is_floating_point():
-        raise InputError(f"the sample is {sample.dtype}; give the model's own float input, such as sample.float()")
-    _refuse_not_finite(model, sample)
-    bind_unbound(model, sample)
+    for name, x in samples.items():
+        if not x.is_floating_point():
+            raise InputError(f"{_title(name)} is {x.dtype}; give the model's own float input, such as sample.float()")
+    _refuse_not_finite(model, samples)
+    bind_unbound(model, samples)
     training = {module: module.training for module in model.modules()}
     model.eval()
     reset_neurons(model)
     try:
-        tape, x, built, names = _record(model, sample.detach(), steps)
+        tape, x, built, names = _record(model, {name: x.detach() for name, x in samples.items()}, steps)
         graph = built.graph
         if steps is not None and graph.steps != steps:
             raise TraceError(f"the model runs {graph.steps} steps, expected {steps}")
         if replay:
             qat = _rounding(model, names, steps=graph.steps)
-            graph = attrs.evolve(graph, notes=tuple(check_trace(model, tape, built, x, qat=qat)))
+            graph = attrs.evolve(graph, notes=tuple(check_trace(model, tape, built, list(x.values()), qat=qat)))
         return graph
     finally:
         reset_neurons(model)
@@ -61,9 +71,38 @@ def trace(model: nn.Module, sample: Tensor, *, steps: int | None = None, replay:
             module.training = mode
 
 
-def _refuse_not_finite(model: nn.Module, sample: Tensor) -> None:
+def by_parameter(model: nn.Module, sample: Any) -> dict[str, Any]:
+    """The samples by input name: `input` for a single one, else the names of the parameters of the model's forward.
+
+    Raises InputError that names the parameters where the samples are others.
+    """
+    if isinstance(sample, Tensor) or not isinstance(sample, (Mapping, Sequence)):
+        return {INPUT: sample}
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = [p for p in inspect.signature(model.forward).parameters.values() if p.kind in kinds]
+    needed = [p.name for p in known if p.default is inspect.Parameter.empty]
+    names = [p.name for p in known][: len(sample)]
+    given = sample if isinstance(sample, Mapping) else dict(zip(names, sample, strict=False))
+    if len(sample) == 1 and len(needed) <= 1:
+        return {INPUT: next(iter(given.values()))}
+    if len(given) != len(sample) or list(given) != names or not set(needed) <= set(names):
+        got = ", ".join(map(str, sample)) if isinstance(sample, Mapping) else f"{len(sample)} samples"
+        raise InputError(
+            f"{type(model).__name__}.forward takes {', '.join(p.name for p in known)}; got {got}. Give a sample of "
+            "each, in this order"
+        )
+    if bad := sorted({"output", INPUT} & set(names)):
+        raise InputError(f"{type(model).__name__}.forward: {', '.join(bad)} names another layer; rename the parameter")
+    return dict(given)
+
+
+def _title(name: str) -> str:
+    return "the sample" if name == INPUT else f"the sample of {name}"
+
+
+def _refuse_not_finite(model: nn.Module, samples: Mapping[str, Tensor]) -> None:
     """Raise InputError that names every tensor with NaN or infinity: no integer stands for either."""
-    tensors: list[tuple[str, Tensor]] = [("the sample", sample)]
+    tensors: list[tuple[str, Tensor]] = [(_title(name), x) for name, x in samples.items()]
     for path, module in model.named_modules():
         own = list(module.named_parameters(recurse=False))
         if leaf_rule(module) is not None:  # other modules may keep buffers that nothing reads
@@ -78,37 +117,69 @@ def _refuse_not_finite(model: nn.Module, sample: Tensor) -> None:
         raise InputError(breaches)
 
 
-def _record(model: nn.Module, sample: Tensor, steps: int | None) -> tuple[Tape, Tensor, Built, dict[int, str]]:
+def _record(
+    model: nn.Module, samples: dict[str, Tensor], steps: int | None
+) -> tuple[Tape, dict[str, Tensor], Built, dict[int, str]]:
     """Record the model and interpret the tape; of a single sample, two copies if the model takes them.
 
     The first recording and layout without problems is meant. Without any such, the layout with the fewest problems,
     and of those the one understood longest, is reported.
     """
     attempts: list[_Attempt] = []
-    for x, layouts in _recordings(sample):
+    for x, layouts in _recordings(samples):
         reset_neurons(model)
         try:
-            tape = Recorder(model, is_leaf=lambda module: leaf_rule(module) is not None).run(x.clone())
+            recorder = Recorder(model, is_leaf=lambda module: leaf_rule(module) is not None)
+            tape = recorder.run(*(value.clone() for value in x.values()))
         except InputError:
-            if x is sample:
+            if x is samples:
                 raise
             continue  # the model takes no second sample along this axis
         finally:
             reset_neurons(model)
         found = _build(tape, x, layouts, owner=type(model).__name__, steps=steps)
         if isinstance(found, tuple):
-            return tape, x.clone(), *found
+            return tape, {name: value.clone() for name, value in x.items()}, *found
         attempts += found
     raise TraceError(min(attempts, key=lambda attempt: attempt.rank).problems)
 
 
-def _recordings(sample: Tensor) -> Iterator[tuple[Tensor, tuple[Layout, ...]]]:
+Layouts = tuple[Layout, ...]
+
+
+def _recordings(samples: dict[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], Layouts]]:
     """What to record, with the layouts it may have: two copies along an axis of size 1 that may be the batch."""
-    if sample.shape[0] == 1:
-        yield torch.cat([sample, sample]), ("B", "BT", "BF")
-    yield sample, tuple(LAYOUTS)
-    if sample.dim() > 2 and sample.shape[1] == 1:
-        yield torch.cat([sample, sample], 1), ("TB", "FB")
+    values = samples.values()
+    if all(x.shape[0] == 1 for x in values):
+        yield {name: torch.cat([x, x]) for name, x in samples.items()}, ("B", "BT", "BF")
+    yield samples, tuple(LAYOUTS)
+    if all(x.dim() > 2 and x.shape[1] == 1 for x in values):
+        yield {name: torch.cat([x, x], 1) for name, x in samples.items()}, ("TB", "FB")
+    elif any(x.shape[0] == 1 for x in values) and all(1 in x.shape[:2] for x in values):  # with and without steps
+        yield {name: torch.cat([x, x], int(x.shape[0] != 1)) for name, x in samples.items()}, ("B", "TB")
+
+
+def _choices(samples: Mapping[str, Tensor], layouts: Layouts) -> Iterator[dict[str, Layout]]:
+    """The layouts of all inputs together: the same ones first, then mixed ones whose batches and steps agree."""
+    names = list(samples)
+    for layout in layouts:
+        yield dict.fromkeys(names, layout)
+    if len(names) > 1:
+        for mixed in product([layout for layout in layouts if "F" not in layout], repeat=len(names)):
+            if len(set(mixed)) > 1:
+                yield dict(zip(names, mixed, strict=True))
+
+
+def _fits(samples: Mapping[str, Tensor], layouts: Mapping[str, Layout]) -> bool:
+    """Whether the samples have the axes of these layouts, one batch and one number of steps."""
+    sizes: dict[str, set[int]] = {"B": set(), "T": set(), "F": set()}
+    for name, layout in layouts.items():
+        if samples[name].dim() <= len(LAYOUTS[layout]):
+            return False
+        for axis, kind in enumerate(layout):
+            sizes[kind].add(samples[name].shape[axis])
+    several = len(samples) > 1
+    return all(len(found) <= 1 for found in sizes.values()) and not (several and sizes["F"])
 
 
 @attrs.frozen
@@ -118,14 +189,14 @@ class _Attempt:
 
 
 def _build(
-    tape: Tape, sample: Tensor, layouts: Sequence[Layout], *, owner: str, steps: int | None
+    tape: Tape, samples: Mapping[str, Tensor], layouts: Layouts, *, owner: str, steps: int | None
 ) -> tuple[Built, dict[int, str]] | list[_Attempt]:
-    """Interpret the tape for every layout the sample may have: the first without problems, or all problems."""
+    """Interpret the tape for every layout the samples may have: the first without problems, or all problems."""
     attempts: list[_Attempt] = []
-    for layout in layouts:
-        if sample.dim() <= len(LAYOUTS[layout]):
+    for chosen in _choices(samples, layouts):
+        if not _fits(samples, chosen):
             continue
-        builder = Builder(tape, layout=layout, shape=tuple(sample.shape))
+        builder = Builder(tape, layouts=chosen, shapes={name: tuple(x.shape) for name, x in samples.items()})
         builder.interpret(lambda op: None if op.module is None else leaf_rule(op.module), FUNCTIONS)
         built = finish(builder, owner=owner, steps=steps)
         if built is not None:

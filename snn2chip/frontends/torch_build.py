@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
-
 from snn2chip.frontends.torch_refusals import ADVICE, UNKNOWN, Refusal
-from snn2chip.frontends.torch_tape import Op, Tape, leaves_in, map_refs, refs_in
 from snn2chip.frontends.torch_values import AXIS, FRAMES, STATIC, Atom, Axes, Const, Opaque, Time, Value
 from snn2chip.ir.layers import FlattenLayer, InputLayer, Layer, Shape
+
+from snn2chip.frontends.torch_tape import Op, Tape, leaves_in, map_refs, refs_in
 
 Layout = Literal["B", "TB", "BT", "FB", "BF"]
 Rule = Callable[..., Any]
@@ -31,9 +31,13 @@ PREFIX = {"conv2d": "conv", "batchnorm": "norm", "avgpool": "pool", "sumpool": "
 
 
 class Builder:
-    """Interprets one tape for one layout of the sample; `problems` lists everything that was refused."""
+    """Interprets one tape for one layout of every input; `problems` lists everything that was refused.
 
-    def __init__(self, tape: Tape, *, layout: Layout, shape: Sequence[int]) -> None:
+    `layouts` and `shapes` are those of the samples by input name, in the order of the tape's inputs. Their batches
+    have one size.
+    """
+
+    def __init__(self, tape: Tape, *, layouts: Mapping[str, Layout], shapes: Mapping[str, Sequence[int]]) -> None:
         self.tape = tape
         self.problems: list[str] = []
         self.understood: int | None = None  # operations before the first problem
@@ -47,18 +51,24 @@ class Builder:
         self.steps: int | None = None
         self._keys: dict[Hashable, str] = {}
         self._counts: dict[str, int] = {}
-        self.layout = layout
+        self.layouts = dict(layouts)
+        self.batch = 0
+        self.frames: int | None = None
+        self.averaged = False  # whether the network takes the mean of its frames
+        for index, (name, layout) in zip(tape.inputs, layouts.items(), strict=True):
+            self._add_input(index, name, layout, shapes[name])
+
+    def _add_input(self, index: int, name: str, layout: Layout, shape: Sequence[int]) -> None:
         lead = LAYOUTS[layout]
         self.batch = shape[layout.index("B")]
-        self.frames = shape[layout.index("F")] if "F" in layout else None
-        self.averaged = False  # whether the network takes the mean of its frames
+        frames = shape[layout.index("F")] if "F" in layout else None
+        self.frames = self.frames if frames is None else frames
         if "T" in layout:
             self.note_steps(shape[layout.index("T")])
-        given = InputLayer(name="input", shape=tuple(shape[len(lead) :]), layout=layout, frames=self.frames)
-        self._add_layer("input", given, ())
+        self._add_layer(name, InputLayer(name=name, shape=tuple(shape[len(lead) :]), layout=layout, frames=frames), ())
         features = tuple((i,) for i in range(len(shape) - len(lead)))
         time = AXIS if "T" in layout else FRAMES if "F" in layout else STATIC
-        self.values[tape.input] = Value("input", time, (*lead, *features))
+        self.values[index] = Value(name, time, (*lead, *features))
 
     def interpret(self, leaf_rules: Callable[[Op], Rule | None], functions: Mapping[str, Rule]) -> None:
         """Give every tensor of the tape its meaning; collects refusals in `problems`."""
@@ -150,9 +160,10 @@ class Builder:
         full = (key, tuple(sources))
         if full not in self._keys:
             draft = make(name="", path=op.path, source=op.source)
-            prefix = PREFIX.get(draft.kind, draft.kind)
-            self._counts[prefix] = self._counts.get(prefix, 0) + 1
-            name = f"{prefix}{self._counts[prefix]}"
+            prefix, name = PREFIX.get(draft.kind, draft.kind), ""
+            while not name or name in self.layers:  # an input may be called so
+                self._counts[prefix] = self._counts.get(prefix, 0) + 1
+                name = f"{prefix}{self._counts[prefix]}"
             self._add_layer(name, attrs.evolve(draft, name=name), sources)
             self._keys[full] = name
         return self._keys[full]

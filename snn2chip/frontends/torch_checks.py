@@ -9,20 +9,20 @@ A dead network proves nothing, so larger inputs are tried until neurons spike, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from snn2chip.errors import TraceError
+from snn2chip.frontends.torch_values import Atom, Value
+from snn2chip.ir.float_run import step_value
+from snn2chip.ir.neuron_layer import NeuronLayer
 from torch import Tensor, nn
 
-from snn2chip.errors import TraceError
 from snn2chip.frontends.torch_finish import Built
 from snn2chip.frontends.torch_qat import input_unit, on_grid
 from snn2chip.frontends.torch_tape import Tape
-from snn2chip.frontends.torch_values import Atom, Value
-from snn2chip.ir.float_run import step_value
 from snn2chip.ir.graph import LayerGraph, Note
-from snn2chip.ir.neuron_layer import NeuronLayer
 
 TOLERANCE = 1e-4  # of the largest value of a layer, and of theta at a tie
 
@@ -34,15 +34,20 @@ def reset_neurons(model: nn.Module) -> None:
             module.reset()
 
 
-def check_trace(model: nn.Module, tape: Tape, built: Built, sample: Tensor, *, qat: Mapping[str, float]) -> list[Note]:
+def check_trace(
+    model: nn.Module, tape: Tape, built: Built, samples: Sequence[Tensor], *, qat: Mapping[str, float]
+) -> list[Note]:
     """Return the rates of all neurons on the check input; raises TraceError if the trace is wrong or all is silent.
 
-    `qat` holds, for neurons trained on an integer grid, the rounding of their potential in units of theta.
+    `samples` are those of every input. `qat` holds, for neurons trained on an integer grid, the rounding of their
+    potential in units of theta.
     """
     neurons = [layer.name for layer in built.graph.of_kind("neuron")]
-    best: tuple[int, str, Tensor, dict[str, Tensor]] | None = None
-    for title, x in _inputs(sample, steps=built.graph.steps if built.one_step else None):
-        x = on_grid(x, input_unit(model))
+    best: tuple[int, str, list[Tensor], dict[str, Tensor]] | None = None
+    steps = built.graph.steps if built.one_step else None
+    tries = [_inputs(sample, steps=steps, seed=20 + i) for i, sample in enumerate(samples)]
+    for chosen in zip(*tries, strict=True):
+        title, x = chosen[0][0], [on_grid(value, input_unit(model)) for _, value in chosen]
         seen = _replayed(model, tape, built, x)
         active = sum(bool((seen[name] != 0).any()) for name in neurons if name in seen)
         if best is None or active > best[0]:
@@ -57,7 +62,7 @@ def check_trace(model: nn.Module, tape: Tape, built: Built, sample: Tensor, *, q
             "lower its thresholds"
         )
     _compare(built.graph, x, seen, qat=qat)
-    notes = [Note(by="trace", layer="input", text=f"checked on {title}")]
+    notes = [Note(by="trace", layer=built.graph.input.name, text=f"checked on {title}")]
     for name in neurons:
         rate = float((seen[name] != 0).to(torch.float64).mean())
         text = "share of nonzero payloads on the check input" + ("" if rate else ": silent, its firing is unchecked")
@@ -65,9 +70,9 @@ def check_trace(model: nn.Module, tape: Tape, built: Built, sample: Tensor, *, q
     return notes
 
 
-def _inputs(sample: Tensor, *, steps: int | None) -> Iterator[tuple[str, Tensor]]:
+def _inputs(sample: Tensor, *, steps: int | None, seed: int) -> Iterator[tuple[str, Tensor]]:
     shape = tuple(sample.shape) if steps is None else (steps, *sample.shape)
-    generator = torch.Generator().manual_seed(20)
+    generator = torch.Generator().manual_seed(seed)
     count = 1 if steps is None else steps
     mixed = [sample.cpu().flatten()[torch.randperm(sample.numel(), generator=generator)] for _ in range(count)]
     yield "the sample's values in another order", torch.cat(mixed).view(shape).to(sample)
@@ -77,12 +82,12 @@ def _inputs(sample: Tensor, *, steps: int | None) -> Iterator[tuple[str, Tensor]
 
 
 @torch.no_grad()
-def _replayed(model: nn.Module, tape: Tape, built: Built, x: Tensor) -> dict[str, Tensor]:
-    """Return the model's own value of every layer `[T or 1, B, *shape]` on x; TraceError if the replay differs."""
-    parts = list(x) if built.one_step else [x]
+def _replayed(model: nn.Module, tape: Tape, built: Built, given: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return the model's own value of every layer `[T or 1, B, *shape]`; TraceError if the replay differs."""
+    parts = list(zip(*given, strict=True)) if built.one_step else [tuple(given)]
     reset_neurons(model)
     try:
-        expected = [model(part.clone()) for part in parts]
+        expected = [model(*(x.clone() for x in part)) for part in parts]
     except Exception as error:
         text = f"{type(model).__name__}: the model runs on the sample but fails on another input of the same shape"
         raise TraceError(f"{text} ({type(error).__name__}: {error}); its forward depends on the data") from error
@@ -136,10 +141,15 @@ def _layer_value(built: Built, value: Value, tensor: Tensor) -> Tensor:
     return whole.reshape(built.sizes["T"] if "T" in atoms else 1, built.sizes["B"], *shape).clone()
 
 
-def _compare(graph: LayerGraph, x: Tensor, seen: Mapping[str, Tensor], *, qat: Mapping[str, float]) -> None:
+def _compare(
+    graph: LayerGraph, given: Sequence[Tensor], seen: Mapping[str, Tensor], *, qat: Mapping[str, float]
+) -> None:
     known = {name: value for name, value in seen.items() if name != "output"}
-    frames = x if graph.input.layout == "FB" else x.transpose(0, 1)
-    run = graph.run(seen["input"] if graph.input.frames is None else frames, collect=True, forced=known)
+    fed = {}
+    for layer, x in zip(graph.input_layers, given, strict=True):
+        frames = x if layer.layout == "FB" else x.transpose(0, 1)
+        fed[layer.name] = seen[layer.name] if layer.frames is None else frames
+    run = graph.run(fed, collect=True, forced=known)
     breaches = []
     for layer in graph.layers:
         if layer.name not in seen:

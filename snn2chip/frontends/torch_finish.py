@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 import attrs
-
-from snn2chip.frontends.torch_build import Builder
 from snn2chip.frontends.torch_refusals import Refusal
-from snn2chip.frontends.torch_tape import Op, map_refs
 from snn2chip.frontends.torch_values import Atom, Axes, Axis, Time, Value
 from snn2chip.ir.channel_layers import ScaleLayer
-from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import OutputLayer
+
+from snn2chip.frontends.torch_build import Builder
+from snn2chip.frontends.torch_tape import Op, map_refs
+from snn2chip.ir.graph import LayerGraph
 
 _BATCH: Axis = ("B",)
 
@@ -82,7 +82,7 @@ def _finish(builder: Builder, op: Op, wanted: int | None) -> Built:
     output = OutputLayer(name="output", reduce=reduce, heads=heads)
     layers = {**builder.layers, "output": output}
     inputs = {**builder.inputs, "output": tuple(nodes)}
-    kept = _reachable(inputs)
+    kept = _reachable(inputs, tuple(builder.layouts))
     calls = {name: n for name, n in builder.calls.items() if name in kept and n != (1 if one_step else steps)}
     if calls:
         shown = ", ".join(f"{builder.layers[name].label} {n} times" for name, n in calls.items())
@@ -124,12 +124,12 @@ def _reduce(builder: Builder, axes: Axes, time: Time) -> tuple[str, bool]:
         return "mean", False
     if time.step == steps - 1:
         return "last", False
-    if time.step == 0 and builder.layout == "B" and builder.calls:
+    if time.step == 0 and set(builder.layouts.values()) == {"B"} and builder.calls:
         return "steps", True  # single-step neurons, called once: the user's own loop runs the steps
     raise Refusal(f"is step {time.step} of {steps}; return all steps, their mean, their sum or the last one")
 
 
-def _reachable(inputs: Mapping[str, tuple[str, ...]]) -> set[str]:
+def _reachable(inputs: Mapping[str, tuple[str, ...]], given: tuple[str, ...]) -> set[str]:
     kept: set[str] = set()
     todo = ["output"]
     while todo:
@@ -137,6 +137,8 @@ def _reachable(inputs: Mapping[str, tuple[str, ...]]) -> set[str]:
         if name not in kept:
             kept.add(name)
             todo += inputs[name]
-    if "input" not in kept:
+    if len(given) == 1 and given[0] not in kept:
         raise Refusal("does not depend on the input")
+    if unread := [name for name in given if name not in kept]:
+        raise Refusal(f"does not depend on the inputs {', '.join(unread)}; leave them out of forward")
     return kept

@@ -5,22 +5,22 @@ Only the structure is kept (`nn.qat_feed.Feed`): the numbers are read from the m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-
 from snn2chip.errors import Snn2ChipError
 from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.ir.channel_layers import BatchNormLayer, SumPoolLayer
-from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer, Layer
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.nn.base import Neuron
 from snn2chip.nn.qat_feed import Feed
+from torch import Tensor, nn
+
+from snn2chip.ir.graph import LayerGraph
 
 if TYPE_CHECKING:
     from snn2chip.nn.qat import IntegerGrid
@@ -29,12 +29,13 @@ EXACT = "exact"
 _THROUGH = ("identity", "dropout", "flatten")
 
 
-def bind_neurons(model: nn.Module, sample: Tensor) -> dict[str, str]:
+def bind_neurons(model: nn.Module, sample: Tensor | Mapping[str, Tensor]) -> dict[str, str]:
     """Give every integer-trained neuron of `model` its feed; return "exact" or the reason why not, by module path.
 
-    `sample` is any input of the model. A model that cannot be traced keeps its neurons without feeds.
+    `sample` is any input of the model, by name if it takes several. A model that cannot be traced keeps its neurons
+    without feeds.
     """
-    from snn2chip.frontends.torch import trace
+    from snn2chip.frontends.torch import by_parameter, trace
 
     neurons = {path: m for path, m in model.named_modules() if isinstance(m, Neuron) and m.qat is not None}
     for neuron in neurons.values():
@@ -43,7 +44,8 @@ def bind_neurons(model: nn.Module, sample: Tensor) -> dict[str, str]:
         return {}
     try:
         with _without_hooks(model):
-            graph = trace(model, sample, replay=False)
+            samples = by_parameter(model, sample)
+            graph = trace(model, samples, replay=False)
     except Snn2ChipError as error:
         for neuron in neurons.values():
             neuron.exact = f"the network cannot be traced: {error}"
@@ -53,13 +55,13 @@ def bind_neurons(model: nn.Module, sample: Tensor) -> dict[str, str]:
         neuron = neurons[layer.path]
         assert neuron.qat is not None
         try:
-            neuron.feed, neuron.exact = _feed(graph, model, layer, neuron.qat, sample), EXACT
+            neuron.feed, neuron.exact = _feed(graph, model, layer, neuron.qat, samples), EXACT
         except Refusal as refusal:
             neuron.exact = str(refusal)
     return {path: neuron.exact for path, neuron in neurons.items()}
 
 
-def bind_unbound(model: nn.Module, sample: Tensor) -> None:
+def bind_unbound(model: nn.Module, sample: Tensor | Mapping[str, Tensor]) -> None:
     """Bind the neurons of a model that has not run yet."""
     from snn2chip.nn.qat import UNBOUND
 
@@ -88,7 +90,9 @@ def _without_hooks(model: nn.Module) -> Iterator[None]:
             m._forward_pre_hooks.update(before)
 
 
-def _feed(graph: LayerGraph, model: nn.Module, neuron: NeuronLayer, grid: IntegerGrid, sample: Tensor) -> Feed:
+def _feed(
+    graph: LayerGraph, model: nn.Module, neuron: NeuronLayer, grid: IntegerGrid, samples: Mapping[str, Tensor]
+) -> Feed:
     if neuron.feedback is not None:
         raise Refusal("its own spikes come back to it, so its current is a sum whose unit the compiler chooses")
     after: list[nn.Module | float] = []
@@ -105,6 +109,7 @@ def _feed(graph: LayerGraph, model: nn.Module, neuron: NeuronLayer, grid: Intege
         unit *= float(source.factor)
         source = _before(graph, source)
     if isinstance(source, InputLayer):
+        sample = samples[source.name]
         whole = bool((sample == sample.round()).all()) and bool((sample != 0).any())
         scale = grid.input_unit or (1.0 if whole else None)
         if scale is None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from snn2chip.errors import InputError, Snn2ChipError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from snn2chip.errors import InputError, Snn2ChipError
 from snn2chip.frontends.torch_tape import Op, Ref, Tape, map_tensors, tensors_in
 
 PASSIVE = frozenset(
@@ -61,20 +61,20 @@ class Recorder(TorchFunctionMode):
         self._failed: tuple[Exception, tuple[str, str]] | None = None  # what a forward raised, and the innermost one
         self._paused = True
 
-    def run(self, x: Tensor) -> Tape:
-        """Return the tape of model(x); the model must be in eval mode and its neurons reset.
+    def run(self, *given: Tensor) -> Tape:
+        """Return the tape of model(*given); the model must be in eval mode and its neurons reset.
 
-        Raises InputError with the user's layer and line when the model itself fails on x.
+        Raises InputError with the user's layer and line when the model itself fails on them.
         """
-        self._add(x)
+        self.tape.inputs = tuple(self._add(x) for x in given)
         with torch.no_grad(), self._wrapped(), self._indexing_seen(), self:
             self._paused = False
             try:
-                output = self._model(x)
+                output = self._model(*given)
             except Exception as error:
                 if _is_ours(error):
                     raise
-                raise InputError(self._failure(error, x)) from error
+                raise InputError(self._failure(error, given)) from error
             finally:
                 self._paused = True
         self.tape.output = map_tensors(output, lambda t: Ref(self._ref(t, [])))
@@ -84,15 +84,16 @@ class Recorder(TorchFunctionMode):
         if self._failed is None or self._failed[0] is not error:
             self._failed = (error, self._stack[-1])
 
-    def _failure(self, error: Exception, x: Tensor) -> str:
+    def _failure(self, error: Exception, given: Sequence[Tensor]) -> str:
         path, owner = "", type(self._model).__name__
         if self._failed is not None and self._failed[0] is error:
             path, owner = self._failed[1]
         line = _line_of(error)
         kind = "" if isinstance(error, Snn2ChipError) else f"{type(error).__name__}: "
         where = (f"{path} ({owner})" if path else owner) + (f" at {line}" if line else "")
+        shapes = ", ".join(str(list(x.shape)) for x in given)
         return (
-            f"{where}: the model's forward fails on the sample {list(x.shape)}: {kind}{error}; "
+            f"{where}: the model's forward fails on the sample {shapes}: {kind}{error}; "
             "give a sample that the model itself takes"
         )
 

@@ -7,7 +7,7 @@ replayed on another input. Values that do not depend on the input are marked as 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -49,18 +49,19 @@ class Tape:
     names: dict[int, str] = attrs.field(factory=dict)  # registered parameters and buffers among the constants
     constants: dict[int, Tensor] = attrs.field(factory=dict)
     leaves: dict[int, Tensor] = attrs.field(factory=dict)  # tensors that existed before the run
-    input: int = 0
+    inputs: tuple[int, ...] = (0,)
     output: Any = None
 
-    def replay(self, x: Tensor, *, observe: Observer | None = None) -> Any:
-        """Run the recorded operations on another input of the same shape and return the model's output.
+    def replay(self, given: Sequence[Tensor], *, observe: Observer | None = None) -> Any:
+        """Run the recorded operations on other inputs of the same shapes and return the model's output.
 
         `observe(index, tensor)` sees every intermediate tensor right after it was made.
         """
         seen: dict[int, Tensor] = dict(self.leaves)
-        seen[self.input] = x.clone()
-        if observe is not None:
-            observe(self.input, seen[self.input])
+        for index, x in zip(self.inputs, given, strict=True):
+            seen[index] = x.clone()
+            if observe is not None:
+                observe(index, seen[index])
         left = Counter(ref for op in self.ops for ref in refs_in((op.args, op.kwargs)))
         left.update(refs_in(self.output))
         for op in self.ops:

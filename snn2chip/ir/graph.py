@@ -25,12 +25,11 @@ from typing import Any
 import attrs
 import networkx as nx
 import torch
-from torch import Tensor
-
 from snn2chip.errors import InputError, TraceError
 from snn2chip.ir.float_run import FloatRun
 from snn2chip.ir.layers import InputLayer, Layer, OutputLayer, Shape
 from snn2chip.ir.neuron_layer import NeuronLayer
+from torch import Tensor
 
 LINEAR_MAPS = ("linear", "conv2d", "sumpool", "resample", "scale")
 ADVICE = {"relu": "convert it to a neuron", "maxpool": "pool binary spikes, or use average pooling"}
@@ -109,8 +108,13 @@ class LayerGraph:
 
     @property
     def input(self) -> InputLayer:
-        """The only input."""
-        return next(layer for layer in self.layers if isinstance(layer, InputLayer))
+        """The only input, or the first of several."""
+        return self.input_layers[0]
+
+    @property
+    def input_layers(self) -> tuple[InputLayer, ...]:
+        """All inputs, in the order in which the model takes them."""
+        return tuple(layer for layer in self.layers if isinstance(layer, InputLayer))
 
     @property
     def output(self) -> OutputLayer:
@@ -138,13 +142,16 @@ class LayerGraph:
         new = {layer.name: layer for layer in changed}
         return attrs.evolve(self, layers=tuple(new.get(layer.name, layer) for layer in self.layers))
 
-    def with_normalisation(self, *, scale: float, mean: Any | None = None, std: Any | None = None) -> LayerGraph:
+    def with_normalisation(
+        self, *, scale: float, mean: Any | None = None, std: Any | None = None, input: str | None = None
+    ) -> LayerGraph:
         """Return the graph of integer raw values, x = (raw*scale - mean)/std; mean and std are numbers or `[C]`.
 
-        For 8-bit pixels and a model trained on [0, 1] with a mean and std: scale = 1/255.
+        For 8-bit pixels and a model trained on [0, 1] with a mean and std: scale = 1/255. `input` names one of several.
         """
         cast = [None if v is None else torch.as_tensor(v, dtype=torch.float64) for v in (mean, std)]
-        return self.with_layers(attrs.evolve(self.input, scale=float(scale), mean=cast[0], std=cast[1]))
+        given = self.input if input is None else self.layer(input)
+        return self.with_layers(attrs.evolve(given, scale=float(scale), mean=cast[0], std=cast[1]))
 
     def text(self, *, sources: bool = False) -> str:
         """Return one line per layer in topological order; `sources` adds the file and line of each."""
@@ -158,15 +165,17 @@ class LayerGraph:
         return "\n".join(lines) + "\n"
 
     @torch.no_grad()
-    def run(self, x: Tensor, *, collect: bool = False, forced: Mapping[str, Tensor] | None = None) -> FloatRun:
+    def run(
+        self, x: Tensor | Mapping[str, Tensor], *, collect: bool = False, forced: Mapping[str, Tensor] | None = None
+    ) -> FloatRun:
         """Return the float output for raw inputs `[T,B,*shape]`, or `[B,*shape]` repeated at every step.
 
-        Computes in x's floating type (float32 for integers). `collect` keeps every layer's value and the
+        Several inputs are given by name. Computes in x's floating type (float32 for integers). `collect` keeps every layer's value and the
         neurons' potentials. `forced` is teacher forcing: readers of a named layer get the given value
         `[T or 1, B, *shape]` instead of the computed one, which is still reported. Raises InputError for
         another shape or unknown names.
         """
-        x = self._steps_first(x)
+        fed = self._fed(x)
         forced = {} if forced is None else forced
         if unknown := sorted(set(forced) - set(self._by_name)):
             raise InputError([f"forced value for {name!r}: the graph has no such layer" for name in unknown])
@@ -176,10 +185,10 @@ class LayerGraph:
         before: dict[str, Tensor] = {}
         after: dict[str, Tensor] = {}
         currents: dict[str, Tensor] = {}
-        output = x
+        output = fed[self.input.name]
         for layer in self.layers:
             names = self.inputs.get(layer.name, ())
-            given = [seen[name] for name in names] if names else [x]
+            given = [seen[name] for name in names] if names else [fed[layer.name]]
             if isinstance(layer, NeuronLayer):
                 soma = layer.simulate(given[0], sent=forced.get(layer.name))
                 value = soma.payload
@@ -202,24 +211,43 @@ class LayerGraph:
                     del seen[name]
         return FloatRun(output=output, values=values, before=before, after=after, currents=currents)
 
-    def _steps_first(self, x: Tensor) -> Tensor:
-        shape, frames = self.input.raw_shape, self.input.frames
+    def _fed(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Raw values of every input as `[T or 1, B, *shape]`."""
+        layers = self.input_layers
+        given = x if isinstance(x, Mapping) else {layers[0].name: x}
+        if set(given) != {layer.name for layer in layers}:
+            wanted = ", ".join(f"{layer.name} {['B', *layer.raw_shape]}" for layer in layers).replace("'", "")
+            raise InputError(f"the network takes inputs {wanted}; got {', '.join(map(str, given))}")
+        found = {layer.name: self._steps_first(layer, given[layer.name]) for layer in layers}
+        sizes = {name: value.shape[1] for name, value in found.items()}
+        if len(set(sizes.values())) > 1:
+            raise InputError(f"inputs have different numbers of samples: {sizes}")
+        return found
+
+    def _steps_first(self, layer: InputLayer, x: Tensor) -> Tensor:
+        shape, frames = layer.raw_shape, layer.frames
         x = x if x.is_floating_point() else x.to(torch.float32)
         if frames is None and x.dim() == len(shape) + 1 and tuple(x.shape[1:]) == shape:
-            return x.reshape(1, len(x), *self.input.shape)
+            return x.reshape(1, len(x), *layer.shape)
         steps = (1, self.steps) if frames is None else (frames,)
         if x.dim() == len(shape) + 2 and tuple(x.shape[2:]) == shape and x.shape[0] in steps:
-            return x.reshape(*x.shape[:2], *self.input.shape)
+            return x.reshape(*x.shape[:2], *layer.shape)
         if frames is not None:
-            raise InputError(f"input: expected {frames} event frames {[frames, 'B', *shape]}, got {list(x.shape)}")
+            raise InputError(
+                f"{layer.name}: expected {frames} event frames {[frames, 'B', *shape]}, got {list(x.shape)}"
+            )
         raise InputError(
-            f"input: expected {[self.steps, 'B', *shape]} or {['B', *shape]}, got {list(x.shape)}; "
+            f"{layer.name}: expected {[self.steps, 'B', *shape]} or {['B', *shape]}, got {list(x.shape)}; "
             "give one batch of samples, the steps first"
         )
 
     def normal_form_breaches(self) -> list[str]:
         """Return what keeps the graph from the normal form described above; empty if nothing does."""
-        breaches = ["input: scale, mean or std is left; run the default passes"] if self.input.normalises else []
+        breaches = [
+            f"{layer.name}: scale, mean or std is left; run the default passes"
+            for layer in self.input_layers
+            if layer.normalises
+        ]
         currents = (*LINEAR_MAPS, "add", "gate")
         allowed = {**dict.fromkeys(LINEAR_MAPS, PAYLOADS), "add": LINEAR_MAPS, "gate": PAYLOADS, "neuron": currents}
         allowed |= {"input": (), "host": ("input",), "output": (*PAYLOADS, *currents)}
@@ -233,7 +261,7 @@ class LayerGraph:
                 for src in self.sources(layer.name)
                 if src.kind not in allowed[layer.kind] and src.kind in allowed
             ]
-            if layer.kind == "host" and len(self._users[self.input.name]) > 1:
+            if layer.kind == "host" and len(self._users[self.inputs[layer.name][0]]) > 1:
                 breaches.append(f"{layer.label}: other layers read the input too; a host stem is the only reader")
             if layer.kind == "add":
                 shared = [src for src in self.sources(layer.name) if len(self._users[src.name]) > 1]
@@ -252,11 +280,10 @@ def _edge_breaches(layers: tuple[Layer, ...], inputs: Mapping[str, tuple[str, ..
         count = len(inputs.get(layer.name, ()))
         if (layer.arity is None and count < 1) or (layer.arity is not None and count != layer.arity):
             breaches.append(f"{layer.label}: expected {layer.arity or 'some'} inputs of this {layer.kind}, got {count}")
-    breaches += [
-        f"a graph has one {kind.kind}, got {count}"
-        for kind in (InputLayer, OutputLayer)
-        if (count := sum(isinstance(layer, kind) for layer in layers)) != 1
-    ]
+    if (outputs := sum(isinstance(layer, OutputLayer) for layer in layers)) != 1:
+        breaches.append(f"a graph has one output, got {outputs}")
+    if not any(isinstance(layer, InputLayer) for layer in layers):
+        breaches.append("a graph has one input or more, got 0")
     used = {src for src, _ in edges}
     breaches += [
         f"{layer.label}: nothing reads it"

@@ -15,13 +15,10 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
-
 from snn2chip.errors import FileFormatError, Snn2ChipError
 from snn2chip.ir.attention_layers import SecaLayer
 from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, MaxPoolLayer, ScaleLayer, SumPoolLayer
 from snn2chip.ir.float_run import FIRES, RESETS
-from snn2chip.ir.graph import LayerGraph, Note
 from snn2chip.ir.layers import (
     AddLayer,
     DropoutLayer,
@@ -36,6 +33,9 @@ from snn2chip.ir.layers import (
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.space_layers import ConcatLayer, ResampleLayer
+from torch import Tensor
+
+from snn2chip.ir.graph import LayerGraph, Note
 
 LAYERS: Mapping[str, type[Layer]] = {
     kind.kind: kind
@@ -111,8 +111,8 @@ def from_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, path
         if huge := [name for name, size in sizes.items() if size > MAX_SIZE]:
             raise ValueError(f"{', '.join(huge)}: more than {MAX_SIZE} numbers")
         if sum(sizes.values()) <= TRIAL_SIZE:
-            frames = graph.input.frames
-            graph.run(torch.zeros(*(() if frames is None else (frames,)), 1, *graph.input.raw_shape))
+            graph.run({x.name: torch.zeros(*(() if x.frames is None else (x.frames,)), 1, *x.raw_shape)
+                       for x in graph.input_layers})  # fmt: skip
     except (Snn2ChipError, *_DAMAGE) as error:
         raise FileFormatError(f"{path}: the network in this file is not sound: {_short(error)}") from error
     return graph

@@ -1,6 +1,6 @@
 """What a pass is: a frozen dataclass whose fields are its options, from LayerGraph to LayerGraph.
 
-Passes never change their input. The graph is verified after each (shapes, edges, one input and output); what a
+Passes never change their input. The graph is verified after each (shapes, edges, inputs and output); what a
 pass decided or could not do exactly is a note of the graph.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import attrs
-
 from snn2chip.errors import UnsupportedError
+
 from snn2chip.ir.graph import LayerGraph
 
 
@@ -35,8 +35,13 @@ def apply_passes(graph: LayerGraph, passes: Iterable[Pass], *, normal_form: bool
     """
     for step in passes:
         before, graph = graph, step.run(graph)
-        same = (before.input.raw_shape, before.shapes["output"], before.steps, before.output.reduce)
-        assert same == (graph.input.raw_shape, graph.shapes["output"], graph.steps, graph.output.reduce), step.name
+        assert _outside(before) == _outside(graph), step.name
     if normal_form and (breaches := graph.normal_form_breaches()):
         raise UnsupportedError(breaches)
     return graph
+
+
+def _outside(graph: LayerGraph) -> tuple[object, ...]:
+    """What a user sees of a graph: a pass leaves it alone."""
+    inputs = tuple((layer.name, layer.raw_shape) for layer in graph.input_layers)
+    return inputs, graph.shapes["output"], graph.steps, graph.output.reduce

@@ -16,15 +16,15 @@ from typing import ClassVar
 
 import attrs
 import torch
-from torch import Tensor
-
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
-from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer, Layer
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.passes.affine import conv_scaled_input, plain_number, scaled_input, widen
-from snn2chip.passes.base import Pass
 from snn2chip.passes.edit import GraphEdit
+from torch import Tensor
+
+from snn2chip.ir.graph import LayerGraph
+from snn2chip.passes.base import Pass
 
 
 @attrs.frozen(kw_only=True)
@@ -34,27 +34,33 @@ class FoldInputNorm(Pass):
     name: ClassVar[str] = "fold-input-norm"
 
     def run(self, graph: LayerGraph) -> LayerGraph:
-        """Return the graph whose input only subtracts an integer offset."""
+        """Return the graph whose inputs only subtract an integer offset."""
         edit = GraphEdit(graph, by=self.name)
-        _absorb(edit, graph.input.name)
-        given = edit.layers[graph.input.name]
-        assert isinstance(given, InputLayer)
-        if not given.normalises or given.scale is None:
-            return edit.finish()
-        channels = given.shape[0] if given.shape else 1
-        zero, one = torch.zeros(1), torch.ones(1)
-        mean = widen(zero if given.mean is None else given.mean, channels) / given.scale
-        factor = given.scale / widen(one if given.std is None else given.std, channels)
-        offset = torch.floor(mean + 0.5)
-        rest = mean - offset
-        shift = -factor * rest if bool((rest != 0).any()) else None
-        kept = offset if bool((offset != 0).any()) else None
-        edit.replace(attrs.evolve(given, scale=1.0, mean=None, std=None, offset=kept))
-        text = "raw units between the mean and the integer offset, the error of a tap on padding"
-        edit.note(given.name, text, value=float(rest.abs().max()))
-        for user in dict.fromkeys(layer.name for layer in edit.users(given.name)):
-            _fold_into(edit, given, edit.layers[user], plain_number(factor), shift)
+        for layer in graph.input_layers:
+            _absorb(edit, layer.name)
+            _fold(edit, layer.name)
         return edit.finish()
+
+
+def _fold(edit: GraphEdit, name: str) -> None:
+    """Fold what one input does besides an integer offset into its readers."""
+    given = edit.layers[name]
+    assert isinstance(given, InputLayer)
+    if not given.normalises or given.scale is None:
+        return
+    channels = given.shape[0] if given.shape else 1
+    zero, one = torch.zeros(1), torch.ones(1)
+    mean = widen(zero if given.mean is None else given.mean, channels) / given.scale
+    factor = given.scale / widen(one if given.std is None else given.std, channels)
+    offset = torch.floor(mean + 0.5)
+    rest = mean - offset
+    shift = -factor * rest if bool((rest != 0).any()) else None
+    kept = offset if bool((offset != 0).any()) else None
+    edit.replace(attrs.evolve(given, scale=1.0, mean=None, std=None, offset=kept))
+    text = "raw units between the mean and the integer offset, the error of a tap on padding"
+    edit.note(given.name, text, value=float(rest.abs().max()))
+    for user in dict.fromkeys(layer.name for layer in edit.users(given.name)):
+        _fold_into(edit, given, edit.layers[user], plain_number(factor), shift)
 
 
 def _absorb(edit: GraphEdit, name: str) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import attrs
+from snn2chip.passes.edit import GraphEdit
 
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.passes.base import Pass
-from snn2chip.passes.edit import GraphEdit
 
 SPATIAL = ("conv2d", "avgpool", "sumpool", "maxpool", "resample")
 
@@ -25,12 +25,13 @@ class LiftRows(Pass):
 
     def run(self, graph: LayerGraph) -> LayerGraph:
         """Return the graph on planes, or as it is where nothing reads rows."""
-        given, output = graph.input, graph.output
+        output, flat = graph.output, [layer for layer in graph.input_layers if len(layer.shape) == 2]
         rows = [layer for layer in graph.of_kind(*SPATIAL) if len(graph.shapes[graph.inputs[layer.name][0]]) == 2]
-        if not rows or len(given.shape) != 2:
+        if not rows or not flat:
             return graph
         edit = GraphEdit(graph, by=self.name)
-        channels, length = given.shape
-        edit.replace(attrs.evolve(given, shape=(channels, 1, length), sample_shape=given.shape))
+        for given in flat:
+            channels, length = given.shape
+            edit.replace(attrs.evolve(given, shape=(channels, 1, length), sample_shape=given.shape))
         edit.replace(attrs.evolve(output, shape=graph.shapes[output.name]))
         return edit.finish()
