@@ -14,14 +14,14 @@ from typing import Any
 
 import attrs
 import torch
-from snn2chip.errors import InputError, TraceError
-from snn2chip.frontends.torch_arithmetic import FUNCTIONS
-from snn2chip.frontends.torch_leaves import leaf_rule
 from torch import Tensor, nn
 
+from snn2chip.errors import InputError, TraceError
+from snn2chip.frontends.torch_arithmetic import FUNCTIONS
 from snn2chip.frontends.torch_build import LAYOUTS, Builder, Layout
 from snn2chip.frontends.torch_checks import check_trace, reset_neurons
 from snn2chip.frontends.torch_finish import Built, finish
+from snn2chip.frontends.torch_leaves import leaf_rule
 from snn2chip.frontends.torch_qat import bind_unbound
 from snn2chip.frontends.torch_recorder import Recorder
 from snn2chip.frontends.torch_tape import Tape

@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
+
 from snn2chip.frontends.torch_refusals import ADVICE, UNKNOWN, Refusal
+from snn2chip.frontends.torch_tape import Op, Tape, leaves_in, map_refs, refs_in
 from snn2chip.frontends.torch_values import AXIS, FRAMES, STATIC, Atom, Axes, Const, Opaque, Time, Value
 from snn2chip.ir.layers import FlattenLayer, InputLayer, Layer, Shape
-
-from snn2chip.frontends.torch_tape import Op, Tape, leaves_in, map_refs, refs_in
 
 Layout = Literal["B", "TB", "BT", "FB", "BF"]
 Rule = Callable[..., Any]

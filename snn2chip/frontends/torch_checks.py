@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from snn2chip.errors import TraceError
-from snn2chip.frontends.torch_values import Atom, Value
-from snn2chip.ir.float_run import step_value
-from snn2chip.ir.neuron_layer import NeuronLayer
 from torch import Tensor, nn
 
+from snn2chip.errors import TraceError
 from snn2chip.frontends.torch_finish import Built
 from snn2chip.frontends.torch_qat import input_unit, on_grid
 from snn2chip.frontends.torch_tape import Tape
+from snn2chip.frontends.torch_values import Atom, Value
+from snn2chip.ir.float_run import step_value
 from snn2chip.ir.graph import LayerGraph, Note
+from snn2chip.ir.neuron_layer import NeuronLayer
 
 TOLERANCE = 1e-4  # of the largest value of a layer, and of theta at a tie
 

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 import attrs
-from snn2chip.frontends.torch_refusals import Refusal
-from snn2chip.frontends.torch_values import Atom, Axes, Axis, Time, Value
-from snn2chip.ir.channel_layers import ScaleLayer
-from snn2chip.ir.layers import OutputLayer
 
 from snn2chip.frontends.torch_build import Builder
+from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.frontends.torch_tape import Op, map_refs
+from snn2chip.frontends.torch_values import Atom, Axes, Axis, Time, Value
+from snn2chip.ir.channel_layers import ScaleLayer
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import OutputLayer
 
 _BATCH: Axis = ("B",)
 

@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
+
 from snn2chip.errors import Snn2ChipError
 from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.ir.channel_layers import BatchNormLayer, SumPoolLayer
+from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer, Layer
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.nn.base import Neuron
 from snn2chip.nn.qat_feed import Feed
-from torch import Tensor, nn
-
-from snn2chip.ir.graph import LayerGraph
 
 if TYPE_CHECKING:
     from snn2chip.nn.qat import IntegerGrid

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from snn2chip.errors import InputError, Snn2ChipError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from snn2chip.errors import InputError, Snn2ChipError
 from snn2chip.frontends.torch_tape import Op, Ref, Tape, map_tensors, tensors_in
 
 PASSIVE = frozenset(

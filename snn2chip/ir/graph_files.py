@@ -15,10 +15,14 @@ from typing import Any
 
 import attrs
 import torch
+from torch import Tensor
+
 from snn2chip.errors import FileFormatError, Snn2ChipError
 from snn2chip.ir.attention_layers import SecaLayer
 from snn2chip.ir.channel_layers import AvgPoolLayer, BatchNormLayer, MaxPoolLayer, ScaleLayer, SumPoolLayer
+from snn2chip.ir.delay_layer import DelayLayer
 from snn2chip.ir.float_run import FIRES, RESETS
+from snn2chip.ir.graph import LayerGraph, Note
 from snn2chip.ir.layers import (
     AddLayer,
     DropoutLayer,
@@ -33,9 +37,6 @@ from snn2chip.ir.layers import (
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.space_layers import ConcatLayer, ResampleLayer
-from torch import Tensor
-
-from snn2chip.ir.graph import LayerGraph, Note
 
 LAYERS: Mapping[str, type[Layer]] = {
     kind.kind: kind
@@ -45,6 +46,7 @@ LAYERS: Mapping[str, type[Layer]] = {
         BatchNormLayer,
         ConcatLayer,
         Conv2dLayer,
+        DelayLayer,
         DropoutLayer,
         FlattenLayer,
         IdentityLayer,

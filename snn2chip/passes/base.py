@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import attrs
-from snn2chip.errors import UnsupportedError
 
+from snn2chip.errors import UnsupportedError
 from snn2chip.ir.graph import LayerGraph
 
 

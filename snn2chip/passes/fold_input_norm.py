@@ -16,15 +16,15 @@ from typing import ClassVar
 
 import attrs
 import torch
+from torch import Tensor
+
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
+from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer, Layer
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
 from snn2chip.passes.affine import conv_scaled_input, plain_number, scaled_input, widen
-from snn2chip.passes.edit import GraphEdit
-from torch import Tensor
-
-from snn2chip.ir.graph import LayerGraph
 from snn2chip.passes.base import Pass
+from snn2chip.passes.edit import GraphEdit
 
 
 @attrs.frozen(kw_only=True)

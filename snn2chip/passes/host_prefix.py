@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import attrs
-from snn2chip.ir.host_layer import HostLayer
-from snn2chip.ir.layers import InputLayer, Layer
-from snn2chip.passes.edit import GraphEdit
 
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.host_layer import HostLayer
+from snn2chip.ir.layers import InputLayer, Layer
 from snn2chip.passes.base import Pass
+from snn2chip.passes.edit import GraphEdit
 
 STEM = ("conv2d", "linear", "sumpool", "maxpool", "relu")
 ORDINARY = ("relu", "maxpool")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import attrs
-from snn2chip.passes.edit import GraphEdit
 
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.passes.base import Pass
+from snn2chip.passes.edit import GraphEdit
 
 SPATIAL = ("conv2d", "avgpool", "sumpool", "maxpool", "resample")
 
