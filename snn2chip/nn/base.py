@@ -18,6 +18,7 @@ check properties, gradients and lowering of every neuron in `snn2chip.nn.NEURONS
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.layers import FloatSoma
+from snn2chip.nn.fused import fused
 
 if TYPE_CHECKING:
     from snn2chip.nn.qat import IntegerGrid
@@ -109,6 +111,10 @@ class Neuron(nn.Module, ABC):
     def lower(self) -> FloatSoma:
         """Return this neuron as a float soma, in its trained (not rounded) constants."""
 
+    def fused_rule(self) -> Callable[[Tensor], Tensor] | None:
+        """Return what the compiled kernels need to know, as a function of the currents; None: there are no kernels."""
+        return None
+
     @property
     def input_steps(self) -> int:
         """How many steps the input has: T, but for a window that reads another number of frames."""
@@ -150,6 +156,8 @@ class Neuron(nn.Module, ABC):
                 f"{type(self).__name__}: expected [T,B,...] with T = {self.input_steps}, got {list(x.shape)}; "
                 "put the steps first (Repeat, TimeFold) or build the neuron with this many steps"
             )
+        if not torch.compiler.is_compiling() and (sent := fused(self, x)) is not None:
+            return sent
         currents = self.mix(x)
         mixed = None if self.qat is None else self.qat.mix(self, x)
         state = self._initial(wide(x[0]))

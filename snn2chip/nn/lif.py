@@ -25,6 +25,7 @@ from torch import Tensor
 from snn2chip.errors import InputError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.nn.base import DetachName, HalfTheta, Neuron, ResetName, StepMode, check_choice, start_potential
+from snn2chip.nn.fused.levels import LevelRule
 from snn2chip.nn.surrogate import SurrogateName, SurrogateOn, rectangular_fire, triangular_fire
 
 
@@ -93,6 +94,22 @@ class LIF(Neuron):
         if self.surrogate == "triangular":
             return triangular_fire(m, theta=self.theta, gamma=self.gamma, on=self.surrogate_on)
         return rectangular_fire(m, theta=self.theta, on=self.surrogate_on)
+
+    def fused_rule(self) -> LevelRule:
+        """Return the equations above as constants of the compiled kernels."""
+        return LevelRule(
+            steps=self.steps,
+            levels=1,
+            leak=self.leak,
+            v0=float(self.initial_potential()),
+            theta=float(self.theta),
+            low=float(0.5 * self.theta),
+            high=float(1.5 * self.theta),
+            height=float(self.theta) if self.surrogate_on == "spike" else 1.0,
+            gamma=self.gamma if self.surrogate == "triangular" else 0.0,
+            hard=self.reset_rule == "zero",
+            detach=self.detach,
+        )
 
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = m - o (subtract) or v = m*(1 - s) (zero)."""

@@ -24,12 +24,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal, get_args
 
+import attrs
 import torch
 from torch import Tensor, nn
 
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.nn.base import DetachName, HalfTheta, Neuron, StepMode, check_choice, start_potential, wide
+from snn2chip.nn.fused.levels import LevelRule
+from snn2chip.nn.mixing import mixed
 from snn2chip.nn.surrogate import SurrogateOn, rectangular_fire
 
 LeakRange = Literal["centred", "unit"]
@@ -83,6 +86,20 @@ class _MultiLevel(Neuron):
     def fire(self, m: Tensor) -> Tensor:
         """Return o = theta*clip(floor(m/theta), 0, L)."""
         return rectangular_fire(m, theta=self.theta, levels=self.levels, on=self.surrogate_on)
+
+    def fused_rule(self) -> LevelRule:
+        """Return the equations above as constants of the compiled kernels."""
+        return LevelRule(
+            steps=self.steps,
+            levels=self.levels,
+            leak=self.leak_factor(),
+            v0=float(self.initial_potential()),
+            theta=float(self.theta),
+            low=float(0.5 * self.theta),
+            high=float((self.levels + 0.5) * self.theta),
+            height=float(self.theta) if self.surrogate_on == "spike" else 1.0,
+            detach=self.detach,
+        )
 
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = m - o."""
@@ -225,7 +242,11 @@ class LMHT(_MultiLevel):
         if x.is_meta:  # shapes alone; there is no autocast to leave
             return x.new_empty(self.steps, *x.shape[1:])
         with torch.autocast(x.device.type, enabled=False):  # Omega's gradient sums over the map: not in bfloat16
-            return (self.window().to(x.dtype) @ x.flatten(1)).view(self.steps, *x.shape[1:])
+            return mixed(x, self.window().to(x.dtype))
+
+    def fused_rule(self) -> LevelRule:
+        """Return the equations above as constants of the compiled kernels."""
+        return attrs.evolve(super().fused_rule(), window=self.window())
 
     def lower(self) -> FloatSoma:
         """Return a soma with L levels, soft reset, the learned leak and the window Omega; F must be T."""

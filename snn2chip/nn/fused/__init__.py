@@ -1,0 +1,97 @@
+"""Multi-step neurons as compiled kernels: one pass over the memory forward, one backward, for all T steps.
+
+The torch code of the neurons stays the definition; kernels give its payloads bit by bit and its gradients up to the
+order of sums over neurons. They run on float32 and bfloat16 currents in the CPU's memory when numba is installed.
+Everything else takes the torch code: other types and devices, `torch.compile`, `torch.func`, forward-mode and
+gradients of gradients, tracing, integer training (`qat`), single steps, and neurons whose equations a subclass or a
+user has replaced. `why_plain` names the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from snn2chip.nn.base import Neuron
+
+_EQUATIONS = ("mix", "integrate", "fire", "settle", "forward", "_initial", "_advance")
+_DTYPES = (torch.float32, torch.bfloat16)
+_allowed = True
+
+
+@contextmanager
+def plain_neurons(plain: bool = True) -> Iterator[None]:
+    """Let all neurons take the torch code inside the `with` (or, with False, the kernels again)."""
+    global _allowed
+    before, _allowed = _allowed, not plain
+    try:
+        yield
+    finally:
+        _allowed = before
+
+
+def fused(neuron: Neuron, x: Tensor) -> Tensor | None:
+    """Return the payload values of currents x by the kernels, or None where they do not apply."""
+    if why_plain(neuron, x):
+        return None
+    rule = neuron.fused_rule()
+    return None if rule is None else rule(x)
+
+
+def why_plain(neuron: Neuron, x: Tensor) -> str:
+    """Return why a neuron takes the torch code for currents x, or "" when kernels exist for what it is and x is."""
+    if not _allowed:
+        return "switched off"
+    if not installed():
+        return "numba is not installed"
+    if x.device.type != "cpu" or x.dtype not in _DTYPES:
+        return f"{x.dtype} on {x.device.type}"
+    if type(x) not in (Tensor, nn.Parameter) or x.layout != torch.strided or 0 in x.shape:
+        return "not an ordinary tensor"
+    if neuron.qat is not None or neuron.step_mode != "m":
+        return "integer training" if neuron.qat is not None else "single steps"
+    if any(value.dtype != torch.float32 or value.device != x.device for value in _constants(neuron)):
+        return "constants of another type or device"
+    if not _own_equations(type(neuron)) or any(name in vars(neuron) for name in _EQUATIONS[:4]):
+        return "equations of its own"
+    if _watched():
+        return "torch is recording, tracing or transforming"
+    return ""
+
+
+@cache
+def installed() -> bool:
+    """Return whether numba is here."""
+    return find_spec("numba") is not None
+
+
+def _constants(neuron: nn.Module) -> list[Tensor]:
+    return [*neuron.parameters(), *(b for b in neuron.buffers() if b.is_floating_point())]
+
+
+@cache
+def _own_equations(kind: type[Any]) -> bool:
+    """Whether no class between `kind` and the one that wrote its rule replaces an equation."""
+    rank = {name: _home(kind, name) for name in (*_EQUATIONS, "fused_rule")}
+    return all(rank[name] >= rank["fused_rule"] for name in _EQUATIONS)
+
+
+def _home(kind: type[Any], name: str) -> int:
+    return next(index for index, owner in enumerate(kind.__mro__) if name in vars(owner))
+
+
+def _watched() -> bool:
+    return (
+        torch._C._get_tracing_state() is not None
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+    )

@@ -1,0 +1,133 @@
+"""IF, LIF, M-HT and LM-HT: the fused kernels as one autograd function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from snn2chip.nn.base import DetachName, wide
+from snn2chip.nn.fused.layout import as_like, like, matrix, packed
+from snn2chip.nn.fused.work import spread
+from snn2chip.nn.mixing import mixed
+from snn2chip.nn.surrogate import SurrogateOn, rectangular_fire, triangular_fire
+
+_DETACHED = {"nothing": 0, "reset": 1, "state": 2}
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class LevelRule:
+    """Constants of one neuron layer; float32 numbers. `window` `[T,F]` and `leak` may be trained.
+
+    `low`, `high`: band of the rectangular surrogate; `gamma` > 0: the triangular one, `square` = gamma^2 as the torch
+    code rounds it.
+    """
+
+    steps: int
+    levels: int
+    window: Tensor | None = None
+    leak: Tensor
+    v0: float
+    theta: float
+    low: float
+    high: float
+    height: float = 1.0
+    gamma: float = 0.0
+    hard: bool = False
+    detach: DetachName
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return payload values `[T,B,...]` of currents x."""
+        result: Tensor = _Levels.apply(x, self.window, self.leak, self)  # type: ignore[no-untyped-call]
+        return result
+
+    def plain(self, x: Tensor, window: Tensor | None, leak: Tensor) -> Tensor:
+        """Return the same by torch operations, which can be differentiated twice."""
+        theta = torch.tensor(self.theta)
+        on: SurrogateOn = "payload" if self.height == 1.0 else "spike"
+        currents = wide(x) if window is None else mixed(wide(x), window)
+        v = torch.full_like(currents[0], self.v0)
+        payloads: list[Tensor] = []
+        for t in range(self.steps):
+            m = leak * v + currents[t]
+            if self.gamma:
+                o = triangular_fire(m, theta=theta, gamma=self.gamma, on=on)
+            else:
+                o = rectangular_fire(m, theta=theta, levels=self.levels, on=on)
+            seen = o if self.detach == "nothing" else o.detach()
+            v = m * (1 - seen / theta) if self.hard else m - seen
+            v = v.detach() if self.detach == "state" else v
+            payloads.append(o.to(x.dtype))
+        return torch.stack(payloads)
+
+    def constants(self) -> tuple[Any, ...]:
+        """Return omega, leak, v0, theta, levels as the kernels take them."""
+        omega = np.empty((0, 0), np.float32) if self.window is None else self.window.detach().contiguous().numpy()
+        scalars = (float(self.leak), self.v0, self.theta, self.levels)
+        return (omega, *map(np.float32, scalars))
+
+
+class _Levels(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window: Tensor | None, leak: Tensor, rule: LevelRule) -> Tensor:
+        from snn2chip.nn.fused import level_kernels
+
+        x = packed(x)
+        out = like(x, steps=rule.steps)
+        source, target, constants = matrix(x), matrix(out), rule.constants()
+
+        def work(first: int, last: int) -> None:
+            level_kernels.forward(source, *constants, rule.hard, target, first, last)
+
+        spread(work, target.shape[1])
+        ctx.rule = rule
+        ctx.save_for_backward(x, window, leak)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        from snn2chip.nn.fused import level_kernels
+
+        x, window, leak = ctx.saved_tensors
+        rule: LevelRule = ctx.rule
+        if torch.is_grad_enabled():
+            inputs = (x, window, leak)
+            chosen = [value for value, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(rule.plain(*inputs), chosen, grads[0], create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None
+        needs_x, needs_window, needs_leak = ctx.needs_input_grad[:3]
+        g_x = torch.empty_like(x)  # keeps the strides of what is packed
+        source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
+        shape = tuple(window.shape) if needs_window else (0, 0)
+        surrogate = tuple(map(np.float32, (rule.low, rule.high, rule.height, rule.gamma, rule.gamma**2)))
+
+        def work(first: int, last: int) -> tuple[Any, Any]:
+            g_window, g_leak = np.zeros(shape), np.zeros(1 if needs_leak else 0)
+            level_kernels.backward(
+                source,
+                g_o,
+                *rule.constants(),
+                *surrogate,
+                rule.hard,
+                _DETACHED[rule.detach],
+                target,
+                g_window,
+                g_leak,
+                first,
+                last,
+            )
+            return g_window, g_leak
+
+        sums = spread(work, target.shape[1])
+        g_window = sum(part[0] for part in sums)
+        g_leak = sum(part[1] for part in sums)
+        return (
+            g_x if needs_x else None,
+            torch.from_numpy(g_window).to(window.dtype) if needs_window else None,
+            torch.from_numpy(g_leak).to(leak.dtype).view(leak.shape) if needs_leak else None,
+            None,
+        )
