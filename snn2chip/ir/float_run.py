@@ -19,8 +19,8 @@ from snn2chip.errors import UnsupportedError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.ir.trained import run_trained
 
-FIRES = ("levels", "excess", "relay", "none", "ladder", "sigmoid")
-RESETS = ("subtract", "clamp", "zero", "drop")
+FIRES = ("levels", "excess", "relay", "none", "ladder", "sigmoid", "membrane")
+RESETS = ("subtract", "clamp", "zero", "value", "drop", "subtract-delayed")
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -38,7 +38,7 @@ class FloatRun:
     """Result of a graph: its output, and if asked for, every layer's value `[T,B,*shape]`.
 
     `before` and `after` hold the potentials of the neurons by layer name: before firing, after the reset; `currents`
-    the (mixed) currents of those that feed themselves.
+    the (mixed) currents of those that feed themselves, and u/gain of current-based ones.
     """
 
     output: Tensor
@@ -86,6 +86,7 @@ def run_soma(
     v = step_value(soma.v_init, 0, like=current[0]).expand(current.shape[1:])
     payload: list[Tensor] = []
     before, after, drives = [], [], []
+    u, s_prev = torch.zeros_like(v), torch.zeros_like(v)
     forced = None if sent is None else sent.to(current).expand(current.shape)
     for t in range(soma.steps):
         leak, gain, bias, theta, unit = (
@@ -96,8 +97,16 @@ def run_soma(
             past = torch.zeros_like(drive) if not t else payload[t - 1] if forced is None else forced[t - 1]
             drive = drive + feedback(past)
             drives.append(drive)
-        m = leak * v + gain * drive + bias
-        if soma.fire == "levels":
+        x = gain * drive
+        if soma.syn_leak is not None:
+            x = u = step_value(soma.syn_leak, t, like=v) * u + x
+            drives[t:] = [u / torch.where(gain == 0, torch.ones_like(gain), gain)]
+        m = leak * v + x + bias
+        if soma.reset == "subtract-delayed":
+            m = m - s_prev * theta
+        if soma.fire == "levels" and soma.strict:
+            s = (m > theta).to(m)
+        elif soma.fire == "levels":
             s = torch.floor(m / theta).clamp(0, soma.levels)
         elif soma.fire == "excess":
             s = (m - theta).clamp(min=0)
@@ -106,15 +115,22 @@ def run_soma(
         elif soma.fire == "sigmoid":
             s = torch.sigmoid(m)
         else:
-            s = m if soma.fire == "relay" else torch.zeros_like(m)
-        if soma.reset == "subtract":
+            s = m if soma.fire in ("relay", "membrane") else torch.zeros_like(m)
+        if soma.fire == "membrane" or soma.reset == "subtract-delayed":
+            v, s_prev = m, s
+        elif soma.reset == "subtract":
             v = m - s * theta
         elif soma.reset == "clamp":
             v = torch.minimum(m, theta)
         elif soma.reset == "zero":
             v = torch.where(s > 0, torch.zeros_like(m), m)
+        elif soma.reset == "value":
+            assert soma.v_reset is not None
+            v = torch.where(s > 0, step_value(soma.v_reset, t, like=v), m)
         else:
             v = torch.zeros_like(m)
+        if soma.v_min is not None:
+            v = torch.maximum(v, step_value(soma.v_min, t, like=v))
         payload.append(s * unit if soma.fire != "excess" or soma.out_max is None else graded(soma, s, unit))
         before.append(m)
         after.append(v)

@@ -4,7 +4,8 @@ Values are `[T,B,*shape]`; shapes here leave out steps and batch. networkx (orde
 
 Normal form, what the quantizer takes (`normal_form_breaches` lists what is missing):
 
-    payload sources   input, neuron, host (a stem outside of the chip; then nothing else reads the input)
+    payload sources   input, neuron, host (a stem outside of the chip; then nothing else reads the input),
+                      delay                                       of a payload source, in front of linear maps
     current sources   linear, conv2d, sumpool, scale (the identity synapse)     from one payload source each
     (resample, too)   add                                                      from linear maps
                       gate                                                     from two payload sources
@@ -25,15 +26,16 @@ from typing import Any
 import attrs
 import networkx as nx
 import torch
+from torch import Tensor
+
 from snn2chip.errors import InputError, TraceError
 from snn2chip.ir.float_run import FloatRun
 from snn2chip.ir.layers import InputLayer, Layer, OutputLayer, Shape
 from snn2chip.ir.neuron_layer import NeuronLayer
-from torch import Tensor
 
 LINEAR_MAPS = ("linear", "conv2d", "sumpool", "resample", "scale")
 ADVICE = {"relu": "convert it to a neuron", "maxpool": "pool binary spikes, or use average pooling"}
-PAYLOADS = ("input", "neuron", "host")
+PAYLOADS = ("input", "neuron", "host", "delay")
 
 
 @attrs.frozen(kw_only=True)
@@ -194,7 +196,7 @@ class LayerGraph:
                 value = soma.payload
                 if collect:
                     before[layer.name], after[layer.name] = soma.before, soma.after
-                    if layer.feedback is not None:
+                    if layer.feedback is not None or layer.soma.syn_leak is not None:
                         currents[layer.name] = soma.current
             else:
                 if isinstance(layer, OutputLayer):
@@ -250,7 +252,8 @@ class LayerGraph:
         ]
         currents = (*LINEAR_MAPS, "add", "gate")
         allowed = {**dict.fromkeys(LINEAR_MAPS, PAYLOADS), "add": LINEAR_MAPS, "gate": PAYLOADS, "neuron": currents}
-        allowed |= {"input": (), "host": ("input",), "output": (*PAYLOADS, *currents)}
+        allowed |= {"input": (), "host": ("input",), "delay": PAYLOADS}
+        allowed["output"] = tuple(kind for kind in (*PAYLOADS, *currents) if kind != "delay")
         for layer in self.layers:
             if layer.kind not in allowed:
                 advice = ADVICE.get(layer.kind, "run the default passes")

@@ -36,13 +36,24 @@ class NeuronLayer(Layer):
         fine |= {(t, c) for t in (1, steps) for c in (1, channels)}
         bad = [
             f"{key} has shape {list(value.shape)}, expected 1, [{channels}] or [{steps}, {channels} or 1]"
-            for key in ("theta", "unit", "leak", "gain", "bias", "v_init")
-            if tuple((value := getattr(self.soma, key)).shape) not in fine
+            for key in ("theta", "unit", "leak", "gain", "bias", "v_init", "syn_leak", "v_min", "v_reset")
+            if (value := getattr(self.soma, key)) is not None and tuple(value.shape) not in fine
         ]
         window = self.soma.window
         if window is not None and tuple(window.shape) != (steps, steps):
             bad.append(f"window has shape {list(window.shape)}, expected [{steps}, {steps}]")
-        return shapes[0], bad + self._ladder_breaches(channels) + self._feedback_breaches(shapes[0])
+        bad += self._ladder_breaches(channels) + self._feedback_breaches(shapes[0])
+        return shapes[0], bad + self._state_breaches()
+
+    def _state_breaches(self) -> list[str]:
+        """What does not go with a synaptic current, a reset value, a strict compare or a potential that is read."""
+        s = self.soma
+        bad = [] if (s.reset == "value") == (s.v_reset is not None) else ["v_reset goes with reset=value"]
+        if s.strict and (s.fire != "levels" or s.levels != 1):
+            bad.append(f"strict goes with fire=levels and one level, got {s.fire} and {s.levels}")
+        if s.syn_leak is not None and (s.window is not None or s.reset == "drop"):
+            bad.append("a synaptic current goes with a kept potential and without a window")
+        return bad
 
     def _feedback_breaches(self, shape: Shape) -> list[str]:
         if self.feedback is None:
@@ -91,6 +102,8 @@ class NeuronLayer(Layer):
         text = [f"theta={brief(s.theta)}", f"unit={brief(s.unit)}"]
         rest = {"leak": (s.leak, 1.0), "gain": (s.gain, 1.0), "bias": (s.bias, 0.0), "v_init": (s.v_init, 0.0)}
         text += [f"{key}={brief(v)}" for key, (v, default) in rest.items() if bool((v != default).any())]
+        kept = {"syn_leak": s.syn_leak, "v_min": s.v_min, "v_reset": s.v_reset}
+        text += [f"{key}={brief(v)}" for key, v in kept.items() if v is not None] + ["strict"] * bool(s.strict)
         window = [] if s.window is None else [f"window={brief(s.window)}"]
         window += [] if s.ladder is None else [f"ladder={brief(s.ladder)}"]
         if self.feedback is not None:

@@ -63,6 +63,8 @@ def fold_into_neurons(edit: GraphEdit, name: str) -> bool:
     assert isinstance(scale, ScaleLayer)
     if not all(isinstance(user, NeuronLayer) and user.feedback is None for user in users):
         return False
+    if scale.shift is not None and any(isinstance(u, NeuronLayer) and u.soma.syn_leak is not None for u in users):
+        return False  # the shift would have to be integrated by the synaptic current
     for user in users:
         assert isinstance(user, NeuronLayer)
         edit.replace(attrs.evolve(user, soma=scaled_current(user.soma, scale.factor, scale.shift)))

@@ -64,7 +64,7 @@ def _part(edit: GraphEdit, source: Layer, *, steps: int) -> None:
     """Put one relay between a current source and the synapses (and sums) that read it."""
     users = [user.name for user in edit.users(source.name)]
     sums = source.kind in ("add", "gate") or len(users) > 1  # a sum has its synapses for itself
-    split = (*LINEAR_MAPS, "gate", "add") if sums else (*LINEAR_MAPS, "gate")
+    split = (*LINEAR_MAPS, "gate", "delay", "add") if sums else (*LINEAR_MAPS, "gate", "delay")
     parted = [name for name in dict.fromkeys(users) if edit.layers[name].kind in split]
     if not parted:
         return
@@ -84,10 +84,15 @@ def _read_out(edit: GraphEdit) -> None:
             _explicit(edit, output)
 
 
+def _read_as_is(source: Layer) -> bool:
+    """Whether a neuron's potential is what is read of it."""
+    return isinstance(source, NeuronLayer) and source.soma.fire == "membrane"
+
+
 def _explicit(edit: GraphEdit, layer: Layer) -> None:
     """Put an identity synapse on every edge from a payload source into a soma or a sum."""
     for src in list(dict.fromkeys(edit.inputs[layer.name])):
-        if edit.layers[src].kind not in PAYLOADS:
+        if edit.layers[src].kind not in PAYLOADS or (layer.kind == "output" and _read_as_is(edit.layers[src])):
             continue
         count = edit.inputs[layer.name].count(src)
         factor = torch.tensor(float(count), dtype=torch.float64)

@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 
 from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
+from snn2chip.ir.delay_layer import DelayLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import Layer, Shape
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
@@ -75,9 +76,16 @@ class Feeds:
     tops: dict[str, float] = attrs.field(factory=dict)  # largest payload of somas that are still to be made
     inputs: dict[str, tuple[str, ...]] = attrs.field(init=False)  # the graph's, and those of what feeds neurons back
     shapes: dict[str, Shape] = attrs.field(init=False)
+    delays: dict[str, int] = attrs.field(factory=dict)  # steps by which linear maps read late
 
     def __attrs_post_init__(self) -> None:
         self.inputs, self.shapes = dict(self.graph.inputs), dict(self.graph.shapes)
+        for name, (source, *others) in ((n, s) for n, s in self.graph.inputs.items() if s):
+            layer = self.graph.layer(source)
+            while isinstance(layer, DelayLayer) and not others:  # a delay is one of the edge into the synapse
+                self.delays[name] = self.delays.get(name, 0) + layer.delay
+                (layer,) = self.graph.sources(layer.name)
+                self.inputs[name] = (layer.name,)
 
     def fresh(self, wanted: str) -> str:
         """A unique legal node name."""
@@ -352,6 +360,8 @@ class Feeds:
                 values = csr_matrix(values)
             node = Synapse(name, "identity" if isinstance(layer, ScaleLayer) else "linear", values, **common)
         self.nodes.append(node)
-        self.edges.append((self.names[self.inputs[layer.name][0]], name))
+        delay = self.delays.get(layer.name, 0)
+        source = self.names[self.inputs[layer.name][0]]
+        self.edges.append((source, name, delay) if delay else (source, name))
         self.records.append(weights.record(name, layer.path))
         return name

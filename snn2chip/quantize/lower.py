@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from snn2chip.errors import QuantizeError
+from snn2chip.errors import QuantizeError, UnsupportedError
 from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import Layer, OutputLayer
@@ -26,7 +26,7 @@ from snn2chip.quantize.feeds import Feed, Feeds
 from snn2chip.quantize.fusible import only_sums, whole_gain
 from snn2chip.quantize.hosts import host_node, host_prefix
 from snn2chip.quantize.inputs import input_node
-from snn2chip.quantize.readout import lower_readout
+from snn2chip.quantize.readout import lower_membrane, lower_readout
 from snn2chip.quantize.refusals import check_layers
 from snn2chip.quantize.relays import common_unit
 from snn2chip.quantize.spec import FloatArray, QuantSpec, record
@@ -136,6 +136,9 @@ class _Lowering(Feeds):
             score = lower_score(name=name, path=layer.path, shape=shape, delta=feed.delta, bias=feed.bias, span=span)
             self.soma(layer.name, score, feed)
             return
+        if layer.soma.fire == "membrane":
+            self.membrane(layer, name, feed)
+            return
         if layer.soma.method == "maxpool":
             self.soma(layer.name, lower_maximum(layer, name=name, shape=self.graph.shapes[layer.name]), feed)
             return
@@ -153,6 +156,26 @@ class _Lowering(Feeds):
             bias=feed.bias,
             reach=self.reach(layer, feed.static),
             spec=self.spec,
+            spare=self.spare.get(name, 0),
+        )
+        self.soma(layer.name, lowered, feed)
+
+    def membrane(self, layer: NeuronLayer, name: str, feed: Feed) -> None:
+        """A potential that is read at the end: a soma that never fires, in one unit for all channels."""
+        others = [user.label for user in self.graph.users(layer.name) if not isinstance(user, OutputLayer)]
+        reads = self.graph.output.reduce
+        if others or reads != "last":
+            how = f"at every step by {', '.join(others)}" if others else f"as the {reads} of its steps"
+            raise UnsupportedError(
+                f"{layer.label}: the potential of a neuron that does not fire is read after the last step, not {how}"
+            )
+        lowered = lower_membrane(
+            layer,
+            name=name,
+            shape=self.graph.shapes[layer.name],
+            delta=feed.delta,
+            bias=feed.bias,
+            reach=self.reach(layer, feed.static),
             spare=self.spare.get(name, 0),
         )
         self.soma(layer.name, lowered, feed)
@@ -183,6 +206,10 @@ class _Lowering(Feeds):
     def read(self, layer: OutputLayer, source: Layer, *, head: str) -> None:
         """One read-out: a non-firing soma for a current, payload sums for a neuron."""
         name = self.fresh(head)
+        if isinstance(source, NeuronLayer) and source.soma.fire == "membrane":
+            self.nodes.append(Output(name, "potential", layer=layer.path))
+            self.edges.append((self.names[source.name], name))
+            return
         if isinstance(source, NeuronLayer):
             if self.units[source.name].size > 1:
                 raise QuantizeError(

@@ -30,7 +30,7 @@ from snn2chip.quantize.weights import array
 MAX_FRACTION = 14
 MIN_WINDOW_BITS = 4
 RESETS = {
-    "levels": ("subtract", "zero", "drop"),
+    "levels": ("subtract", "subtract-delayed", "zero", "value", "drop"),
     "excess": ("clamp", "zero", "drop"),
     "ladder": ("drop",),
     "none": ("subtract", "zero", "clamp", "drop"),
@@ -67,7 +67,7 @@ def _bits(limit: float, reach: FloatArray) -> Any:
     return np.floor(np.log2(limit / np.maximum(reach, 1e-12))).astype(np.int64)
 
 
-def _rows(value: Any) -> FloatArray:
+def rows_of(value: Any) -> FloatArray:
     """A scalar, `[C]` or `[T, C]` field as `[T or 1, C or 1]`."""
     v = array(value)
     return v.reshape(1, -1) if v.ndim < 2 else v
@@ -95,19 +95,20 @@ def lower_soma(
     most = np.where(live, reach.current / np.where(live, delta, 1.0), reach.static)
     window, kappa = _window(layer, np.minimum(most, reach.static), limit)
     fires = f.fire in ("levels", "excess", "ladder")
-    rows = _rows(f.ladder if f.fire == "ladder" else f.theta) if fires else np.zeros((1, 1))
+    rows = rows_of(f.ladder if f.fire == "ladder" else f.theta) if fires else np.zeros((1, 1))
     theta = np.broadcast_to(rows, (rows.shape[0], len(delta)))
-    gain = np.broadcast_to(_rows(f.gain), (_rows(f.gain).shape[0], len(delta)))
+    gain = np.broadcast_to(rows_of(f.gain), (rows_of(f.gain).shape[0], len(delta)))
     size = np.abs(gain).max(0)
     size = np.where(size > 0, size, 1.0)
     levels = f.levels if f.fire in ("levels", "ladder") else 1
     times = f.levels if f.fire == "levels" else 1  # a ladder holds the multiples already
     sums = np.ones((1, 1)) if window is None else window.sum(1, keepdims=True) / kappa
-    total = gain * bias[None] * sums + _rows(f.bias)
+    total = gain * bias[None] * sums * integrated(f) + rows_of(f.bias)
     driven = size * reach.current
     if f.reset == "drop":  # nothing kept: the scaled current is the potential without its bias
         driven = np.minimum(driven, reach.potential + np.abs(total).max(0))
     tops = [reach.potential, driven, times * np.abs(theta).max(0), np.abs(total).max(0)]
+    tops += [] if f.v_reset is None else [np.abs(rows_of(f.v_reset)).max(0)]
     top = np.maximum.reduce([np.broadcast_to(t, delta.shape) for t in tops])
     # a channel whose weights are (nearly) zero: any unit does, as long as theta and bias fit their registers
     step = np.maximum(delta * size, top * kappa / (limit * 2.0**14))
@@ -118,13 +119,13 @@ def lower_soma(
     mu = step / (kappa * 2.0**fine)
     if len(total) > 1 and (total == total[0]).all():
         total = total[:1]
-    ints: dict[str, Any] = {"leak": half_up(_rows(f.leak) * LEAK_ONE), "bias": half_up(total / mu)}
+    ints: dict[str, Any] = {"leak": half_up(rows_of(f.leak) * LEAK_ONE), "bias": half_up(total / mu)}
     ints |= _gain(gain / size, fine, whole_gain)
     small = float(np.abs(theta).max()) / 64  # errors of much smaller quantities count relative to this
     note = partial(_note, name, layer.path)
     records = [
         note("mu", mu, 1, mu),
-        note("leak", _rows(f.leak), ints["leak"], 1 / LEAK_ONE),
+        note("leak", rows_of(f.leak), ints["leak"], 1 / LEAK_ONE),
         note("bias", total, ints["bias"], mu, floor=small),
     ]
     if window is not None:
@@ -136,6 +137,7 @@ def lower_soma(
     elif fires:
         ints["theta"] = half_up(theta / mu)
         records.append(note("theta", theta, ints["theta"], mu))
+    records += _kept(f, mu, ints, note)
     v_init = np.broadcast_to(array(f.v_init).ravel(), delta.shape)
     if f.fire == "levels" and f.levels == 1 and f.reset == "drop":  # nothing kept: all of it is one exact compare
         ints["theta"] = np.ceil((theta - total - v_init) / mu - 2.0**-20).astype(np.int64)
@@ -161,7 +163,7 @@ def lower_soma(
                         note("mu", 0, 0, 1), field="payload rounding", source=f.out_rounding, integer="half-up"
                     )
                 )
-    if spec.strict:
+    if spec.strict or f.strict:
         ints |= strict_compare(f, ints)
     _fits(layer, ints, times)
     if f.reset == "drop" and f.fire not in ("none", "ladder"):  # stateless: the shift goes into the bias of every step
@@ -170,6 +172,28 @@ def lower_soma(
     fire = "levels" if ladder else f.fire
     soma = Soma(name, shape, levels=levels, fire=fire, reset=f.reset, layer=layer.path, ladder=ladder, **ints)
     return LoweredSoma(soma=soma, unit=unit, mu=mu, records=tuple(records))
+
+
+def integrated(f: FloatSoma) -> FloatArray:
+    """What a constant current has become at every step `[T, C or 1]`: 1, or the sum of syn_leak^k over k <= t."""
+    if f.syn_leak is None:
+        return np.ones((1, 1))
+    powers = rows_of(f.syn_leak)[0][None] ** np.arange(f.steps)[:, None]
+    return powers.cumsum(0)
+
+
+def _kept(f: FloatSoma, mu: FloatArray, ints: dict[str, Any], note: Any) -> list[QuantRecord]:
+    """Put the integers of a synaptic leak, a reset value and a floor of the potential into `ints`; their records."""
+    records = []
+    if f.syn_leak is not None:
+        ints["syn_leak"] = half_up(rows_of(f.syn_leak) * LEAK_ONE)
+        records.append(note("syn_leak", rows_of(f.syn_leak), ints["syn_leak"], 1 / LEAK_ONE))
+    for field, value in (("v_reset", f.v_reset), ("v_min", f.v_min)):
+        if value is not None:
+            rows = np.broadcast_to(rows_of(value), (1, len(mu)))
+            ints[field] = np.clip(half_up(rows / mu), -V_MAX, V_MAX)
+            records.append(note(field, rows, ints[field], mu))
+    return records
 
 
 def lower_maximum(layer: NeuronLayer, *, name: str, shape: tuple[int, ...]) -> LoweredSoma:
@@ -201,7 +225,13 @@ def _check(layer: NeuronLayer) -> None:
 
 
 def _note(node: str, path: str, field: str, source: Any, integer: Any, lsb: Any, *, floor: float = 0.0) -> QuantRecord:
-    unit = {"leak": "1/4096", "window": "fraction", "mu": "float", "out_gain": "mu per payload unit"}.get(field, "mu")
+    unit = {
+        "leak": "1/4096",
+        "syn_leak": "1/4096",
+        "window": "fraction",
+        "mu": "float",
+        "out_gain": "mu per payload unit",
+    }.get(field, "mu")
     return record(node, path, field, unit=unit, source=source, integer=integer, lsb=lsb, floor=floor)
 
 
