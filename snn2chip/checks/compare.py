@@ -17,6 +17,7 @@ from snn2chip.errors import InputError, MismatchError
 from snn2chip.ir.nodes import describe
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
+from snn2chip.registry import Backend
 from snn2chip.trace import Trace
 
 
@@ -99,24 +100,33 @@ def check(
     program: Program,
     inputs: Any,
     *,
-    backends: Sequence[str] = ("reference", "torch", "lava"),
+    backends: Sequence[str | Backend] = ("reference", "torch", "lava"),
     time_axis: bool = False,
     device: str | None = None,
 ) -> CheckResult:
     """Run `program` on every backend and compare everything with `==`.
 
-    The first backend named is the expected side (put "reference" first). Raises InputError for fewer than
-    two backends, BackendUnavailable or UnsupportedError if one cannot run the program here.
+    The first backend named is the expected side (put "reference" first); a backend made with options of its own
+    may stand for its name. Raises InputError for fewer than two backends, BackendUnavailable or UnsupportedError if
+    one cannot run the program here.
     """
-    from snn2chip.api import ready_backend, run
+    from snn2chip.api import run
 
     if isinstance(backends, str):
         backends = tuple(name.strip() for name in backends.split(","))
-    if len(backends) < 2 or len(set(backends)) != len(backends):
-        raise InputError(f"a check needs at least two different backends, got {', '.join(backends) or 'none'}")
-    ready = [ready_backend(name, program, device=device if name == "torch" else None) for name in backends]
+    names = [b if isinstance(b, str) else b.name for b in backends]
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise InputError(f"a check needs at least two different backends, got {', '.join(names) or 'none'}")
+    ready = ready_backends(backends, program, device)
     traces = {b.name: run(program, inputs, backend=b, time_axis=time_axis) for b in ready}
     return compare(program, list(traces.values()))
+
+
+def ready_backends(backends: Sequence[str | Backend], program: Program, device: str | None) -> list[Backend]:
+    """The backends, or a clear error why one cannot run this program here; `device` is for torch."""
+    from snn2chip.api import ready_backend
+
+    return [ready_backend(b, program, device=device if b == "torch" else None) for b in backends]
 
 
 def compare(program: Program, traces: Sequence[Trace]) -> CheckResult:

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from snn2chip.checks.compare import CheckResult, Divergence, compare
+from snn2chip.checks.compare import CheckResult, Divergence, compare, ready_backends
 from snn2chip.data.npz import open_npz
 from snn2chip.errors import InputError
 from snn2chip.golden import Golden, read_golden
@@ -30,7 +30,7 @@ from snn2chip.trace import Trace, join_traces
 
 
 def check_golden(
-    path: str | os.PathLike[str], *, backends: Sequence[str] = ("torch",), device: str | None = None
+    path: str | os.PathLike[str], *, backends: Sequence[str | Backend] = ("torch",), device: str | None = None
 ) -> CheckResult:
     """Run the golden inputs of a `.s2c` file on every backend named and compare with its golden results.
 
@@ -86,7 +86,7 @@ def check_trace(
     path: str | os.PathLike[str],
     *,
     inputs: Any = None,
-    backends: Sequence[str] = ("reference",),
+    backends: Sequence[str | Backend] = ("reference",),
     time_axis: bool = False,
     device: str | None = None,
 ) -> CheckResult:
@@ -115,12 +115,11 @@ def check_trace(
     return attrs.evolve(result, notes=(*notes, *result.notes))
 
 
-def _engines(names: Sequence[str], program: Program, device: str | None) -> list[Backend]:
-    from snn2chip.api import ready_backend
-
+def _engines(backends: Sequence[str | Backend], program: Program, device: str | None) -> list[Backend]:
+    names = [b if isinstance(b, str) else b.name for b in backends]
     if not names or len(set(names)) != len(names):
         raise InputError(f"name at least one backend, each once; got {', '.join(names) or 'none'}")
-    return [ready_backend(name, program, device=device if name == "torch" else None) for name in names]
+    return ready_backends(backends, program, device)
 
 
 def _leading(program: Program, inputs: Any, time_axis: bool, samples: int) -> dict[str, IntArray]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from snn2chip.cli.lava_options import LavaBatch, LavaLayout, lava_options
 from snn2chip.errors import InputError
 
 
@@ -19,6 +20,8 @@ def emit(
     program: Annotated[Path, typer.Argument(metavar="FILE.s2c", help="A compiled program.")],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the package.")],
     to: Annotated[str, typer.Option("--to", help="Framework: lava.")] = "lava",
+    lava_layout: LavaLayout = None,
+    lava_batch: LavaBatch = None,
 ) -> None:
     """Write the package, with the program's golden samples if it holds any."""
     from snn2chip.golden import read_golden
@@ -29,6 +32,7 @@ def emit(
     from snn2chip_backends.lava import emit as emit_lava
 
     loaded, stored = files.read(program)
-    folder = emit_lava(loaded, out, golden=read_golden(program)[1].raw if stored else None)
-    typer.echo(f"wrote {folder}")
+    golden = read_golden(program)[1].raw if stored else None
+    folder = emit_lava(loaded, out, golden=golden, **lava_options(lava_layout, None, lava_batch))
+    typer.echo(f"wrote {folder}" + (f" (layout {lava_layout})" if lava_layout else ""))
     typer.echo(f"run it: python {folder / 'run.py'} x.npz -o outputs.npz")

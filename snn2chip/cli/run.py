@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snn2chip.cli.feed import Count, DataName, Device, Feed, InputFile, StepsInInput, make_feed
+from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
 from snn2chip.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def run(
         str, typer.Option("--record", help="outputs, or all: every payload and potential (memory grows with N).")
     ] = "outputs",
     steps_in_input: StepsInInput = False,
+    lava_layout: LavaLayout = None,
+    lava_mode: LavaMode = None,
+    lava_batch: LavaBatch = None,
 ) -> None:
     """Run a program and print accuracy (with labels), samples per second and counts."""
     from snn2chip.api import load, ready_backend
@@ -51,7 +55,8 @@ def run(
         raise InputError(f"--record must be outputs or all, got {record!r}")
     loaded = load(program)
     feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
-    engine = ready_backend(backend, loaded, device=device)
+    chosen = with_lava([backend], lava_options(lava_layout, lava_mode, lava_batch))[0]
+    engine = ready_backend(chosen, loaded, device=device)
     start = time.perf_counter()
     trace = run_blocks(feed, engine, record=record)
     seconds = time.perf_counter() - start
