@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snn2chip.cli.feed import DataName, Device, Feed, InputFile, StepsInInput, make_feed
+from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
 from snn2chip.cli.report import FloatModel, OwnModel
 from snn2chip.errors import EnvironmentFault, InputError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from snn2chip.checks.compare import CheckResult
     from snn2chip.checks.fidelity import Fidelity
     from snn2chip.ir.program import Program
+    from snn2chip.registry import Backend
 
 DEFAULT_SAMPLES = 32
 BLOCK = 512
@@ -57,6 +59,9 @@ def check(
     json: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="Write the result as JSON.")] = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
+    lava_layout: LavaLayout = None,
+    lava_mode: LavaMode = None,
+    lava_batch: LavaBatch = None,
 ) -> None:
     """Compare and name the first divergence."""
     from snn2chip.api import load
@@ -71,15 +76,18 @@ def check(
         )
     if certificate and float_model is None:
         raise InputError("--certificate compares with a float model; name its checkpoint with --float CKPT")
+    options = lava_options(lava_layout, lava_mode, lava_batch)
     own = trace is not None and data is None and input is None and _has_inputs(loaded, trace)
     if golden:
-        result = check_golden(program, backends=_chosen(loaded, backends, ()), device=device)
+        names = with_lava(_chosen(loaded, backends, ()), options)
+        result = check_golden(program, backends=names, device=device)
     elif trace is not None and own:
-        result = check_trace(loaded, trace, backends=_chosen(loaded, backends, ("reference",)), device=device)
+        names = with_lava(_chosen(loaded, backends, ("reference",)), options)
+        result = check_trace(loaded, trace, backends=names, device=device)
     elif trace is not None:
         feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
         inputs, _ = next(iter(feed.blocks(feed.samples.total)))
-        names = _chosen(loaded, backends, ("reference",))
+        names = with_lava(_chosen(loaded, backends, ("reference",)), options)
         result = check_trace(loaded, trace, inputs=inputs, backends=names, time_axis=feed.time_axis, device=device)
     else:
         feed = make_feed(
@@ -90,7 +98,7 @@ def check(
             default_samples=DEFAULT_SAMPLES,
             steps_in_input=steps_in_input,
         )
-        result = check_blocks(feed, _pair(_chosen(loaded, backends, ())), device=device)
+        result = check_blocks(feed, with_lava(_pair(_chosen(loaded, backends, ())), options), device=device)
     measured = proven = None
     if float_model is not None:
         if feed is None:
@@ -167,7 +175,7 @@ def _pair(names: list[str]) -> list[str]:
     return names
 
 
-def check_blocks(feed: Feed, names: Sequence[str], *, device: str | None) -> CheckResult:
+def check_blocks(feed: Feed, backends: Sequence[str | Backend], *, device: str | None) -> CheckResult:
     """Compare in blocks (on Lava in one piece) and stop at the first block that differs."""
     import attrs
 
@@ -175,12 +183,13 @@ def check_blocks(feed: Feed, names: Sequence[str], *, device: str | None) -> Che
     from snn2chip.cli.screen import progress
 
     total = feed.samples.total
+    names = [b if isinstance(b, str) else b.name for b in backends]
     size = total if "lava" in names else BLOCK
     done = compared = 0
     result: CheckResult | None = None
     with progress(f"check {', '.join(names)}", total) as advance:
         for inputs, _ in feed.blocks(size):
-            result = check_program(feed.program, inputs, backends=names, time_axis=feed.time_axis, device=device)
+            result = check_program(feed.program, inputs, backends=backends, time_axis=feed.time_axis, device=device)
             compared += result.compared
             if result.first is not None:
                 result = attrs.evolve(result, first=attrs.evolve(result.first, sample=result.first.sample + done))
