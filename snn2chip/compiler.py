@@ -9,9 +9,11 @@ import numpy as np
 
 from snn2chip.errors import InputError, QuantizeError
 from snn2chip.ir.program import Program
+from snn2chip.ir.raw import ByStep, holds_steps, part
 
 if TYPE_CHECKING:
     from snn2chip.ir.graph import LayerGraph
+    from snn2chip.ir.layers import InputLayer
     from snn2chip.quantize.choices import Choices
 
 MAX_CALIBRATION = 256
@@ -29,10 +31,10 @@ def compile(
     steps: int | None = None,
     time_axis: bool | None = None,
     batch_first: bool | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: Any = None,
     normalise: Mapping[str, Any] | None = None,
     payload_bits: int = 8,
-    input_coding: str = "direct",
+    input_coding: str | Mapping[str, str] = "direct",
     strict: bool = False,
     parallel: str = "as-is",
     meta: Mapping[str, Any] | None = None,
@@ -40,6 +42,8 @@ def compile(
     """Compile a trained module to an integer program.
 
     `sample`: one batch `[B, ...]`, `[T, B, ...]` or `[B, T, ...]` in the model's own input values, used for tracing.
+    A model of several inputs takes a dict of them by the names of forward's parameters (or a tuple in their order), and
+    so do `calibration`, `input_range`, `normalise` and `input_coding`; `run` then takes a dict, too.
     `calibration`: raw samples (default: `sample`), varied and in the model's own layout; when they hold every step,
     `batch_first` says whether they are `[N, T, ...]` (True) or `[T, N, ...]` (False). The program itself always takes
     `[T, N, ...]`; of a model that averages event frames it takes `[N, F, ...]`.
@@ -90,10 +94,10 @@ def compile_graph(
     steps: int | None = None,
     time_axis: bool | None = None,
     batch_first: bool | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: Any = None,
     normalise: Mapping[str, Any] | None = None,
     payload_bits: int = 8,
-    input_coding: str = "direct",
+    input_coding: str | Mapping[str, str] = "direct",
     strict: bool = False,
     parallel: str = "as-is",
     meta: Mapping[str, Any] | None = None,
@@ -103,9 +107,9 @@ def compile_graph(
 
     choices = Choices(payload_bits=payload_bits, input_coding=input_coding, strict=strict, parallel=parallel)
     graph = float_graph(model, sample, steps=_declared(model) if steps is None else steps, normalise=normalise)
-    data = np.asarray(_raw(sample, normalise) if calibration is None else _numpy(calibration))
+    data = by_input(graph, _raw(sample, normalise) if calibration is None else calibration)
     data = steps_first(graph, data, time_axis=time_axis, batch_first=batch_first)
-    per_step = data.ndim == len(graph.input.raw_shape) + 2 if time_axis is None else time_axis
+    per_step = which_hold_steps(graph, data, time_axis)
     graph = choices.prepared(graph, data, per_step=per_step, input_range=input_range)
     program = compile_float_graph(
         graph,
@@ -122,36 +126,74 @@ def compile_graph(
     return program, graph
 
 
+def by_input(graph: LayerGraph, data: Any) -> Any:
+    """Samples as an array, or of several inputs (given by name, or in their order) as arrays by name."""
+    names = [layer.name for layer in graph.input_layers]
+    if len(names) == 1:
+        return np.asarray(_numpy(next(iter(data.values())) if isinstance(data, Mapping) and len(data) == 1 else data))
+    given = data if isinstance(data, Mapping) else dict(zip(names, data, strict=False))
+    if set(given) != set(names) or len(data) != len(names):
+        got = ", ".join(map(str, given)) if isinstance(data, Mapping) else f"{len(data)} arrays"
+        raise InputError(f"the network takes samples of {', '.join(names)}; got {got}")
+    return {name: np.asarray(_numpy(given[name])) for name in names}
+
+
+def which_hold_steps(graph: LayerGraph, data: Any, time_axis: bool | None = None) -> ByStep:
+    """Whether the samples hold every step, by `time_axis` or else by their axes; of several inputs which of them do."""
+    if not isinstance(data, Mapping):
+        return bool(data.ndim == len(graph.input.raw_shape) + 2) if time_axis is None else time_axis
+    axes = {layer.name: len(layer.raw_shape) + 2 for layer in graph.input_layers}
+    return frozenset(n for n, x in data.items() if (x.ndim == axes[n] if time_axis is None else time_axis))
+
+
 def steps_first(graph: LayerGraph, data: Any, *, time_axis: bool | None = None, batch_first: bool | None = None) -> Any:
-    """Raw samples `[N, *shape]` as they are, and with every step as `[T, N, *shape]`.
+    """Raw samples `[N, *shape]` as they are, and with every step as `[T, N, *shape]`; of several inputs by name.
 
     `time_axis`: whether they hold every step (None: by the number of axes); `batch_first`: whether those are
     `[N, T, ...]` (None: as the model itself takes its input). Raises InputError for another shape.
     """
-    shape, T = graph.input.raw_shape, graph.input.frames or graph.steps
+    ways = {"time_axis": time_axis, "batch_first": batch_first}
+    if isinstance(data, Mapping):
+        return {x.name: _steps_first(graph, x, data[x.name], of=f" of {x.name}", **ways) for x in graph.input_layers}
+    return _steps_first(graph, graph.input, data, of="", **ways)
+
+
+def _steps_first(
+    graph: LayerGraph, layer: InputLayer, data: Any, *, of: str, time_axis: bool | None, batch_first: bool | None
+) -> Any:
+    shape, T = layer.raw_shape, layer.frames or graph.steps
     rank = len(shape)
     per_step = data.ndim == rank + 2 if time_axis is None else time_axis
     if data.ndim != rank + 1 + per_step or tuple(data.shape[data.ndim - rank :]) != shape:
         want = " or ".join(str([*lead, *shape]).replace("'", "") for lead in (["N"], ["T", "N"], ["N", "T"]))
-        raise InputError(f"calibration samples have the shape {list(data.shape)}, expected {want}".replace("'", ""))
+        raise InputError(f"calibration samples{of} have the shape {list(data.shape)}, expected {want}".replace("'", ""))
     if not per_step:
         return data
-    first = graph.input.layout in ("BT", "BF") if batch_first is None else batch_first
+    first = layer.layout in ("BT", "BF") if batch_first is None else batch_first
     at = 1 if first else 0
     if data.shape[at] != T:
         order = "[N, T, ...]" if first else "[T, N, ...]"
         hint = f"; they fit as batch_first={not first}" if data.shape[1 - at] == T else ""
         raise InputError(
-            f"calibration samples {list(data.shape)} are read as {order} with T={data.shape[at]}, but the model runs "
-            f"{T} steps{hint}"
+            f"calibration samples{of} {list(data.shape)} are read as {order} with T={data.shape[at]}, but the model "
+            f"runs {T} steps{hint}"
         )
     return np.moveaxis(data, 1, 0) if first else data
 
 
 def model_input(graph: LayerGraph, normalise: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How raw samples become the model's own input, as plain values: its layout and its normalisation."""
-    plain = {key: np.asarray(_numpy(value)).tolist() for key, value in (normalise or {}).items() if value is not None}
-    return {"layout": graph.input.layout, "normalise": plain}
+    """How raw samples become the model's own input, as plain values: its layout and its normalisation.
+
+    Of several inputs, the same for each under `inputs`.
+    """
+
+    def plain(layer: InputLayer, said: Mapping[str, Any]) -> dict[str, Any]:
+        norm = {key: np.asarray(_numpy(value)).tolist() for key, value in said.items() if value is not None}
+        return {"layout": layer.layout, "normalise": norm}
+
+    if len(graph.input_layers) == 1:
+        return plain(graph.input, normalise or {})
+    return {"inputs": {layer.name: plain(layer, (normalise or {}).get(layer.name, {})) for layer in graph.input_layers}}
 
 
 def model_steps(module: Any) -> int | None:
@@ -170,6 +212,7 @@ def float_graph(
     from snn2chip.convert.activations import GraphNet
     from snn2chip.frontends.torch import trace
     from snn2chip.ir.graph import LayerGraph
+    from snn2chip.ir.layers import InputLayer
     from snn2chip.passes import run_passes
 
     model = model.graph if isinstance(model, GraphNet) else model
@@ -179,9 +222,18 @@ def float_graph(
             f"{type(model).__name__}: the model says no number of steps T (no attribute T or steps, no neuron, no axis "
             "of steps); pass steps=T, steps=1 for a network of a single step"
         )
-    if normalise:
-        graph = graph.with_normalisation(**dict(normalise))
-    return run_passes(graph)
+    return run_passes(_normalised(graph, normalise or {}))
+
+
+def _normalised(graph: LayerGraph, normalise: Mapping[str, Any]) -> LayerGraph:
+    names = [layer.name for layer in graph.input_layers]
+    if len(names) == 1:
+        return graph.with_normalisation(**dict(normalise)) if normalise else graph
+    if unknown := [str(key) for key in normalise if key not in names]:
+        raise InputError(f"normalise of {', '.join(unknown)}: the inputs are {', '.join(names)}, each with its own")
+    for name, values in normalise.items():
+        graph = graph.with_normalisation(**dict(values), input=name)
+    return graph
 
 
 def compile_float_graph(
@@ -193,7 +245,7 @@ def compile_float_graph(
     bias_correction: bool = False,
     target: str = "loihi2",
     time_axis: bool | None = None,
-    input_range: tuple[float, float] | None = None,
+    input_range: Any = None,
     choices: Choices | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
@@ -206,7 +258,7 @@ def compile_float_graph(
     from snn2chip.quantize.bias_correction import correct_biases
     from snn2chip.quantize.calibrate import calibrate, check_varied
     from snn2chip.quantize.choices import Choices
-    from snn2chip.quantize.inputs import declared
+    from snn2chip.quantize.inputs import declared_ranges
     from snn2chip.quantize.lower import lower
     from snn2chip.quantize.spec import QuantSpec
 
@@ -219,17 +271,19 @@ def compile_float_graph(
         payload_bits=choices.payload_bits,
         strict=choices.strict,
     )
-    per_step = data.ndim == len(graph.input.raw_shape) + 2 if time_axis is None else time_axis
+    data = by_input(graph, data)
+    per_step = which_hold_steps(graph, data, time_axis)
     graph = choices.prepared(graph, data, per_step=per_step, input_range=input_range)
-    spikes = isinstance(graph.input, CodedInputLayer)
-    steady = not spikes and (not per_step or graph.input.frames is not None)
+    direct = [layer for layer in graph.input_layers if not isinstance(layer, CodedInputLayer)]
+    changing = {x.name for x in direct if holds_steps(x.name, per_step) and x.frames is None}
+    steady = len(direct) == len(graph.input_layers) and not changing
     lowered = SteadyWindows().run(graph) if steady else graph
-    data = data[:, :MAX_CALIBRATION] if per_step else data[:MAX_CALIBRATION]
+    data = part(data, 0, MAX_CALIBRATION, per_step)
     check_varied(data, time_axis=per_step)
-    ranges = calibrate(lowered, data, time_axis=per_step, input_range=declared(input_range))
+    ranges = calibrate(lowered, data, time_axis=per_step, input_range=declared_ranges(graph, input_range))
     if bias_correction:
         lowered = correct_biases(lowered, data, spec=spec, time_axis=per_step)
-    coding = "repeat" if steady or spikes else "steps"
+    coding = {layer.name: "steps" if layer.name in changing else "repeat" for layer in graph.input_layers}
     meta = {**(meta or {}), **({"choices": chosen} if (chosen := choices.changed()) else {})}
     if graph.input.frames is not None:
         data = np.moveaxis(data, 0, 1)  # a program takes the frames of a sample together: [N, F, ...]
@@ -258,7 +312,7 @@ def _numpy(value: Any) -> Any:
 def _raw(sample: Any, normalise: Mapping[str, Any] | None) -> Any:
     if normalise:
         raise InputError("with `normalise` the calibration data must be given, as raw values")
-    return _numpy(sample)
+    return sample
 
 
 def _saturated(program: Program, data: Any) -> list[str]:

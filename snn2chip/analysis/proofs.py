@@ -7,14 +7,14 @@ as trained   it was trained on integers that saturate, and does so
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
-import numpy as np
 
 from snn2chip.analysis.ranges import program_ranges
 from snn2chip.ir.program import Program
+from snn2chip.ir.raw import count, part
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import NEVER
 
@@ -23,14 +23,15 @@ LOOSE, WIDE = "not proven", "current beyond 24 bits"
 
 
 def with_proofs(program: Program, data: Any, *, trained: Collection[str] = ()) -> Program:
-    """The program with `meta["ranges"]`, the status of every soma; `data` are raw calibration samples.
+    """The program with `meta["ranges"]`, the status of every soma.
 
+    `data` are raw calibration samples, of several inputs by name.
     `trained`: somas that may saturate because they were trained to.
     """
     found = program_ranges(program)
-    status = {name: "proven" if part.proven else "calibrated" for name, part in found.items()}
+    status = {name: "proven" if ranges.proven else "calibrated" for name, ranges in found.items()}
     status |= {name: "as trained" for name in trained if name in found and found[name].saturates}
-    wide = _too_wide(program, [name for name, part in found.items() if not part.fits], data)
+    wide = _too_wide(program, [name for name, ranges in found.items() if not ranges.fits], data)
     status |= dict.fromkeys(wide, WIDE)
     return attrs.evolve(program, meta={**program.meta, "ranges": status})
 
@@ -40,16 +41,17 @@ def _too_wide(program: Program, names: list[str], data: Any) -> list[str]:
     from snn2chip.api import run
     from snn2chip.checks.inside import inside
 
-    axis = 1 if any(n.coding == "steps" for n in program.inputs) else 0
+    by_step = {n.name for n in program.inputs if n.coding == "steps"}
+    x = data if isinstance(data, Mapping) else {program.inputs[0].name: data}
     found: set[str] = set()
     block = _block(program)
-    for start in range(0, data.shape[axis] if names else 0, block):
-        trace = run(program, np.take(data, range(start, min(start + block, data.shape[axis])), axis), backend="torch")
+    for start in range(0, count(x, by_step) if names else 0, block):
+        trace = run(program, part(x, start, start + block, by_step), backend="torch")
         for name in [n for n in names if n not in found]:
             soma = program[name]
             assert isinstance(soma, Soma)
-            part = inside(program, trace, soma)
-            if any(v.max() >= NEVER or v.min() < -NEVER for v in (part.current, part.mixed, part.scaled)):
+            seen = inside(program, trace, soma)
+            if any(v.max() >= NEVER or v.min() < -NEVER for v in (seen.current, seen.mixed, seen.scaled)):
                 found.add(name)
     return [name for name in names if name in found]
 
@@ -65,12 +67,12 @@ def range_table(program: Program) -> dict[str, dict[str, Any]]:
     said = program.meta.get("ranges", {})
     return {
         name: {
-            "status": "proven" if part.proven else said.get(name, LOOSE),
-            "current": list(part.current.bounds),
-            "potential": list(part.before.bounds),
-            "payload": list(part.payload.bounds),
+            "status": "proven" if ranges.proven else said.get(name, LOOSE),
+            "current": list(ranges.current.bounds),
+            "potential": list(ranges.before.bounds),
+            "payload": list(ranges.payload.bounds),
         }
-        for name, part in program_ranges(program).items()
+        for name, ranges in program_ranges(program).items()
     }
 
 

@@ -16,17 +16,19 @@ import torch
 
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.linear_layers import AffineLayer
+from snn2chip.ir.raw import ByStep, count, like, named, part
 from snn2chip.quantize.spec import QuantSpec
 from snn2chip.quantize.weights import errors, quantize_weights
 
 
 @torch.no_grad()
 def correct_biases(
-    graph: LayerGraph, data: Any, *, spec: QuantSpec, time_axis: bool = False, block: int = 64
+    graph: LayerGraph, data: Any, *, spec: QuantSpec, time_axis: ByStep = False, block: int = 64
 ) -> LayerGraph:
     """Return the float graph in normal form with biases for weights in the widths of `spec`.
 
-    `data`: raw samples `[N, ...]` (`[T, N, ...]` with `time_axis`). Lower the result, measure it against `graph`.
+    `data`: raw samples `[N, ...]` (`[T, N, ...]` with `time_axis`), of several inputs by name. Lower the result,
+    measure it against `graph`.
     """
     off: dict[str, AffineLayer] = {}
     for layer in graph.layers:
@@ -36,16 +38,14 @@ def correct_biases(
             if not made.exact:
                 wrong = torch.as_tensor(errors(made).reshape(target.shape)).to(layer.weight.device)
                 off[layer.name] = attrs.evolve(layer, weight=wrong, bias=None, parts=None)
-    x = torch.as_tensor(np.asarray(data))
-    axis = 1 if time_axis else 0
-    total = x.shape[axis]
+    x = like(data, {name: torch.as_tensor(np.asarray(a)).float() for name, a in named(data).items()})
+    total = count(x, time_axis)
     means: dict[str, torch.Tensor] = {}
     for start in range(0, total, block):
-        part = x.narrow(axis, start, min(block, total - start)).float()
-        run = graph.run(part, collect=True)
+        run = graph.run(part(x, start, start + block, time_axis), collect=True)
         for name, wrong_layer in off.items():
             extra = wrong_layer.apply([run.values[graph.inputs[name][0]].double()])
-            mean = extra.transpose(0, 2).flatten(1).mean(1) * (part.shape[axis] / total)
+            mean = extra.transpose(0, 2).flatten(1).mean(1) * (min(block, total - start) / total)
             means[name] = means[name] + mean if name in means else mean
     changed = []
     for name, mean in means.items():

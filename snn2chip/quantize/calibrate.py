@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -17,6 +17,7 @@ from snn2chip.ir.host_layer import HostLayer
 from snn2chip.ir.layers import per_channel
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.ir.raw import ByStep, batch_axis, count, named, part
 from snn2chip.quantize.payload_steps import kept_payloads
 from snn2chip.quantize.spec import FloatArray
 
@@ -31,8 +32,8 @@ class Ranges:
     neurons, `payloads` some of the real payloads of neurons, `driven` the current without bias
     of linear maps that read relays,
     `hosts` the largest magnitude behind each part of a host stem,
-    `readouts[layer]` the running sum of a returned value, `raw` the smallest and largest
-    raw input, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
+    `readouts[layer]` the running sum of a returned value; of every input by name: `raw` its smallest and largest
+    raw value, `whole` whether all of them were whole numbers, `input_range` what the user says they may be.
     """
 
     potential: dict[str, FloatArray]
@@ -45,10 +46,10 @@ class Ranges:
     payloads: dict[str, FloatArray]
     driven: dict[str, FloatArray]
     hosts: dict[str, tuple[float, ...]]
-    raw: tuple[float, float]
-    whole: bool
+    raw: dict[str, tuple[float, float]]
+    whole: dict[str, bool]
     samples: int
-    input_range: tuple[float, float] | None = None
+    input_range: dict[str, tuple[float, float]] = attrs.field(factory=dict)
 
 
 BLOCK_BYTES = 16 << 20
@@ -79,18 +80,19 @@ def calibrate(
     graph: LayerGraph,
     data: Any,
     *,
-    time_axis: bool = False,
-    input_range: tuple[float, float] | None = None,
+    time_axis: ByStep = False,
+    input_range: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
     block: int | None = None,
 ) -> Ranges:
     """Run the float graph over raw samples `[N, ...]` (`[T, N, ...]` with `time_axis`) and keep the ranges.
 
+    Several inputs are given by name, and `time_axis` is True, False or the names of those that hold every step.
     `block` samples at a time (default: as many as keep their values within `BLOCK_BYTES`). Raises InputError for no
     samples or for NaN and infinity.
     """
-    axis = 1 if time_axis else 0
-    x = _samples(data, axis)
-    total = x.shape[axis]
+    given_as = data if isinstance(data, Mapping) else {graph.input.name: data}
+    x = {name: _samples(values, batch_axis(name, time_axis)) for name, values in given_as.items()}
+    total = count(x, time_axis)
     block = samples_at_once(graph) if block is None else block
     potential: dict[str, FloatArray] = {}
     current: dict[str, FloatArray] = {}
@@ -103,8 +105,7 @@ def calibrate(
     hosts: dict[str, tuple[float, ...]] = {}
     readouts: dict[str, FloatArray] = {}
     for start in range(0, total, block):
-        part = x.narrow(axis, start, min(block, total - start)).float()
-        run = graph.run(part, collect=True)
+        run = graph.run({n: a.float() for n, a in part(x, start, start + block, time_axis).items()}, collect=True)
         for layer in graph.layers:
             if isinstance(layer, NeuronLayer):
                 source = run.currents.get(layer.name, run.values[graph.inputs[layer.name][0]])
@@ -131,7 +132,7 @@ def calibrate(
                 given = given if given.stride(0) else given[:1]  # one frame for all steps
                 tops = [float(value.abs().max()) for value in layer.each(given)]
                 hosts[layer.name] = tuple(map(max, tops, hosts.get(layer.name, tops)))
-        share = part.shape[axis] / total
+        share = min(block, total - start) / total
         for name, given, made in _branches(graph, run):
             maps[name] = np.maximum(maps.get(name, 0.0), _top(made))
             fed, (first, second) = given.double(), moments.get(name, (0.0, 0.0))
@@ -149,11 +150,17 @@ def calibrate(
         payloads=payloads,
         driven=driven,
         hosts=hosts,
-        raw=(float(x.min()), float(x.max())),
-        whole=bool((x == x.round()).all()),
+        raw={name: (float(a.min()), float(a.max())) for name, a in x.items()},
+        whole={name: bool((a == a.round()).all()) for name, a in x.items()},
         samples=total,
-        input_range=input_range,
+        input_range=_by_name(graph, input_range),
     )
+
+
+def _by_name(graph: LayerGraph, input_range: Any) -> dict[str, tuple[float, float]]:
+    if input_range is None or isinstance(input_range, Mapping):
+        return dict(input_range or {})
+    return {graph.input.name: input_range}
 
 
 def _branches(graph: LayerGraph, run: FloatRun) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
@@ -185,16 +192,19 @@ def _samples(data: Any, axis: int) -> torch.Tensor:
     return x
 
 
-def check_varied(data: Any, *, time_axis: bool = False) -> None:
+def check_varied(data: Any, *, time_axis: ByStep = False) -> None:
     """Refuse samples from which no range can be learnt: all values equal, or one sample over and over; InputError."""
-    axis = 1 if time_axis else 0
-    x = _samples(data, axis)
-    if x.numel() > 1 and bool((x == x.flatten()[0]).all()):
-        raise InputError(
-            f"all {x.numel():,} values of the calibration samples are {float(x.flatten()[0]):g}, so they say nothing "
-            "about the ranges; give real samples with calibration=... (the default is the sample used for tracing)"
-        )
-    if x.shape[axis] > 1 and bool((x == x.narrow(axis, 0, 1)).all()):
-        raise InputError(
-            f"all {x.shape[axis]} calibration samples are the same; give different real samples with calibration=..."
-        )
+    for name, values in named(data).items():
+        axis = batch_axis(name, time_axis)
+        x, of = _samples(values, axis), f" of {name}" if name else ""
+        if x.numel() > 1 and bool((x == x.flatten()[0]).all()):
+            raise InputError(
+                f"all {x.numel():,} values of the calibration samples{of} are {float(x.flatten()[0]):g}, so they say "
+                "nothing about the ranges; give real samples with calibration=... (the default is the sample used for "
+                "tracing)"
+            )
+        if x.shape[axis] > 1 and bool((x == x.narrow(axis, 0, 1)).all()):
+            raise InputError(
+                f"all {x.shape[axis]} calibration samples{of} are the same; give different real samples with "
+                "calibration=..."
+            )

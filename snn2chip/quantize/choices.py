@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -19,9 +20,11 @@ import torch
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.coded_input import RATE_CODINGS, CodedInputLayer
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.ir.layers import InputLayer
 from snn2chip.ir.program import Program
+from snn2chip.ir.raw import ByStep, holds_steps
 from snn2chip.passes.affine import scaled_input
-from snn2chip.quantize.inputs import BYTES, declared
+from snn2chip.quantize.inputs import BYTES, declared_ranges
 from snn2chip.quantize.spec import QuantSpec
 
 CODINGS = ("direct", *RATE_CODINGS)
@@ -33,15 +36,15 @@ class Choices:
     """See above; InputError lists every value that is none of the known ones."""
 
     payload_bits: int = 8
-    input_coding: str = "direct"
+    input_coding: str | Mapping[str, str] = "direct"
     strict: bool = False
     parallel: str = "as-is"
 
     def __attrs_post_init__(self) -> None:
-        bad = []
-        for key, known in (("input_coding", CODINGS), ("parallel", PARALLEL)):
-            if getattr(self, key) not in known:
-                bad.append(f"{key}={getattr(self, key)!r} is none of {', '.join(known)}")
+        codings = self.input_coding.values() if isinstance(self.input_coding, Mapping) else [self.input_coding]
+        bad = [f"input_coding={c!r} is none of {', '.join(CODINGS)}" for c in codings if c not in CODINGS]
+        if self.parallel not in PARALLEL:
+            bad.append(f"parallel={self.parallel!r} is none of {', '.join(PARALLEL)}")
         if not isinstance(self.strict, bool):
             bad.append(f"strict={self.strict!r} must be true or false")
         try:
@@ -55,23 +58,38 @@ class Choices:
         """The choices that are not the default, as they are kept in a program."""
         return {k: v for k, v in attrs.asdict(self).items() if v != getattr(Choices(), k)}
 
-    def prepared(self, graph: LayerGraph, data: Any, *, per_step: bool, input_range: Any = None) -> LayerGraph:
-        """Return the float graph (normal form) of these choices; `data` are raw calibration samples.
+    def coding_of(self, graph: LayerGraph, name: str) -> str:
+        """The coding of one input; InputError for codings of inputs that are not there."""
+        if not isinstance(self.input_coding, Mapping):
+            return self.input_coding
+        names = [layer.name for layer in graph.input_layers]
+        if unknown := [str(key) for key in self.input_coding if key not in names]:
+            raise InputError(f"input_coding of {', '.join(unknown)}: the inputs are {', '.join(names)}")
+        return self.input_coding.get(name, "direct")
 
+    def prepared(self, graph: LayerGraph, data: Any, *, per_step: ByStep, input_range: Any = None) -> LayerGraph:
+        """Return the float graph (normal form) of these choices.
+
+        `data` are raw calibration samples, of several inputs by name.
         Raises InputError and UnsupportedError where spikes cannot carry the input or neurons are not parallel.
         """
         from snn2chip.convert.parallel_form import parallel_form
 
         if self.parallel != "as-is":
             graph = parallel_form(graph, form=self.parallel)
-        if self.input_coding == "direct" or isinstance(graph.input, CodedInputLayer):
-            return graph
-        if per_step or graph.input.frames is not None:
-            raise InputError(
-                f"input_coding={self.input_coding!r} makes the steps of a sample, but the samples hold them already; "
-                "give one frame per sample, or input_coding='direct'"
-            )
-        return coded(graph, coding=self.input_coding, spike=spike_value(data, declared(input_range)))
+        for layer in graph.input_layers:
+            coding = self.coding_of(graph, layer.name)
+            if coding == "direct" or isinstance(layer, CodedInputLayer):
+                continue
+            if holds_steps(layer.name, per_step) or layer.frames is not None:
+                raise InputError(
+                    f"input_coding={coding!r} makes the steps of a sample, but the samples hold them already; "
+                    "give one frame per sample, or input_coding='direct'"
+                )
+            x = data[layer.name] if isinstance(data, Mapping) else data
+            known = declared_ranges(graph, input_range).get(layer.name)
+            graph = coded(graph, coding=coding, spike=spike_value(x, known), input=layer.name)
+        return graph
 
 
 def spike_value(data: Any, input_range: tuple[float, float] | None) -> float:
@@ -88,13 +106,14 @@ def spike_value(data: Any, input_range: tuple[float, float] | None) -> float:
     return top if top > 0 else 1.0
 
 
-def coded(graph: LayerGraph, *, coding: str, spike: float) -> LayerGraph:
-    """Return the graph (normal form) whose input sends spikes worth `spike` raw units.
+def coded(graph: LayerGraph, *, coding: str, spike: float, input: str | None = None) -> LayerGraph:
+    """Return the graph (normal form) whose input (`input` names one of several) sends spikes worth `spike` raw units.
 
     An integer offset of the input moves into the biases of its readers; UnsupportedError lists those with zero
     padding, where that would not be exact.
     """
-    given = graph.input
+    given = graph.input if input is None else graph.layer(input)
+    assert isinstance(given, InputLayer)
     fields = {f.name: getattr(given, f.name) for f in attrs.fields(type(given)) if f.init}
     bad, readers = [], []
     if given.offset is not None:
@@ -122,7 +141,8 @@ def as_compiled(program: Program, graph: LayerGraph) -> LayerGraph:
         from snn2chip.convert.parallel_form import parallel_form
 
         graph = parallel_form(graph, form=chosen["parallel"])
-    node = program.inputs[0]
-    if node.coding in RATE_CODINGS and not isinstance(graph.input, CodedInputLayer):
-        graph = coded(graph, coding=node.coding, spike=node.scale)
+    named = {layer.name: layer for layer in graph.input_layers}
+    for node in program.inputs:
+        if node.coding in RATE_CODINGS and not isinstance(named.get(node.name), CodedInputLayer):
+            graph = coded(graph, coding=node.coding, spike=node.scale, input=node.name)
     return graph

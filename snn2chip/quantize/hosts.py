@@ -31,9 +31,9 @@ INNER_BITS = 16
 """Bits of what one convolution of a stem hands to the next."""
 
 
-def host_prefix(graph: LayerGraph) -> HostLayer | None:
-    """Return the layers declared as host work, None without any."""
-    return next((layer for layer in graph.layers if isinstance(layer, HostLayer)), None)
+def host_prefix(graph: LayerGraph, input: str) -> HostLayer | None:
+    """Return the layers declared as host work behind an input, None without any."""
+    return next((layer for layer in graph.users(input) if isinstance(layer, HostLayer)), None)
 
 
 def host_node(

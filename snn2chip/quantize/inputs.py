@@ -10,7 +10,8 @@ The room costs payload bits, not resolution. What lies outside of the range is r
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from snn2chip.ir.types import PAYLOAD_BITS
 from snn2chip.quantize.calibrate import Ranges
 from snn2chip.quantize.spec import half_up
 from snn2chip.quantize.weights import array
+
+if TYPE_CHECKING:
+    from snn2chip.ir.graph import LayerGraph
 
 ROOM, WHOLE_ROOM = 2.0, 1.5
 BYTES = (128, 255)
@@ -44,13 +48,16 @@ def input_node(layer: InputLayer, ranges: Ranges, *, name: str, coding: str, bit
             layer=layer.path,
         )
     offset = half_up(np.zeros(1) if layer.offset is None else array(layer.offset).ravel())
-    if not ranges.whole and layer.offset is not None:
+    whole, raw = ranges.whole[layer.name], ranges.raw[layer.name]
+    if not whole and layer.offset is not None:
         raise InputError(
             f"{layer.label}: with `normalise` raw values are whole numbers, such as pixels 0..255, but the calibration "
-            f"samples hold fractions ({ranges.raw[0]:g}..{ranges.raw[1]:g}); give the raw integers, or normalised "
+            f"samples hold fractions ({raw[0]:g}..{raw[1]:g}); give the raw integers, or normalised "
             "samples and no `normalise`"
         )
-    low, high, scale = _whole(ranges) if ranges.whole else _real(ranges, bits)
+    said = ranges.input_range.get(layer.name)
+    lo, hi = raw if said is None else _declared(layer, said, raw)
+    low, high, scale = _whole(lo, hi, fixed=said is not None) if whole else _real(lo, hi, bits, fixed=said is not None)
     return Input(
         name,
         layer.shape,
@@ -77,9 +84,22 @@ def declared(value: Any) -> tuple[float, float] | None:
     return lo, hi
 
 
-def _whole(ranges: Ranges) -> tuple[int, int, float]:
-    lo, hi = _seen_or_declared(ranges)
-    if ranges.input_range is None:
+def declared_ranges(graph: LayerGraph, value: Any) -> dict[str, tuple[float, float]]:
+    """`input_range` by input name: a pair for the only input, or pairs by name; raises InputError for anything else."""
+    names = [layer.name for layer in graph.input_layers]
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        if len(names) > 1:
+            raise InputError(f"input_range={value!r}: the network has several inputs, say of which: {', '.join(names)}")
+        value = {names[0]: value}
+    if unknown := [str(name) for name in value if name not in names]:
+        raise InputError(f"input_range of {', '.join(unknown)}: the inputs are {', '.join(names)}")
+    return {name: pair for name in value if (pair := declared(value[name])) is not None}
+
+
+def _whole(lo: float, hi: float, *, fixed: bool) -> tuple[int, int, float]:
+    if not fixed:
         reach = max(-lo, hi)
         if lo >= 0 and BYTES[0] <= hi <= BYTES[1]:
             hi = BYTES[1]
@@ -90,22 +110,20 @@ def _whole(ranges: Ranges) -> tuple[int, int, float]:
     return int(np.floor(min(lo, 0.0))), int(np.ceil(max(hi, 0.0))), 1.0
 
 
-def _real(ranges: Ranges, bits: int) -> tuple[int, int, float]:
-    lo, hi = _seen_or_declared(ranges)
+def _real(lo: float, hi: float, bits: int, *, fixed: bool) -> tuple[int, int, float]:
     signed = lo < 0
     reach = max(abs(lo), abs(hi), 1e-30)
     scale = reach / ((1 << (bits - signed)) - 1)
-    room = 1.0 if ranges.input_range is not None or reach == 1.0 else ROOM
+    room = 1.0 if fixed or reach == 1.0 else ROOM
     low, high = (int(half_up(room * edge / scale)) for edge in (min(lo, 0.0), max(hi, 0.0)))
     return low, high, scale
 
 
-def _seen_or_declared(ranges: Ranges) -> tuple[float, float]:
-    if ranges.input_range is None:
-        return ranges.raw
-    (lo, hi), (seen_lo, seen_hi) = ranges.input_range, ranges.raw
+def _declared(layer: InputLayer, said: tuple[float, float], seen: tuple[float, float]) -> tuple[float, float]:
+    (lo, hi), (seen_lo, seen_hi) = said, seen
     if seen_lo < lo or seen_hi > hi:
         raise InputError(
-            f"calibration samples reach from {seen_lo:g} to {seen_hi:g}, outside of input_range=({lo:g}, {hi:g})"
+            f"{layer.label}: calibration samples reach from {seen_lo:g} to {seen_hi:g}, outside of "
+            f"input_range=({lo:g}, {hi:g})"
         )
     return lo, hi

@@ -7,6 +7,7 @@ synapses into one soma, neurons become somas, a current that is read becomes a n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -15,7 +16,7 @@ import numpy as np
 from snn2chip.errors import QuantizeError, UnsupportedError
 from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.ir.layers import Layer, OutputLayer
+from snn2chip.ir.layers import InputLayer, Layer, OutputLayer
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Output
@@ -41,14 +42,14 @@ def lower(
     *,
     spec: QuantSpec | None = None,
     target: str = "loihi2",
-    coding: str = "repeat",
+    coding: str | Mapping[str, str] = "repeat",
     spare: dict[str, int] | None = None,
     meta: dict[str, Any] | None = None,
 ) -> Program:
     """Make the integer program of `graph` (normal form) with ranges from calibration data.
 
-    `coding`: how samples are given (`repeat` one frame, `steps` a frame per step). `spare` adds spare bits
-    for single somas. Raises QuantizeError and UnsupportedError naming every layer that cannot be lowered.
+    `coding`: how samples are given (`repeat` one frame, `steps` a frame per step), of several inputs by
+    name. `spare` adds spare bits for single somas. Raises QuantizeError and UnsupportedError naming every layer that cannot be lowered.
     """
     breaches = graph.normal_form_breaches()
     if breaches:
@@ -60,7 +61,8 @@ def lower(
         raise QuantizeError([f"no layer with weights is called {p!r}; there are {known}" for p in unused])
     check_layers(graph, target, strict=spec.strict)
     work = _Lowering(graph, ranges, spec, spare or {}, sums_only=only_sums(graph))
-    work.input(coding)
+    for given in graph.input_layers:
+        work.input(given, coding if isinstance(coding, str) else coding[given.name])
     for layer in graph.layers:
         if isinstance(layer, NeuronLayer):
             work.neuron(layer)
@@ -91,13 +93,12 @@ class _Lowering(Feeds):
 
     trained: dict[str, str] = attrs.field(factory=dict)  # neurons trained on integers: "exact", or why not
 
-    def input(self, coding: str) -> None:
-        """The Input node: whole numbers as they are, real values on a grid of `input_bits`."""
-        layer = self.graph.input
+    def input(self, layer: InputLayer, coding: str) -> None:
+        """An Input node: whole numbers as they are, real values on a grid of `input_bits`."""
         name = self.fresh(layer.name)
         node = input_node(layer, self.ranges, name=name, coding=coding, bits=self.spec.input_bits)
         scale = node.scale
-        prefix = host_prefix(self.graph)
+        prefix = host_prefix(self.graph, layer.name)
         if layer.frames is None and prefix is None:
             self.nodes.append(node)
             self.names[layer.name], self.units[layer.name] = name, np.array([scale])
