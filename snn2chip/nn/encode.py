@@ -29,8 +29,8 @@ class Repeat(nn.Module):
         self.steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input, once for every step."""
-        return x.unsqueeze(0).repeat(self.steps, *[1] * x.dim())
+        """Return the input, once for every step, in the order of memory it has."""
+        return torch.unflatten(torch.cat([x] * self.steps), 0, (self.steps, x.shape[0]))
 
     def extra_repr(self) -> str:
         """Return the steps shown by `print`."""

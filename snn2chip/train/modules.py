@@ -40,7 +40,7 @@ class Stbp(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of one batch; raises InputError when the model does not return `[B, classes]`."""
-        x, labels = batch
+        x, labels = in_memory(batch[0], self.recipe.memory), batch[1]
         logits = self.run(x)
         if logits.dim() != 2 or len(logits) != len(labels):
             raise InputError(
@@ -80,7 +80,7 @@ class Online(Stbp):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Train on one batch and return the mean loss of its steps."""
-        x, labels = batch
+        x, labels = in_memory(batch[0], self.recipe.memory), batch[1]
         optimiser = cast("Any", self.optimizers())
         losses = online_losses(
             self.model,
@@ -118,6 +118,17 @@ class Data(LightningDataModule):
         trainer = cast("Any", self.trainer)
         self.batches.share(rank=trainer.global_rank, world=trainer.world_size)
         return loader(self.batches, workers=self.workers, pin=self.pin)
+
+
+def in_memory(x: Tensor, order: str | None) -> Tensor:
+    """Return pictures `[..,C,H,W]` with their channels last in memory unless `order` is contiguous; others as they are.
+
+    Convolutions, norms and the compiled neurons keep that order through the whole net.
+    """
+    if order == "contiguous" or x.dim() < 4:
+        return x
+    pictures = x.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+    return torch.unflatten(pictures, 0, x.shape[:-3])
 
 
 def _as_function(model: nn.Module, recipe: Recipe) -> Any:

@@ -1,7 +1,8 @@
 """Recipes: what to train and how, as one TOML file.
 
     title, method, seed, epochs, batch, threads (CPU threads: part of the recipe, since sums depend on them),
-    precision (32 | bf16-mixed | 16-mixed), compile (torch.compile), deterministic
+    precision (32 | bf16-mixed | 16-mixed), compile (torch.compile), deterministic,
+    memory (channels_last | contiguous: the order of a picture's values while training; channels_last when not given)
     [data] name, frames (of events; T when not given), train_samples, test_samples (the first of them)
     [input] scale, mean, std             x = (raw*scale - mean)/std
     [model] name, args                   args hold T, L, weights (binary | ternary | intN), qat, ...
@@ -40,6 +41,7 @@ DECAYS = ("weights", "all")
 UPDATES = ("each", "sum")
 AFTER = ("stop", "refresh")
 PRECISIONS = ("32", "bf16-mixed", "16-mixed")
+MEMORY = ("channels_last", "contiguous")
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +85,7 @@ class Recipe:
     precision: str = "32"
     compile: bool | str = False
     deterministic: bool = True
+    memory: str | None = None
 
     def __attrs_post_init__(self) -> None:
         if breaches := list(self._breaches()):
@@ -101,6 +104,8 @@ class Recipe:
             value = getattr(self, key)
             if not _real(value) or not low <= value <= high:
                 yield f"{key}={value!r}, expected a number from {low:g} to {high:g}"
+        if self.memory not in (None, *MEMORY):
+            yield f"memory {self.memory!r} is unknown; known: {', '.join(MEMORY)}"
         if self.lr == 0:
             yield "lr=0 trains nothing"
         for key in ("frames", "train_samples", "test_samples"):
@@ -197,7 +202,7 @@ _TABLES: dict[str, dict[str, str]] = {
     "loss": {"label_smoothing": "label_smoothing"},
     "online": {"steps": "online_steps", "update": "online_update", "after": "online_after"},
 }
-_TOP = ("title", "method", "seed", "epochs", "batch", "threads", "precision", "compile", "deterministic")
+_TOP = ("title", "method", "seed", "epochs", "batch", "threads", "precision", "compile", "deterministic", "memory")
 _OTHERS = ("augment", "init", "convert", "paper", "base")
 _NEEDED = ("method", "epochs", "data.name", "model.name", "optimiser.name", "optimiser.lr")
 
