@@ -12,6 +12,7 @@ import numpy as np
 from snn2chip.errors import BackendUnavailable, InputError, InputWarning, UnsupportedError
 from snn2chip.ir.host import doubts, encode
 from snn2chip.ir.program import Program
+from snn2chip.ir.raw import ByStep
 from snn2chip.ir.types import IntArray
 from snn2chip.registry import Backend, get_backend
 from snn2chip.trace import Trace, join_traces
@@ -42,8 +43,9 @@ def run(
 ) -> Trace:
     """Run raw samples through `program` on one backend and return its Trace.
 
-    `inputs`: `[B, ...]`, or `[T, B, ...]` with `time_axis=True`; a mapping by name when the program has
-    several inputs. `record="outputs"` keeps outputs and counts only, so memory does not grow with B.
+    `inputs`: `[B, ...]`, or `[T, B, ...]` with `time_axis=True`; a mapping by name when the program has several inputs
+    (`time_axis` then speaks of all of them; those coded in steps hold every step anyway). `record="outputs"` keeps
+    outputs and counts only, so memory does not grow with B.
     `block` samples are run at a time; `progress(done, total)` is called after each block.
     Warns (InputWarning) of samples that hardly mean what they say: floats that rounding to the input's grid changes
     much, integers that are tiny beside its range. Raises InputError (values outside of the input's range are never
@@ -109,26 +111,48 @@ def coded_inputs(program: Program, inputs: Any, *, time_axis: bool = False) -> d
     return next(_blocks(program, samples, total, total, time_axis))[1]
 
 
-def by_step(program: Program, samples: Any, *, time_axis: bool = False) -> bool:
-    """Return whether raw samples of the only input are read as `[T, N, ...]`: by `time_axis` or the program's coding.
+def by_step(program: Program, samples: Any, *, time_axis: bool = False) -> ByStep:
+    """Return whether raw samples are read as `[T, N, ...]`: by `time_axis` or the program's coding.
 
-    Raises InputError where `run` would refuse their shape, before anything else reads them.
+    Of several inputs (`samples` by name) the names of those that are. Raises InputError where `run` would refuse their
+    shape, before anything else reads them.
     """
-    node = program.inputs[0]
-    found = time_axis or node.coding == "steps"
-    x = np.asarray(samples)
-    if x.ndim == len(node.raw_shape) + 1 + found:
-        x = x[:, :1] if found else x[:1]
-    encode(node, x, program.steps, time_axis=time_axis)
-    return found
+    single = len(program.inputs) == 1
+    given = samples if isinstance(samples, Mapping) else {program.inputs[0].name: samples}
+    found = {node.name for node in program.inputs if time_axis or node.coding == "steps"}
+    for node in program.inputs:
+        x = np.asarray(given[node.name])
+        if x.ndim == len(node.raw_shape) + 1 + (node.name in found):
+            x = x[:, :1] if node.name in found else x[:1]
+        encode(node, x, program.steps, time_axis=time_axis)
+    return bool(found) if single else frozenset(found)
+
+
+def raw_samples(program: Program, inputs: Any) -> Any:
+    """Raw samples as one array, or as arrays by name of several inputs; InputError where the names do not fit."""
+    arrays = _arrays(program, inputs)
+    return arrays if len(program.inputs) > 1 else next(iter(arrays.values()))
+
+
+def _arrays(program: Program, inputs: Any) -> dict[str, Any]:
+    names = [node.name for node in program.inputs]
+    if not isinstance(inputs, Mapping) and len(names) > 1:
+        raise InputError(f"the program takes several inputs, give a dict of samples by name: {_wanted(program)}")
+    given = dict(inputs) if isinstance(inputs, Mapping) else {names[0]: inputs}
+    if set(given) != set(names):
+        raise InputError(f"the program takes inputs {_wanted(program)}; got {', '.join(map(str, given)) or 'none'}")
+    return {name: _array(name, given[name]) for name in names}
+
+
+def _wanted(program: Program) -> str:
+    """Names and shapes of the samples that a program takes."""
+    lead = {node.name: "T, N" if node.coding == "steps" else "N" for node in program.inputs}
+    return ", ".join(f"{n.name} [{lead[n.name]}, {', '.join(map(str, n.raw_shape))}]" for n in program.inputs)
 
 
 def _by_name(program: Program, inputs: Any, time_axis: bool) -> tuple[dict[str, Any], int]:
-    names = [node.name for node in program.inputs]
-    given = dict(inputs) if isinstance(inputs, Mapping) else {names[0]: inputs}
-    if set(given) != set(names):
-        raise InputError(f"the program takes inputs {', '.join(names)}; got {', '.join(map(str, given))}")
-    arrays = {name: _array(name, given[name]) for name in names}
+    arrays = _arrays(program, inputs)
+    names = list(arrays)
     axis = {n.name: 1 if time_axis or n.coding == "steps" else 0 for n in program.inputs}
     short = [name for name in names if arrays[name].ndim <= axis[name]]
     if short:

@@ -51,7 +51,9 @@ class Feed:
             found = {}
             for node in self.program.inputs:
                 x = arrays[node.name]
-                found[node.name] = np.moveaxis(x, 1, 0) if self.time_axis else x
+                several = len(self.program.inputs) > 1
+                by_step = node.coding == "steps" if several and not self.time_axis else self.time_axis
+                found[node.name] = np.moveaxis(x, 1, 0) if by_step else x
             yield found, labels
 
 
@@ -75,7 +77,11 @@ def make_feed(
     if path is not None:
         names = [node.name for node in program.inputs]
         by_step = steps_in_input or all(node.coding == "steps" for node in program.inputs)
-        found = read_samples(path, inputs=names, steps_in_input=by_step)
+        wanted = {
+            n.name: (program.steps, *n.raw_shape) if by_step or n.coding == "steps" else n.raw_shape
+            for n in program.inputs
+        }
+        found = read_samples(path, inputs=names, steps_in_input=by_step, wanted=wanted)
         _check_axes(program, found, by_step=by_step)
         return Feed(samples=found.take(samples), program=program)
     if steps_in_input:
@@ -93,11 +99,14 @@ def _check_axes(program: Program, found: Samples, *, by_step: bool) -> None:
     bad = []
     for node in program.inputs:
         raw = node.raw_shape
-        shape, want = found.shapes[node.name], (program.steps, *raw) if by_step else raw
+        own = by_step or node.coding == "steps"
+        shape, want = found.shapes[node.name], (program.steps, *raw) if own else raw
         if shape == want:
             continue
         hint = ""
-        if not by_step and shape[1:] == raw:
+        if len(program.inputs) > 1:
+            hint = f" (one sample each; T={program.steps})"
+        elif not by_step and shape[1:] == raw:
             hint = f"; if its first axis is steps, say --steps-in-input (the program runs {program.steps})"
         elif by_step and node.coding != "steps" and shape == raw:
             hint = "; leave out --steps-in-input"
@@ -112,7 +121,7 @@ def _fitted(program: Program, found: Samples) -> Samples:
 
     if len(program.inputs) != 1:
         names = ", ".join(node.name for node in program.inputs)
-        raise InputError(f"the program has several inputs ({names}); give them as x/<name> with --input X.npz")
+        raise InputError(f"the program has several inputs ({names}); give an array of each name with --input X.npz")
     (node,) = program.inputs
     raw = node.raw_shape
     shape = found.shapes["x"]

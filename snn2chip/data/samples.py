@@ -1,7 +1,7 @@
 """Raw samples with their labels, in blocks: what `run` and `check` feed to a program.
 
 `X.npz` holds `x` with samples first, `[N, ...]`, or `[N, T, ...]` when it holds every step, and optionally
-labels `y` `[N]`; a program with several inputs takes `x/<input>` for each of them.
+labels `y` `[N]`; a program with several inputs takes `<input>` or `x/<input>` for each of them.
 """
 
 from __future__ import annotations
@@ -63,20 +63,28 @@ class Samples:
 
 
 def read_samples(
-    path: str | os.PathLike[str], *, inputs: Sequence[str] = ("x",), steps_in_input: bool = False
+    path: str | os.PathLike[str],
+    *,
+    inputs: Sequence[str] = ("x",),
+    steps_in_input: bool = False,
+    wanted: Mapping[str, Sequence[int]] | None = None,
 ) -> Samples:
     """Samples of an `X.npz` for the inputs named; arrays are streamed, nothing is unpickled.
 
-    Raises InputError for a damaged file, missing arrays, or arrays of different length.
+    `wanted` are shapes to tell of where arrays are missing. Raises InputError for a damaged file, missing arrays, or
+    arrays of different length.
     """
     with open_npz(path) as file:
         names = set(file.files)
         labels = np.asarray(file["y"]) if "y" in names else None
     single = len(inputs) == 1 and "x" in names
-    keys = {name: "x" if single else f"x/{name}" for name in inputs}
-    missing = [key for key in keys.values() if key not in names]
+    keys = {name: "x" if single else name if name in names else f"x/{name}" for name in inputs}
+    missing = [name for name, key in keys.items() if key not in names]
     if missing:
-        want = "'x' (samples first)" if len(inputs) == 1 else ", ".join(map(repr, keys.values()))
+        want = "'x' (samples first)"
+        if len(inputs) > 1:
+            shapes = {name: ["N", *(wanted or {}).get(name, ("...",))] for name in inputs}
+            want = ", ".join(f"{name!r} [{', '.join(map(str, shape))}]" for name, shape in shapes.items())
         raise InputError(f"{path}: needs {want}; it holds {', '.join(sorted(names)) or 'nothing'}")
     members = {name: Member.open(path, key) for name, key in keys.items()}
     totals = {keys[name]: member.shape[0] for name, member in members.items()}
