@@ -25,7 +25,11 @@ class Guarded(TyperGroup):
     """Turns errors into one message on stderr and an exit code; `--debug` anywhere shows the traceback instead."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Accept `--debug` behind a verb too."""
+        """Accept `--debug` behind a verb too, and `zoo:NAME` for a file that comes with the zoo."""
+        try:
+            args = [_located(word) for word in args]
+        except Snn2ChipError as error:
+            stop(str(error), error.exit_code)
         end = args.index("--") if "--" in args else len(args)
         if DEBUG in args[:end]:
             args = [DEBUG, *(a for a in args[:end] if a != DEBUG), *args[end:]]
@@ -48,6 +52,14 @@ class Guarded(TyperGroup):
             if ctx.params.get("debug"):
                 raise
             stop(f"{type(error).__name__}: {error}", ENVIRONMENT)
+
+
+def _located(word: str) -> str:
+    if not word.startswith("zoo:"):
+        return word
+    from snn2chip_models.shipped import located
+
+    return located(word)
 
 
 def quiet_warnings() -> None:
