@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from snn2chip.registry import get_backend
 pytestmark = [pytest.mark.lava, pytest.mark.skipif(sys.version_info[:2] != (3, 10), reason="lava-nc needs Python 3.10")]
 
 FAULTS = Path(__file__).parent / "lava_faults" / "process.py"
+BLOCK_FAULTS = Path(__file__).parent / "lava_block_faults" / "process.py"
 
 
 def program() -> Program:
@@ -89,8 +91,15 @@ def folder(tmp_path, monkeypatch):
     assert list(tmp_path.glob("snn2chip-lava-*")) == []
 
 
-def fail(fault: str, *, timeout: float = 60.0, mode: str = "sync") -> tuple[str, float]:
-    backend = get_backend("lava", substitutes={"mid": f"{FAULTS}:{fault}"}, timeout=timeout, mode=mode)
+def faulty_backend(fault: str, layout: str = "stock", **options: Any) -> Any:
+    """The backend with one process replaced: the soma, its layer, or the whole network."""
+    file = FAULTS if layout == "stock" else BLOCK_FAULTS
+    name = "network" if layout == "fused" else "mid"
+    return get_backend("lava", substitutes={name: f"{file}:{fault}"}, layout=layout, **options)
+
+
+def fail(fault: str, *, timeout: float = 60.0, mode: str = "sync", layout: str = "stock") -> tuple[str, float]:
+    backend = faulty_backend(fault, layout, timeout=timeout, mode=mode)
     start = time.monotonic()
     with pytest.raises(BackendFailure) as caught:
         backend.run(program(), {"x": np.ones((2, 4, 3), np.int64)})
@@ -129,6 +138,31 @@ def test_a_missing_message_is_noticed_long_before_the_time_limit(mode):
     assert seconds < START_S + 3
 
 
+@pytest.mark.parametrize(
+    ("layout", "mode", "fault", "words"),
+    [
+        ("layer", "sync", "RaisesInInit", ("mid (features.3)", "ValueError: bad start", "in __init__")),
+        ("layer", "async", "IsKilled", ("mid (features.3)", "SIGKILL")),
+        ("layer", "async", "SendsNothing", ("waits for a message", "last: processes/block/process.py line")),
+        ("fused", "async", "BreaksInside", ("the whole network", "mid (features.3) failed at machine step 1")),
+        ("fused", "sync", "Exits", ("'network' of the whole network", "exit code 3")),
+        ("fused", "sync", "SendsNothing", ("waits for a message", "sink>0: processes/block/process.py line")),
+    ],
+)
+def test_failures_in_the_own_layouts_end_as_clearly(layout, mode, fault, words):
+    text, seconds = fail(fault, mode=mode, layout=layout)
+    assert all(word in text for word in words), text
+    assert seconds < START_S + 3
+
+
+@pytest.mark.parametrize("layout", ["layer", "fused"])
+def test_the_time_limit_in_the_own_layouts(layout):
+    text, seconds = fail("Hangs", timeout=3.0, layout=layout)
+    assert "time limit of 3 s" in text
+    assert ("network: " if layout == "fused" else "mid: ") in text
+    assert seconds < 3.0 + 3.0
+
+
 @pytest.mark.parametrize("fault", ["Hangs", "IgnoresSigterm"])
 def test_the_time_limit_ends_a_run_that_never_does(fault):
     text, seconds = fail(fault, timeout=3.0)
@@ -150,11 +184,12 @@ def test_an_unknown_substitute_says_which_file():
         backend.run(program(), {"x": np.ones((2, 1, 3), np.int64)})
 
 
-def test_a_child_that_is_killed_from_outside_is_reported(folder):
-    backend = get_backend("lava", substitutes={"mid": f"{FAULTS}:Hangs"}, timeout=30.0)
+@pytest.mark.parametrize(("layout", "processes"), [("stock", 6), ("fused", 4)])
+def test_a_child_that_is_killed_from_outside_is_reported(layout, processes, folder):
+    backend = faulty_backend("Hangs", layout, timeout=30.0)
 
     def kill() -> None:
-        if until(lambda: len(running(folder)) > 6, 20):
+        if until(lambda: len(running(folder)) > processes, 20):
             os.kill(min(running(folder)), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -167,18 +202,25 @@ def test_a_child_that_is_killed_from_outside_is_reported(folder):
 SCRIPT = """
 import numpy as np, sys
 sys.path.insert(0, {here!r})
-from test_lava_failures import program, FAULTS
-from snn2chip.registry import get_backend
-backend = get_backend("lava", substitutes={{"mid": f"{{FAULTS}}:Hangs"}}, timeout=60.0)
+from test_lava_failures import faulty_backend, program
+backend = faulty_backend("Hangs", {layout!r}, timeout=60.0)
 print("ready", flush=True)
 backend.run(program(), {{"x": np.ones((2, 4, 3), np.int64)}})
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_ctrl_c_and_the_death_of_the_caller_leave_nothing(number, folder):
+@pytest.mark.parametrize(
+    ("number", "layout", "processes"),
+    [
+        (signal.SIGINT, "stock", 6),
+        (signal.SIGKILL, "stock", 6),
+        (signal.SIGINT, "layer", 5),
+        (signal.SIGKILL, "fused", 4),
+    ],
+)
+def test_ctrl_c_and_the_death_of_the_caller_leave_nothing(number, layout, processes, folder):
     caller = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(here=str(Path(__file__).parent))],
+        [sys.executable, "-c", SCRIPT.format(here=str(Path(__file__).parent), layout=layout)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -186,7 +228,7 @@ def test_ctrl_c_and_the_death_of_the_caller_leave_nothing(number, folder):
     )
     assert caller.stdout is not None
     assert caller.stdout.readline() == "ready\n"
-    assert until(lambda: len(running(folder)) > 6, 20)
+    assert until(lambda: len(running(folder)) > processes, 20)
     caller.send_signal(number)
     _, said = caller.communicate(timeout=10)
     assert caller.returncode != 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,20 @@ def test_check_names_backends_it_leaves_out(program: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(get_backend("lava").missing() is not None, reason=str(get_backend("lava").missing()))
 def test_check_on_all_three_backends(program: Path, invoke: Invoke) -> None:
     assert "EQUAL reference == torch == lava" in invoke("check", program, "--samples", 2)
+
+
+@pytest.mark.lava
+@pytest.mark.skipif(sys.version_info[:2] != (3, 10), reason="lava-nc needs Python 3.10")
+@pytest.mark.parametrize("layout", ["layer", "fused"])
+def test_check_on_an_own_lava_layout_says_what_it_is(program: Path, invoke: Invoke, layout: str) -> None:
+    options = ("--lava-layout", layout, "--lava-mode", "async", "--lava-batch", 4)
+    text = invoke("check", program, "--backends", "reference,lava", "--samples", 10, *options)
+    assert f"note: lava: layout '{layout}'" in text
+    assert ("not an independent oracle" if layout == "fused" else "is the independent oracle") in text
+    assert "EQUAL reference == lava" in text
+
+
+def test_lava_options_without_lava_are_refused(program: Path, invoke: Invoke) -> None:
+    options = ("--lava-layout", "fused")
+    for verb in (("check", program, "--backends", "reference,torch"), ("run", program, "--backend", "torch")):
+        assert "--lava-layout: the backend lava is not used here" in invoke(*verb, *options, code=2)

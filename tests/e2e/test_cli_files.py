@@ -143,6 +143,15 @@ def test_emit_writes_a_package_with_the_golden_samples(program: Path, tmp_path: 
     assert [file.name for file in (tmp_path / "other").iterdir()] == ["thesis.txt"]
 
 
+def test_emit_carries_the_layout(program: Path, tmp_path: Path, invoke: Invoke) -> None:
+    text = invoke("emit", program, "--lava-layout", "fused", "--lava-batch", 3, "-o", tmp_path / "out")
+    assert "(layout fused)" in text
+    network = json.loads((tmp_path / "out" / "network.json").read_text())
+    assert (network["lava_layout"], network["batch"], len(network["processes"])) == ("fused", 3, 3)
+    assert "stock, layer, fused" in invoke("emit", program, "--lava-layout", "rows", "-o", tmp_path / "o", code=2)
+    assert not (tmp_path / "o").exists()
+
+
 def test_compile_transforms_a_program(tmp_path: Path, program: Path, invoke: Invoke) -> None:
     """A program goes in, an exactly rewritten one comes out; what cannot be rewritten is said and nothing written."""
     from snn2chip import load

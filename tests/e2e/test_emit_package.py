@@ -133,6 +133,29 @@ def test_package_runs_without_snn2chip_and_equals_the_reference(tmp_path, bare, 
         assert np.array_equal(got["pred"], expected["scores"].argmax(1))
 
 
+@pytest.mark.parametrize(("layout", "mode"), [("layer", "sync"), ("fused", "async")])
+@on_lava
+def test_the_own_layouts_run_alone_with_a_batch_of_samples(tmp_path, bare, layout, mode):
+    """As emitted, one sample at a time, and with a batch that does not divide the samples: the same outputs."""
+    program = network(coded("offset"))
+    x = raw("offset", 7)
+    folder = emit(program, tmp_path / "package", golden=x, layout=layout, batch=5)
+    np.savez(tmp_path / "x.npz", x=x)
+    expected = by_reference(program, x)
+    for batch in ((), ("--batch", 3)):
+        done = bare(folder / "run.py", "x.npz", "-o", "out.npz", "--mode", mode, *batch, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"7 samples, {4 * (2 if not batch else 3) + 3} Lava steps" in done.stdout
+        assert f"layout {layout}" in done.stdout
+        with np.load(tmp_path / "out.npz", allow_pickle=False) as got:
+            for name, value in expected.items():
+                assert np.array_equal(got[f"output/{name}"], value)
+    done = bare(folder / "run.py", "--check", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "EQUAL: 7 golden samples\n")
+    readme = (folder / "README.md").read_text()
+    assert "| c | own layer |" in readme if layout == "layer" else "no independent check" in readme
+
+
 @on_lava
 def test_golden_samples_prove_a_copy_and_find_a_wrong_weight(tmp_path, bare):
     ops = [HostOp(kind="maxpool", kernel_size=2, stride=2), HostOp(kind="bias", weight=[1, -2]), HostOp(kind="relu")]
@@ -165,6 +188,8 @@ def test_what_does_not_fit_is_one_line(tmp_path, bare):
         assert done.stderr.startswith("error: ")
         assert (word if word != "shape" else "expected samples") in done.stderr
         assert done.stderr.count("\n") == 1
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 2, 3, 3)))
+    assert "one sample at a time" in bare(folder / "run.py", "x.npz", "--batch", 2, cwd=tmp_path).stderr
     assert "without golden samples" in bare(folder / "run.py", "--check", cwd=tmp_path).stderr
     assert not (tmp_path / "outputs.npz").exists()
 

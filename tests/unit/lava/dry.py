@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from snn2chip_backends.lava.backend import LavaBackend
-from snn2chip_backends.lava.job import Net
 from snn2chip_backends.lava.net.assemble import read_plan, resolve
 from snn2chip_backends.lava.net.machine.machine import Machine
 
