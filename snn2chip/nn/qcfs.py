@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from snn2chip.errors import InputError, QuantizeError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.nn.base import Neuron, StepMode, check_choice
+from snn2chip.nn.fused.clips import ClipRule
 from snn2chip.nn.multilevel import LMHT, MHT
 from snn2chip.nn.surrogate import straight_through
 
@@ -79,6 +80,10 @@ class QCFS(Neuron):
             return theta * straight_through(ratio, value=torch.floor(ratio)).clamp(0, self.levels)
         ratio = (m / theta).clamp(0.5, self.levels + 0.5)
         return theta * straight_through(ratio, value=torch.floor(ratio))
+
+    def fused_rule(self) -> ClipRule:
+        """Return the equations above as constants of the compiled kernels."""
+        return ClipRule(theta=self.threshold(), levels=self.levels, after=self.clip == "after")
 
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return the shift again: nothing is kept."""

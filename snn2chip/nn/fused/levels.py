@@ -100,7 +100,7 @@ class _Levels(Function):
             found = iter(torch.autograd.grad(rule.plain(*inputs), chosen, grads[0], create_graph=True))
             return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None
         needs_x, needs_window, needs_leak = ctx.needs_input_grad[:3]
-        g_x = torch.empty_like(x)  # keeps the strides of what is packed
+        g_x = like(x, steps=x.shape[0])
         source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
         shape = tuple(window.shape) if needs_window else (0, 0)
         surrogate = tuple(map(np.float32, (rule.low, rule.high, rule.height, rule.gamma, rule.gamma**2)))

@@ -16,7 +16,7 @@ from snn2chip.nn.fused import plain_neurons, why_plain
 
 pytest.importorskip("numba", reason="the compiled neurons need numba")
 
-FUSED = ("if", "lif", "mht", "lmht")
+FUSED = ("if", "lif", "mht", "lmht", "qcfs")
 CASES = [(name, variant) for name in FUSED for variant in NEURONS[name].variants]
 CASES += [("lmht", {"levels": 3, "frames": 5}), ("lif", {"surrogate": "triangular", "gamma": 0.75, "leak": 0.3})]
 LAYOUTS = ("rows", "channels_last", "strided", "turned", "repeated")
