@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from snn2chip.cli.lava_options import LavaBatch, LavaLayout, lava_options
 from snn2chip.errors import InputError
+
+if TYPE_CHECKING:
+    from snn2chip.golden import Golden
+    from snn2chip.ir.program import Program
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +36,15 @@ def emit(
     from snn2chip_backends.lava import emit as emit_lava
 
     loaded, stored = files.read(program)
-    golden = read_golden(program)[1].raw if stored else None
+    golden = samples_first(*read_golden(program)) if stored else None
     folder = emit_lava(loaded, out, golden=golden, **lava_options(lava_layout, None, lava_batch))
     typer.echo(f"wrote {folder}" + (f" (layout {lava_layout})" if lava_layout else ""))
     typer.echo(f"run it: python {folder / 'run.py'} x.npz -o outputs.npz")
+
+
+def samples_first(program: Program, golden: Golden) -> dict[str, Any]:
+    """Golden samples as a package takes them: the batch first, also of inputs that hold every step."""
+    import numpy as np
+
+    stepped = {node.name for node in program.inputs if node.coding == "steps"}
+    return {name: np.moveaxis(x, 1, 0) if name in stepped else x for name, x in golden.raw.items()}
