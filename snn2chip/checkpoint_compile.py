@@ -172,9 +172,12 @@ def _trained_on(header: CheckpointHeader | None) -> str | None:
 
 
 def _meta(path: str | os.PathLike[str], model: str | None, found: Found) -> dict[str, Any]:
+    from snn2chip.checkpoint_tensors import file_sha256
+
     meta: dict[str, Any] = {
         "name": Path(path).stem,
         "checkpoint": Path(path).name,
+        "checkpoint_sha256": file_sha256(path),
         "data": found.data,
         "classes": list(found.classes),
         "calibration": {"data": found.data, "split": "train", "samples": len(found.raw)},

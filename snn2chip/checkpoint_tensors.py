@@ -6,6 +6,7 @@ type (a cast that could lose digits). Nothing is loaded unless everything fits.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import struct
@@ -158,3 +159,12 @@ def _type(value: Tensor) -> str:
 def short(error: Any) -> str:
     text = " ".join(str(error).split())
     return (text or type(error).__name__)[:200]
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, as `sha256sum` prints it."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from snn2chip.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from snn2chip.checks.fidelity import Predict
+    from snn2chip.checks.float_model import FloatModel
     from snn2chip.ir.graph import LayerGraph
     from snn2chip.ir.program import Program
 
@@ -23,31 +24,47 @@ SAMPLES = 4
 
 def float_side(
     path: str | os.PathLike[str], *, model: str | None = None, data: str | None = None, time_axis: bool = False
-) -> tuple[LayerGraph, Predict]:
-    """Return the float graph of a checkpoint and a function from raw samples to its model's logits `[n, classes]`.
+) -> tuple[LayerGraph, FloatModel]:
+    """Return the float graph of a checkpoint and its model, from raw samples to logits `[n, classes]`.
 
-    The function runs `model(x)` itself, x made as the checkpoint's header says; with `time_axis` it takes
+    That runs `model(x)` itself, x made as the checkpoint's header says; with `time_axis` it takes
     `[T, n, ...]`. Raises what `checkpoint_graph` raises.
     """
     from snn2chip.checkpoint import load_model
     from snn2chip.checkpoint_compile import checkpoint_graph
-    from snn2chip.frontends.torch_checks import reset_neurons
-    from snn2chip.train.accuracy import predict
+    from snn2chip.checks.float_model import FloatModel
 
     graph, found = checkpoint_graph(path, model=model, data=data)
     module, _ = load_model(path, model=model)
 
-    def logits(raw: Any) -> Any:
-        reset_neurons(module)
+    def prepare(raw: Any) -> Tensor:
         samples = np.asarray(raw)
-        samples = np.moveaxis(samples, 0, 1) if time_axis else samples
-        return predict(module, samples, spec=found.spec, batch=len(samples))
+        return found.spec.apply(np.moveaxis(samples, 0, 1) if time_axis else samples)
 
-    return graph, logits
+    return graph, FloatModel(module=module, prepare=prepare)
 
 
-def module_side(program: Program, module: Any, inputs: Any, *, time_axis: bool = False) -> tuple[LayerGraph, Predict]:
-    """The float graph of the module that was compiled to `program`, and a function from raw samples to its logits.
+def source_doubt(program: Program, path: str | os.PathLike[str]) -> str:
+    """Why `path` may not be what `program` was compiled from, "" if it is: shapes alone cannot tell two trainings."""
+    from snn2chip.checkpoint_tensors import file_sha256
+
+    name, known, found = program.meta.get("checkpoint"), program.meta.get("checkpoint_sha256"), file_sha256(path)
+    if known == found:
+        return ""
+    if known is None:
+        return (
+            f"the program does not say which file it was compiled from; that it is {Path(path).name} is taken on trust"
+        )
+    return (
+        f"{Path(path).name} is not the file this program was compiled from: that was {name} (sha256 {known[:12]}..., "
+        f"here {found[:12]}...); shapes agree, so differences may be those of two trainings"
+    )
+
+
+def module_side(
+    program: Program, module: Any, inputs: Any, *, time_axis: bool = False
+) -> tuple[LayerGraph, FloatModel]:
+    """The float graph of the module that was compiled to `program`, and its model on raw samples.
 
     x = (raw*scale - mean)/std in the layout that `compile` wrote into the program. `inputs`: raw samples `[N, ...]`
     or `[T, N, ...]` with `time_axis`; the first few are traced. Raises InputError for no module, and what tracing
@@ -56,8 +73,8 @@ def module_side(program: Program, module: Any, inputs: Any, *, time_axis: bool =
     import torch
     from torch import nn
 
+    from snn2chip.checks.float_model import FloatModel
     from snn2chip.compiler import float_graph
-    from snn2chip.frontends.torch_checks import reset_neurons
 
     if not isinstance(module, nn.Module):
         raise InputError(f"the float model is an nn.Module or a LayerGraph, got {type(module).__name__}")
@@ -77,21 +94,9 @@ def module_side(program: Program, module: Any, inputs: Any, *, time_axis: bool =
             return x[0].contiguous()
         return (x if layout in ("TB", "FB") else x.transpose(0, 1)).contiguous()
 
-    @torch.no_grad()
-    def logits(raw: Any) -> Any:
-        modes = {part: part.training for part in module.modules()}
-        module.eval()
-        reset_neurons(module)
-        try:
-            return module(sample(raw)).float().cpu().numpy()
-        finally:
-            reset_neurons(module)
-            for part, mode in modes.items():
-                part.training = mode
-
     if layout == "B" and time_axis:
         raise InputError("the module takes one frame per sample, but the samples hold every step; give [N, ...]")
     first = inputs[:, :SAMPLES] if time_axis else inputs[:SAMPLES]
     own = "parallel" in program.meta.get("choices", {})  # another form than the module's, with other steps
     graph = float_graph(module, sample(first), steps=None if own else program.steps, normalise=norm or None)
-    return graph, logits
+    return graph, FloatModel(module=module, prepare=sample)

@@ -131,8 +131,11 @@ def _fidelity(
     """Fidelity to a checkpoint on the samples, and the certificate if asked for."""
     from snn2chip.checks.certificate import certificate
     from snn2chip.checks.fidelity import fidelity
-    from snn2chip.checks.float_side import float_side
+    from snn2chip.checks.float_side import float_side, source_doubt
+    from snn2chip.cli.screen import say
 
+    if doubt := source_doubt(feed.program, checkpoint):
+        say(f"warning: {doubt}")
     graph, predict = float_side(checkpoint, model=model, data=data, time_axis=feed.time_axis)
     inputs, labels = next(iter(feed.blocks(feed.samples.total)))
     found = fidelity(feed.program, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)

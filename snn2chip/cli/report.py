@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, make_feed
+from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput
+from snn2chip.cli.measured import SENSITIVITY, made
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,8 +31,6 @@ Targets = Annotated[
 Models = Annotated[
     list[str] | None, typer.Option("--energy-model", metavar="NAME", help="Only this energy model; again for more.")
 ]
-BLOCK = 1024
-"""Samples read at a time."""
 
 
 def register(app: typer.Typer) -> None:
@@ -67,6 +66,19 @@ def report(
         float | None,
         typer.Option("--execution-rate", metavar="HZ", help="Rate of the model, stated in NeuroBench's file."),
     ] = None,
+    sensitivity: Annotated[
+        int | None,
+        typer.Option(
+            "--sensitivity",
+            metavar="N",
+            min=0,
+            help="With --float: what each layer's bits matter, on N samples (default: 32 for --html, else none).",
+        ),
+    ] = None,
+    board_power: Annotated[
+        float | None,
+        typer.Option("--board-power", metavar="W", min=0.0, help="Power of the board that runs the float model."),
+    ] = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
 ) -> None:
@@ -90,6 +102,8 @@ def report(
         "quick": quick,
         "neurobench": batch if neurobench is not None else None,
         "execution_rate": execution_rate,
+        "sensitivity": (SENSITIVITY if html is not None else 0) if sensitivity is None else sensitivity,
+        "board_power": board_power,
         "device": device,
         "steps_in_input": steps_in_input,
     }
@@ -100,6 +114,8 @@ def report(
         raise InputError(
             "--quick counts only what every run counts; leave it out for --target, --energy-model and --html"
         )
+    if float_model is None and (sensitivity or board_power is not None):
+        raise InputError("--sensitivity and --board-power speak about the float model; name it with --float CKPT")
     if html is not None:
         from snn2chip.reports.page import drawable
 
@@ -127,54 +143,6 @@ def report(
         typer.echo(f"wrote {file}")
 
 
-def made(
-    path: Path,
-    *,
-    data: str | None,
-    source: Path | None,
-    samples: int | None,
-    float_model: Path | None,
-    model: str | None,
-    targets: list[str],
-    quick: bool,
-    steps_in_input: bool,
-    **options: Any,
-) -> Report:
-    """The report of one program file."""
-    import attrs
-
-    from snn2chip.api import load
-    from snn2chip.cli.screen import progress
-    from snn2chip.mapping.target_file import load_target
-    from snn2chip.reports.costs import BOTH
-    from snn2chip.reports.provenance import provenance
-    from snn2chip.reports.report import measure, with_fidelity
-
-    chips = [] if quick else [load_target(name) for name in targets or BOTH]
-    loaded = load(path)
-    feed = make_feed(loaded, data=data, path=source, samples=samples, steps_in_input=steps_in_input)
-    graph = predict = None
-    if float_model is not None:
-        from snn2chip.checks.float_side import float_side
-
-        graph, predict = float_side(float_model, model=model, data=data, time_axis=feed.time_axis)
-    with progress(f"report {path.name}", feed.samples.total) as advance:
-        done = [0]
-
-        def moved(now: int, total: int) -> None:
-            advance(now - done[0])
-            done[0] = now
-
-        found = measure(loaded, feed.blocks(BLOCK), time_axis=feed.time_axis, progress=moved, targets=chips, **options)
-    if graph is not None:
-        from snn2chip.checks.fidelity import fidelity
-
-        inputs, labels = next(iter(feed.blocks(feed.samples.total)))
-        measured = fidelity(loaded, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)
-        found = with_fidelity(found, measured)
-    return attrs.evolve(found, provenance={**provenance(loaded, command=True), "file": path.name})
-
-
 def show(found: Report) -> None:
     """Print tables, accuracies and assumptions."""
     show_tables(found)
@@ -185,12 +153,14 @@ def show(found: Report) -> None:
 
 def tables(found: Report) -> list[Table]:
     """The counts, the costs if there are some, and the fidelity if a float model was given."""
-    from snn2chip.reports.tables import cost_tables, counts_table, fidelity_table
+    from snn2chip.reports.tables import cost_tables, counts_table, fidelity_table, versus_table
 
     drawn = [counts_table(found)]
     if found.costs is not None:
         drawn += cost_tables(found.costs)
-    return drawn if found.fidelity is None else [*drawn, fidelity_table(found.fidelity)]
+    if found.fidelity is not None:
+        drawn.append(fidelity_table(found.fidelity))
+    return drawn if found.versus is None else [*drawn, versus_table(found.versus)]
 
 
 def show_tables(found: Report) -> None:
@@ -202,6 +172,8 @@ def show_tables(found: Report) -> None:
         screen.print(part)
     for line in found.assumptions:
         typer.echo(f"assumes: {line}")
+    for line in () if found.versus is None else found.versus.notes:
+        typer.echo(f"note: {line}")
     if found.costs is not None:
         for line in found.costs.caveats:
             typer.echo(f"caveat: {line}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snn2chip.reports import figures
+from snn2chip.reports import cost_figures
 from snn2chip.reports.costs import Costs, TargetCosts
 from snn2chip.reports.energy import Estimate
 from snn2chip.reports.page import Part, Section, Table
@@ -24,7 +24,7 @@ def energy_section(costs: Costs) -> Section:
                 id=name,
                 title=title,
                 caption="Per sample, modelled; the line is the range of the sources. Never add different kinds up.",
-                figures=[figures.energy([e for _, e in rows], labels)],
+                figures=[cost_figures.energy([e for _, e in rows], labels)],
                 tables=[
                     Table(caption="energies", head=head, rows=[_row(w, e) for w, e in rows], text=(1, 2, 3, 4, 6, 7)),
                     Table(caption="factors", head=FACTORS, rows=_factors(rows), text=(1, 5, 6, 7)),
@@ -48,7 +48,7 @@ def energy_section(costs: Costs) -> Section:
                 id="verdicts",
                 title="Against the ANN",
                 caption="Spiking network over ANN; red: the spiking network is dearer, green: cheaper, grey: open.",
-                figures=[figures.ratios(costs)],
+                figures=[cost_figures.ratios(costs)],
                 tables=[table],
             )
         )
@@ -142,7 +142,7 @@ def core_section(costs: Costs) -> Section:
                 id=f"cores-{target.name}",
                 title=f"{target.title}: {target.cores:,} cores on {target.chips} chip{'s' if target.chips > 1 else ''}",
                 caption=f"{target.floor}. {target.traffic.note}.",
-                figures=[figures.core_map(target.core_map, chip) for chip in chips[:4]],
+                figures=[cost_figures.core_map(target.core_map, chip) for chip in chips[:4]],
                 tables=[
                     Table(caption="cores", head=head, rows=rows, text=(3, 5)),
                     Table(caption="traffic per sample", head=("what", "count"), rows=_traffic(target)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,8 @@ import numpy as np
 from snn2chip.ir.nodes import Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
-from snn2chip.reports.costs import Costs
 from snn2chip.reports.detail import Detail, SourceDetail
 from snn2chip.reports.drawing import FAINT, INK, PALETTE, Sheet
-from snn2chip.reports.energy import Estimate
 from snn2chip.reports.glimpse import Look
 from snn2chip.schedule import links
 
@@ -22,7 +19,6 @@ MOST_STEPS = 400
 """Steps drawn at most."""
 COLUMN = 3.2
 """Inches of one column of the network."""
-COLOURS = {"dearer": PALETTE[3], "cheaper": PALETTE[2], "overlap": PALETTE[5]}
 
 
 def short(name: str, most: int = 34) -> str:
@@ -107,7 +103,7 @@ def raster(look: Look) -> str:
         ax.imshow(image, aspect="auto", interpolation="nearest", origin="lower")
         ax.set(xlim=(-0.5, len(p) - 0.5), ylim=(-0.5, len(look.shown) - 0.5), xlabel="step", ylabel="neuron")
         ax.set_title(short(look.node))
-        _whole_steps(ax, len(p))
+        whole_steps(ax, len(p))
         ax.set_yticks([0, len(look.shown) - 1], [str(look.shown[0]), str(look.shown[-1])])
         return sheet.svg(f"spikes of {len(look.shown)} of {look.neurons} neurons of {look.node} in one sample")
 
@@ -125,7 +121,7 @@ def membrane(look: Look) -> str:
         ax.set(xlabel="step", ylabel="potential")
         _short_numbers(ax)
         ax.set_title(short(look.node))
-        _whole_steps(ax, len(v))
+        whole_steps(ax, len(v))
         return sheet.svg(f"potentials of neurons {look.traced} of {look.node}, thresholds dashed")
 
 
@@ -167,7 +163,7 @@ def firing(detail: Detail) -> str:
         ax.set_yticks(range(len(rows)), [short(r.node, 22) for r in rows])
         ax.set(xlabel="step")
         ax.set_frame_on(False)
-        _whole_steps(ax, share.shape[1])
+        whole_steps(ax, share.shape[1])
         if share.shape[1] <= 12:
             for (i, t), value in np.ndenumerate(share):
                 light = value > 0.55 * share.max()
@@ -178,87 +174,6 @@ def firing(detail: Detail) -> str:
         return sheet.svg("share of neurons that fire, per population and step")
 
 
-def errors(layers: Sequence[dict[str, Any]]) -> str:
-    """Quantization error of every layer: own (fed by the float network) and with what it inherits."""
-    with Sheet(6.8, 0.36 * len(layers) + 1.1) as (sheet, ax):
-        y = np.arange(len(layers))
-        ax.barh(
-            y - 0.2, [r["free_potential"] for r in layers], height=0.38, color=PALETTE[1], label="with inherited error"
-        )
-        ax.barh(y + 0.2, [r["forced_potential"] for r in layers], height=0.38, color=PALETTE[0], label="own error only")
-        ax.set_yticks(y, [short(r["soma"], 24) for r in layers])
-        ax.invert_yaxis()
-        ax.set(xlabel="rms error of the potential, in thresholds")
-        ax.legend(loc="lower right")
-        return sheet.svg("quantization error per layer")
-
-
-def energy(rows: Sequence[Estimate], where: Sequence[str]) -> str:
-    """Energy of every model, stacked by event, with the range of its sources."""
-    events = list(dict.fromkeys(f.event for r in rows for f in r.factors if f.joules.value))
-    colours = {event: PALETTE[i % len(PALETTE)] for i, event in enumerate(events)}
-    with Sheet(6.8, 0.42 * len(rows) + 1.3) as (sheet, ax):
-        seen = set()
-        for y, row in enumerate(rows):
-            left = 0.0
-            for f in row.factors:
-                if f.joules.value:
-                    label = f.event if f.event not in seen else None
-                    seen.add(f.event)
-                    ax.barh(y, f.joules.value * 1e6, left=left, height=0.6, color=colours[f.event], label=label)
-                    left += f.joules.value * 1e6
-            if row.joules.lo != row.joules.hi:
-                ax.plot([row.joules.lo * 1e6, row.joules.hi * 1e6], [y, y], color=INK, lw=1, marker="|", ms=7)
-        ax.set_yticks(range(len(rows)), [f"{w}\n{r.scope}" for r, w in zip(rows, where, strict=True)], fontsize=7.5)
-        ax.invert_yaxis()
-        ax.set(xlabel="µJ per sample")
-        sheet.figure.legend(loc="outside lower center", ncols=4, fontsize=7.5)
-        return sheet.svg("energy per sample by model and event")
-
-
-def ratios(costs: Costs) -> str:
-    """Spiking network over ANN, per basis; right of 1 the spiking network is dearer."""
-    rows = costs.verdicts
-    with Sheet(6.8, 0.34 * len(rows) + 0.9) as (sheet, ax):
-        values = [max(v.ratio, 1e-6) for v in rows]
-        ax.barh(range(len(rows)), values, color=[COLOURS[v.verdict.split()[-1]] for v in rows], height=0.6)
-        ax.set_xscale("log")
-        ax.margins(y=0.02)
-        ax.axvline(1, color=INK, lw=1)
-        ax.set_yticks(range(len(rows)), [v.basis.replace(" against ", "\nagainst ") for v in rows], fontsize=7)
-        ax.invert_yaxis()
-        ax.set(xlabel="energy of the spiking network / energy of the ANN")
-        return sheet.svg("ratio of energies, spiking network to ANN")
-
-
-def core_map(rows: Sequence[Any], chip: int) -> str:
-    """Cores of one chip on the mesh of tiles, shaded by the limit that they use most of."""
-    mine = [r for r in rows if r["chip"] == chip]
-    spots: dict[tuple[int, int], list[Any]] = {}
-    for row in mine:
-        spots.setdefault((row["x"], row["y"]), []).append(row)
-    names = list(dict.fromkeys(r["population"] for r in rows))
-    wide, high = max(x for x, _ in spots) + 1, max(y for _, y in spots) + 1
-    with Sheet(0.8 * max(wide, 6) + 0.3, 0.8 * high + 0.5 + 0.17 * -(-len(names) // 3)) as (sheet, ax):
-        from matplotlib.patches import Patch, Rectangle
-
-        for (x, y), cores in spots.items():
-            ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=FAINT, lw=1))
-            for i, row in enumerate(cores):
-                px, py = x + 0.06 + 0.46 * (i % 2), y + 0.06 + 0.46 * (i // 2)
-                colour = PALETTE[names.index(row["population"]) % len(PALETTE)]
-                ax.add_patch(
-                    Rectangle((px, py), 0.42, 0.42, fc=colour, alpha=0.25 + 0.75 * row["utilisation"], ec=colour)
-                )
-                ax.text(px + 0.21, py + 0.21, f"{row['utilisation']:.0%}", ha="center", va="center", fontsize=6)
-        ax.set(xlim=(-0.05, wide + 0.05), ylim=(high + 0.05, -0.05), aspect="equal")
-        ax.set_axis_off()
-        here = [n for n in names if any(r["population"] == n for r in mine)]
-        patches = [Patch(color=PALETTE[names.index(n) % len(PALETTE)], label=short(n, 20)) for n in here]
-        sheet.figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=7)
-        return sheet.svg(f"{len(mine)} cores of chip {chip}, utilisation of the binding limit")
-
-
 def _short_numbers(ax: Any) -> None:
     """150k instead of 150000."""
     from matplotlib.ticker import EngFormatter
@@ -266,6 +181,7 @@ def _short_numbers(ax: Any) -> None:
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _whole_steps(ax: Any, steps: int) -> None:
+def whole_steps(ax: Any, steps: int) -> None:
+    """Ticks at whole steps, at most ten or so."""
     every = max(1, -(-steps // 10))
     ax.set_xticks(range(0, steps, every))

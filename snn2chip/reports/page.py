@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from snn2chip.errors import BackendUnavailable
-from snn2chip.reports.report import Report
+from snn2chip.reports.result import Report
 from snn2chip.reports.rows import shown, side_by_side
 from snn2chip.reports.units import quantity
 
@@ -55,13 +55,16 @@ class Card:
     note: str = ""
 
 
-def render(*, title: str, subtitle: str, cards: Sequence[Card], sections: Iterable[Section]) -> str:
+def render(
+    *, title: str, subtitle: str, cards: Sequence[Card], sections: Iterable[Section], notes: Sequence[str] = ()
+) -> str:
     """The page as text. Raises BackendUnavailable when jinja2 or matplotlib is missing."""
     from jinja2 import Environment, PackageLoader
 
     place = Environment(loader=PackageLoader("snn2chip.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = place.get_template("report.html.j2")
-    return template.render(title=title, subtitle=subtitle, cards=cards, sections=[s for s in sections if s.parts])
+    filled = [s for s in sections if s.parts]
+    return template.render(title=title, subtitle=subtitle, cards=cards, sections=filled, notes=notes)
 
 
 def drawable() -> None:
@@ -85,6 +88,7 @@ def page(report: Report) -> str:
         subtitle=f"{report.samples:,} samples, T = {report.steps}, program {report.digest[:16]}",
         cards=_cards(report),
         sections=all_sections(report),
+        notes=report.notes,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from snn2chip.reports.report import Report
+from snn2chip.reports.result import Report
 from snn2chip.reports.workload import synapses_into
 
 COLUMNS = (

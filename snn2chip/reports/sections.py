@@ -9,8 +9,9 @@ import numpy as np
 from snn2chip.ir.nodes import Synapse, describe
 from snn2chip.reports import figures
 from snn2chip.reports.cost_sections import core_section, energy_section, time_section
+from snn2chip.reports.float_sections import error_section, versus_section
 from snn2chip.reports.page import Part, Section, Table
-from snn2chip.reports.report import Report
+from snn2chip.reports.result import Report
 from snn2chip.reports.rows import layer_table
 
 
@@ -19,6 +20,7 @@ def all_sections(report: Report) -> Iterator[Section]:
     yield network_section(report)
     yield activity_section(report)
     if report.fidelity is not None:
+        yield versus_section(report)
         yield error_section(report)
     if report.costs is not None:
         yield energy_section(report.costs)
@@ -132,29 +134,6 @@ def _detail_parts(report: Report) -> list[Part]:
             tables=[Table(caption="payloads, 0 included", head=("population", "payload", "count"), rows=payload_rows)],
         ),
     ]
-
-
-def error_section(report: Report) -> Section:
-    """Integer against float, layer by layer."""
-    assert report.fidelity is not None
-    layers = report.fidelity["layers"]
-
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3%}"
-
-    rows = [
-        (r["soma"], share(r["free_equal"]), share(r["forced_equal"]), f"{r['free_potential']:.2e}",
-         f"{r['forced_potential']:.2e}")
-        for r in layers
-    ]  # fmt: skip
-    head = ("soma", "payloads equal", "own error only", "potential error", "own error only")
-    part = Part(
-        id="errors",
-        caption="Root-mean-square difference to the float potentials; read-outs and relays relative to their own rms.",
-        figures=[figures.errors(layers)],
-        tables=[Table(caption="fidelity per layer", head=head, rows=rows)],
-    )
-    return Section(id="errors", title="Quantization error", parts=[part])
 
 
 def layer_section(report: Report) -> Section:

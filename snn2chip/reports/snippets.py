@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snn2chip.checks.compare import CheckResult
     from snn2chip.ir.program import Program
-    from snn2chip.reports.report import Report
+    from snn2chip.reports.result import Report
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

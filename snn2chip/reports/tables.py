@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from snn2chip.reports.report import Report
+from snn2chip.reports.result import Report
 from snn2chip.reports.units import quantity, ranged
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from snn2chip.reports.costs import Costs
+    from snn2chip.reports.versus import Versus
 
 
 def counts_table(report: Report) -> Table:
@@ -70,17 +71,39 @@ def fidelity_table(fidelity: dict[str, Any]) -> Table:
 
     table = Table(title=f"float fidelity, {fidelity['samples']} samples: {fidelity['agreement']:.2%} same class")
     table.add_column("soma")
-    for head in ("firing", "payloads equal", "own error only", "potential error", "own error only"):
+    for head in ("firing", "payloads equal", "own error only", "spikes alike", "potential error", "own error only"):
         table.add_column(head, justify="right")
+    trained = any(row["trained"] for row in fidelity["layers"])
+    if trained:
+        table.add_column("integers of the training")
     for row in fidelity["layers"]:
         table.add_row(
             row["soma"],
             "-" if row["rate"] is None else f"{row['rate']:.1%}",
             "-" if row["free_equal"] is None else f"{row['free_equal']:.3%}",
             "-" if row["forced_equal"] is None else f"{row['forced_equal']:.3%}",
+            "-" if row["free_spikes"] is None else f"{row['free_spikes']:.3%}",
             f"{row['free_potential']:.2e}",
             f"{row['forced_potential']:.2e}",
+            *([row["trained"] or "-"] if trained else []),
         )
+    return table
+
+
+def versus_table(versus: Versus) -> Table:
+    """Float model and chips, figure by figure."""
+    from rich.table import Table
+
+    table = Table(title=f"float model ({versus.float_side.where}) against the chips")
+    for head in ("figure", "side", "by", "basis"):
+        table.add_column(head)
+    table.add_column("value", justify="right")
+    last = ""
+    for row in versus.rows:
+        if last and row.figure != last:
+            table.add_section()
+        last = row.figure
+        table.add_row(row.figure, row.side, row.by, row.basis, row.text)
     return table
 
 

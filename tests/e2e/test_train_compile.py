@@ -212,6 +212,7 @@ def test_check_and_report_take_the_float_model(digits, tmp_path):
         assert done.exit_code == 0, done.output
         found = json.loads(out.read_text())
         assert found["agreement"] == 1.0
+        assert "warning" not in done.output  # it is the file that was compiled
         assert (found["float"] if verb == "check" else found["accuracy"]["float"]) >= 0.9
     page = (tmp_path / "r.html").read_text()
     for word in ("<html", "neuron2", "own error only", "What the figures assume"):

@@ -6,10 +6,14 @@ import re
 from collections import Counter
 from html.parser import HTMLParser
 
+import attrs
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import snn2chip
+from snn2chip.checks.float_model import FloatModel
 from snn2chip.quantize.calibrate import calibrate
 from snn2chip.quantize.lower import lower
 from snn2chip.registry import get_backend
@@ -22,8 +26,9 @@ from snn2chip.testing import graphs
 from snn2chip.testing.programs import random_program
 
 pytest.importorskip("matplotlib", reason="pages need the extra `report`")
-FIGURES = {"network", "rasters", "membranes", "firing", "rates", "payloads", "errors", "energy-chips", "energy-off",
-           "verdicts", "cores-loihi1", "cores-loihi2"}  # fmt: skip
+FIGURES = {"network", "rasters", "membranes", "firing", "rates", "payloads", "errors", "sensitivity", "energy-chips",
+           "energy-off", "verdicts", "cores-loihi1", "cores-loihi2", "versus-energy", "versus-latency",
+           "divergence-depth", "divergence-time"}  # fmt: skip
 
 
 class Reader(HTMLParser):
@@ -60,7 +65,12 @@ def whole() -> Report:
     x = np.random.default_rng(0).integers(0, 16, (20, 1, 6, 6))
     graph = graphs.chain(2)
     program = lower(graph, calibrate(graph, x), meta={"name": "<chain> & co"})
-    return snn2chip.report(program, x, labels=np.zeros(20, int), float_graph=graph, targets=("loihi1", "loihi2"))
+    model = FloatModel(module=nn.Linear(36, 3), prepare=lambda raw: torch.as_tensor(raw).float().flatten(1))
+    found = snn2chip.report(
+        program, x, labels=np.zeros(20, int), float_graph=graph, float_model=model, targets=("loihi1", "loihi2"),
+        sensitivity=6,
+    )  # fmt: skip
+    return attrs.evolve(found, notes=("mind the <gap>",))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +85,9 @@ def test_every_figure_is_there_with_a_table_under_it(text) -> None:
     assert found.unlabelled == 0
     assert found.figures["rasters"] >= 2  # a drawing per population
     assert found.figures["membranes"] == 3
+    assert found.figures["divergence-time"] == 3  # payloads, spikes, potentials
+    assert found.tables["divergence-time"] == 3
+    assert found.figures["sensitivity"] == 2
 
 
 def test_nothing_is_loaded_from_anywhere(text) -> None:
@@ -96,6 +109,7 @@ def test_light_dark_phone_and_escapes(text) -> None:
     assert 'name="viewport"' in text
     assert "&lt;chain&gt; &amp; co" in text
     assert "<chain>" not in text
+    assert text.index("mind the &lt;gap&gt;") < text.index("<h2>")  # what one must know stands first
     assert "#010203" not in text  # ink follows the page
 
 

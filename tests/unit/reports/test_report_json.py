@@ -7,11 +7,15 @@ import json
 import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import snn2chip
+from snn2chip.checks.float_model import FloatModel
 from snn2chip.cli.screen import as_json
 from snn2chip.errors import InputError
 from snn2chip.quantize.calibrate import calibrate
@@ -32,7 +36,17 @@ def whole() -> Report:
     x = np.random.default_rng(0).integers(0, 16, (20, 1, 6, 6))
     graph = graphs.chain(2)
     program = lower(graph, calibrate(graph, x), meta={"name": "chain"})
-    return snn2chip.report(program, x, labels=np.zeros(20, int), float_graph=graph, **ALL)
+    model = FloatModel(module=nn.Linear(36, 3), prepare=lambda raw: torch.as_tensor(raw).float().flatten(1))
+    return snn2chip.report(
+        program,
+        x,
+        labels=np.zeros(20, int),
+        float_graph=graph,
+        float_model=model,
+        sensitivity=3,
+        board_power=9.0,
+        **ALL,
+    )
 
 
 def plain(report: Report):
@@ -70,39 +84,100 @@ def test_the_schema_refuses_what_it_should(whole) -> None:
         assert list(breaches(bad, SCHEMA, SCHEMA))
 
 
-def constants(value, path="$"):
-    """Everything in the JSON that has a unit, with its path."""
-    if isinstance(value, dict):
-        if "unit" in value:
-            yield path, value
+def untraced(report: dict[str, Any]) -> list[str]:
+    """What of the energies, times and powers of a report (JSON) does not lead to a source or a formula."""
+    costs, versus = report["costs"], report["versus"]
+    sources = {**costs["sources"], **versus["float_side"]["sources"]}
+    bad: list[str] = []
+
+    def constant(value: Any, where: str) -> None:
+        if not isinstance(value, dict) or value.get("unit") not in ("pJ", "ns", "W"):
+            bad.append(f"{where}: no constant with a unit")
+            return
+        names = [name.strip() for name in value.get("source", "").split(",")]
+        bad.extend(f"{where}: source {name!r} is not spelled out" for name in names if not sources.get(name))
+        if not value.get("confidence"):
+            bad.append(f"{where}: no confidence")
+
+    def walk(value: Any, where: str, formula: bool) -> None:
+        if isinstance(value, list):
+            for i, item in enumerate(value):
+                walk(item, f"{where}[{i}]", formula)
+        if not isinstance(value, dict):
+            return
+        if set(value) == {"value", "lo", "hi"} and not formula:
+            bad.append(f"{where}: a figure with a range that no formula stands beside")
+        if "each" in value or ("power" in value and where.endswith("]")):
+            constant(value.get("each", value.get("power")), where)
+        elif "event" in value:
+            bad.append(f"{where}: an event without its constant")
+        if "factors" in value and not value["factors"]:
+            bad.append(f"{where}: an energy of no factors")
         for key, item in value.items():
-            yield from constants(item, f"{path}.{key}")
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            yield from constants(item, f"{path}[{i}]")
+            walk(item, f"{where}.{key}", formula or bool(value.get("formula")))
+
+    for key in ("targets", "arithmetic"):
+        walk(costs[key], f"costs.{key}", False)
+    walk(versus["float_side"]["energies"], "versus", False)
+    priced = [e for t in costs["targets"] for e in t["estimates"]] + versus["float_side"]["energies"]
+    priced += [{"joules": x["total"]} for t in costs["targets"] for x in t["totals"]]
+    timed = [t[k] for target in costs["targets"] for t in target["timings"] for k in ("latency", "sample")]
+    timed += [t["sample"] for t in versus["float_side"]["times"]]
+    known = {"energy per sample": [e["joules"] for e in priced], "latency": timed, "time per sample": timed}
+    for row in versus["rows"]:
+        if row["figure"] in known and row["value"] not in known[row["figure"]]:
+            bad.append(f"versus: {row['figure']} by {row['by']} is none of the figures above")
+    ends = [v[k] for v in costs["verdicts"] for k in ("snn", "ann")]
+    sums = [e["joules"] for e in (*priced, *costs["arithmetic"])]
+    bad.extend("a verdict on an energy that is not in the report" for end in ends if end not in sums)
+    return bad
 
 
-def test_every_constant_has_a_source_and_every_energy_a_formula(whole) -> None:
+def test_every_figure_leads_to_a_source_or_a_formula(whole) -> None:
     found = plain(whole)
-    sources, seen = found["costs"]["sources"], 0
-    for path, constant in constants(found["costs"]):
-        seen += 1
-        names = [name.strip() for name in constant["source"].split(",")]
-        assert names, path
-        assert all(sources.get(name) for name in names), (path, names)
-        assert constant["confidence"], path
-        assert constant["unit"] in ("pJ", "ns", "W"), path
-    assert seen > 40
+    assert untraced(found) == []
     rows = [e for t in found["costs"]["targets"] for e in t["estimates"]] + found["costs"]["arithmetic"]
-    for row in rows:
+    assert sum(len(row["factors"]) for row in rows) > 40
+    for row in (*rows, *found["versus"]["float_side"]["energies"]):
         assert row["formula"].startswith("E")
         assert row["caveat"]
+        scale = {"pJ": 1e-12, "W": 1.0}
         for term in row["factors"]:  # value and ends are the count times the constant, nothing else
-            lo, hi = (term["each"].get(k, term["each"]["value"]) for k in ("lo", "hi"))
-            assert term["joules"]["value"] == pytest.approx(term["count"] * term["each"]["value"] * 1e-12)
-            assert term["joules"]["hi"] == pytest.approx(term["count"] * hi * 1e-12)
-            assert term["joules"]["lo"] <= term["count"] * lo * 1e-12 * (1 + 1e-12)
+            each = term["each"]
+            lo, hi = (each.get(k, each["value"]) for k in ("lo", "hi"))
+            unit = scale[each["unit"]]
+            assert term["joules"]["value"] == pytest.approx(term["count"] * each["value"] * unit)
+            if each["unit"] == "pJ":  # seconds that are measured have a range of their own
+                assert term["joules"]["hi"] == pytest.approx(term["count"] * hi * unit)
+                assert term["joules"]["lo"] <= term["count"] * lo * unit * (1 + 1e-12)
         assert row["joules"]["value"] == pytest.approx(sum(f["joules"]["value"] for f in row["factors"]))
+
+
+def _targets(report, i=0):
+    return report["costs"]["targets"][i]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: _targets(d)["estimates"][0]["factors"][0]["each"].pop("source"),
+        lambda d: _targets(d)["estimates"][0]["factors"][0]["each"].update(source="D18, nobody"),
+        lambda d: _targets(d)["estimates"][1]["factors"][2].pop("each"),
+        lambda d: _targets(d)["estimates"][0]["factors"].clear(),
+        lambda d: _targets(d)["estimates"][0].update(formula=""),
+        lambda d: _targets(d)["timings"][0]["terms"][0]["each"].update(confidence=""),
+        lambda d: _targets(d)["totals"][0]["power"].pop("source"),
+        lambda d: d["costs"]["arithmetic"][0]["factors"][0]["each"].update(unit=""),
+        lambda d: d["costs"]["verdicts"][0]["snn"].update(value=1.0),
+        lambda d: d["costs"]["sources"].pop("D18"),
+        lambda d: d["versus"]["float_side"]["energies"][0]["factors"][0]["each"].pop("source"),
+        lambda d: next(r for r in d["versus"]["rows"] if r["unit"] == "J")["value"].update(value=1.0),
+    ],
+)
+def test_a_figure_without_its_source_is_found(whole, change) -> None:
+    bad = deepcopy(plain(whole))
+    change(bad)
+    assert untraced(bad)
 
 
 def test_dynamic_static_and_total_are_apart(whole) -> None:
