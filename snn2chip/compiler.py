@@ -250,7 +250,7 @@ def compile_float_graph(
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
-    from snn2chip.analysis.proofs import with_proofs
+    from snn2chip.analysis.proofs import refuse_wide, with_proofs
     from snn2chip.ir.coded_input import CodedInputLayer
     from snn2chip.mapping.capabilities import fitted
     from snn2chip.mapping.target_file import load_target
@@ -293,7 +293,9 @@ def compile_float_graph(
         program = lower(lowered, ranges, spec=spec, target=chip.name, coding=coding, spare=spare, meta=dict(meta or {}))
         full = _saturated(program, data)
         if not full:
-            return fitted(with_proofs(program, data, trained=_trained(program)), chip)
+            program = with_proofs(program, data, trained=_trained(program))
+            refuse_wide(program, chip)
+            return fitted(program, chip)
         for name in full:
             spare[name] = spare.get(name, 0) + 1
     raise QuantizeError([f"{name}: saturates on the calibration data whatever its fraction bits" for name in full])

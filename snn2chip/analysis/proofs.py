@@ -2,21 +2,27 @@
 
 proven       by its ranges: nothing saturates or wraps, current, mixed and scaled current fit 24 bits
 calibrated   none of that happened on the calibration data
+beyond       a current left 24 bits on the calibration data: refused for chips whose sums have no more
 as trained   it was trained on integers that saturate, and does so
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from snn2chip.analysis.ranges import program_ranges
+from snn2chip.errors import UnsupportedError
+from snn2chip.ir.nodes import describe
 from snn2chip.ir.program import Program
 from snn2chip.ir.raw import count, part
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import NEVER
+
+if TYPE_CHECKING:
+    from snn2chip.mapping.target import Target
 
 BLOCK, BLOCK_BYTES = 64, 16 << 20
 LOOSE, WIDE = "not proven", "current beyond 24 bits"
@@ -34,6 +40,25 @@ def with_proofs(program: Program, data: Any, *, trained: Collection[str] = ()) -
     wide = _too_wide(program, [name for name, ranges in found.items() if not ranges.fits], data)
     status |= dict.fromkeys(wide, WIDE)
     return attrs.evolve(program, meta={**program.meta, "ranges": status})
+
+
+def refuse_wide(program: Program, target: Target) -> None:
+    """Raise UnsupportedError that lists all somas whose currents left the chip's sums on the calibration data."""
+    bits = target.neuron.current_bits.value
+    wide = [name for name, text in program.meta.get("ranges", {}).items() if text == WIDE]
+    if not wide or bits > 24:
+        return
+    ranges = program_ranges(program)
+    found = []
+    for name in wide:
+        lo, hi = ranges[name].current.bounds
+        found.append(
+            f"{target.title}: {describe(program[name])}: its current, or what its gain makes of it, leaves the chip's "
+            f"{bits} bits (+-{NEVER - 1:,}) on the calibration data; proven bound of the current {lo:,}..{hi:,}. Use "
+            "fewer bits for the weights before it (weights, overrides) or for the payloads (payload_bits), or "
+            "target='ideal'"
+        )
+    raise UnsupportedError(found)
 
 
 def _too_wide(program: Program, names: list[str], data: Any) -> list[str]:

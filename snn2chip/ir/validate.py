@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,199}\Z")
 MAX_CURRENT = 1 << 46
-"""A current times a 16-bit gain must stay an exact 64-bit integer."""
+"""What every backend holds exactly: partial sums stay below 2^47 (float64 has 2^53), times a 16-bit gain below 2^63."""
 
 
 def breaches(program: Program) -> list[str]:
@@ -260,7 +260,10 @@ def _bounds(program: Program) -> Iterator[str]:
     for name, (lo, hi) in current_ranges(program).items():
         if max(-lo, hi) >= MAX_CURRENT:
             reach = max(-lo, hi)
-            yield f"{describe(program[name])}: its current may reach {reach}, beyond the exact range {MAX_CURRENT}"
+            yield (
+                f"{describe(program[name])}: its current may reach {reach}, beyond the exact range {MAX_CURRENT} of "
+                "every backend; use fewer bits for weights, exponents, payloads or window entries"
+            )
     for node in program.nodes:
         if isinstance(node, Soma) and node.window is not None:
             ends = [source_range(program, edge.src) for edge in program.into[node.name]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from snn2chip.errors import BackendFailure
+from snn2chip.errors import BackendFailure, InputError
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 from snn2chip.trace import Trace
@@ -14,6 +14,7 @@ from snn2chip_backends.torch.device import keep_freed_memory, out_of_memory, par
 from snn2chip_backends.torch.engine import evaluate, put_inputs
 from snn2chip_backends.torch.exact import exact_arithmetic
 from snn2chip_backends.torch.kernel import TorchKernel
+from snn2chip_backends.torch.limits import EXACT_SUMS, sum_limits
 from snn2chip_backends.torch.plan import Plan, plan_for
 from snn2chip_backends.torch.records import Records
 
@@ -26,14 +27,18 @@ class TorchBackend:
     """Batched, exact integers on PyTorch: every payload equals the reference, on `cpu`, `cuda` or `cuda:N`.
 
     Nodes outside feedback loops are evaluated for all steps at once, loops step by step. Exactness is proven per
-    synapse from weights and payload ranges (see `snn2chip_backends.torch.exact`). Raises InputError for any
-    other device name.
+    synapse from weights and payload ranges (see `snn2chip_backends.torch.exact`). `widest`: float64, or float32 for
+    devices that are slow at float64 products; programs whose sums need more are then refused. Raises InputError for
+    any other device or type.
     """
 
     name = "torch"
 
-    def __init__(self, device: str | torch.device = "cpu") -> None:
+    def __init__(self, device: str | torch.device = "cpu", *, widest: str = "float64") -> None:
         self.device = parse_device(device)
+        if widest not in EXACT_SUMS:
+            raise InputError(f"widest={widest!r} is none of {', '.join(EXACT_SUMS)}")
+        self.widest = widest
         if self.device.type == "cpu":
             keep_freed_memory()
 
@@ -42,8 +47,8 @@ class TorchBackend:
         return why_missing(self.device)
 
     def limits(self, program: Program) -> list[str]:
-        """Nothing that a valid program can say is out of reach."""
-        return []
+        """Sums beyond what `widest` holds exactly; float64 holds whatever a valid program can say."""
+        return sum_limits(program, self.widest)
 
     def plan(self, program: Program) -> Plan:
         """The program made ready for this device."""
