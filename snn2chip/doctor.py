@@ -31,6 +31,29 @@ PACKAGES = (
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
+def origin() -> str:
+    """One line that says what is running: version, commit in a clone, Python, and the packages that decide results."""
+    commit = _commit(Path(snn2chip.__file__).resolve().parents[1] / ".git")
+    parts = [*([f"commit {commit}"] if commit else []), f"Python {platform.python_version()}"]
+    parts += [f"{name} {version}" for name in ("torch", "numpy", "lava-nc") if (version := _version(name)) is not None]
+    return f"snn2chip {snn2chip.__version__} ({', '.join(parts)})"
+
+
+def _commit(folder: Path) -> str:
+    """The commit of a clone, read without git; empty anywhere else."""
+    try:
+        head = (folder / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head[:12]
+        name = head.removeprefix("ref: ")
+        if (folder / name).is_file():
+            return (folder / name).read_text().strip()[:12]
+        rows = (row.split() for row in (folder / "packed-refs").read_text().splitlines())
+        return next((row[0][:12] for row in rows if row[1:] == [name]), "")
+    except OSError:
+        return ""
+
+
 @attrs.frozen(kw_only=True)
 class Health:
     """What was found: version or None per package, reason or None per backend, devices, place per data set."""
@@ -61,13 +84,14 @@ def examine() -> Health:
 
 
 def _packages() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu() -> dict[str, str]:

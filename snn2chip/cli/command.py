@@ -118,9 +118,9 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from snn2chip import __version__
+        from snn2chip.doctor import origin
 
-        typer.echo(f"snn2chip {__version__}")
+        typer.echo(origin())
         raise typer.Exit
 
 

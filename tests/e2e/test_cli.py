@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import platform
 import resource
 import subprocess
 import sys
@@ -42,7 +43,10 @@ def test_nothing_heavy_is_imported_for_help() -> None:
 
 
 def test_version(invoke: Invoke) -> None:
-    assert invoke("--version").strip() == f"snn2chip {snn2chip.__version__}"
+    said = invoke("--version").strip()
+    assert said.startswith(f"snn2chip {snn2chip.__version__} (")
+    assert f"Python {platform.python_version()}" in said
+    assert f"numpy {np.__version__}" in said
 
 
 @pytest.mark.parametrize(
