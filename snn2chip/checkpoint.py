@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
 from snn2chip.checkpoint_tensors import no_larger_than, read_tensors, strict_load
 from snn2chip.errors import FileFormatError, InputError
+from snn2chip.stages import staged
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -102,6 +103,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, Checkpoint
     return model, header
 
 
+@staged("load the checkpoint")
 def load_model(path: str | os.PathLike[str], *, model: str | None = None) -> tuple[nn.Module, CheckpointHeader | None]:
     """Load weights into a zoo model (by the header or by name) or into the user's `module:function`.
 

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 
 from snn2chip.errors import InputError, UnsupportedError
+from snn2chip.stages import staged
 
 if TYPE_CHECKING:
     from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
@@ -133,6 +134,7 @@ def checkpoint_graph(
     return graph, Found(header=header, raw=raw, spec=spec, data=name, classes=classes)
 
 
+@staged("read calibration samples")
 def calibration(
     name: str, header: CheckpointHeader | None, *, steps: int | None
 ) -> tuple[Any, InputSpec, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import numpy as np
 from snn2chip.errors import InputError, QuantizeError
 from snn2chip.ir.program import Program
 from snn2chip.ir.raw import ByStep, holds_steps, part
+from snn2chip.stages import staged
 
 if TYPE_CHECKING:
     from snn2chip.ir.graph import LayerGraph
@@ -317,6 +318,7 @@ def _raw(sample: Any, normalise: Mapping[str, Any] | None) -> Any:
     return sample
 
 
+@staged("look for saturation")
 def _saturated(program: Program, data: Any) -> list[str]:
     """Somas whose potential saturates on the calibration data; where it was trained to, that is as it should be."""
     from snn2chip.api import run

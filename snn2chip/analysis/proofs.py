@@ -20,6 +20,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.raw import count, part
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import NEVER
+from snn2chip.stages import staged
 
 if TYPE_CHECKING:
     from snn2chip.mapping.target import Target
@@ -28,6 +29,7 @@ BLOCK, BLOCK_BYTES = 64, 16 << 20
 LOOSE, WIDE = "not proven", "current beyond 24 bits"
 
 
+@staged("prove ranges")
 def with_proofs(program: Program, data: Any, *, trained: Collection[str] = ()) -> Program:
     """The program with `meta["ranges"]`, the status of every soma.
 

@@ -26,11 +26,13 @@ from snn2chip.frontends.torch_qat import bind_unbound
 from snn2chip.frontends.torch_recorder import Recorder
 from snn2chip.frontends.torch_tape import Tape
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.stages import staged
 
 INPUT = "input"
 Sample = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
+@staged("trace the model")
 def trace(model: nn.Module, sample: Sample, *, steps: int | None = None, replay: bool = True) -> LayerGraph:
     """Return the float graph of `model`, recorded on `sample` in eval mode; the model is left as it was.
 

@@ -24,6 +24,7 @@ from snn2chip.mapping.target_file import load_target
 from snn2chip.micro.lower import lower_soma
 from snn2chip.micro.text import unmixed_range
 from snn2chip.micro.widths import bits_of, width_breaches, widths
+from snn2chip.stages import staged
 
 
 def check_target(program: Program, target: Target | str) -> list[Breach]:
@@ -48,6 +49,7 @@ def check_target(program: Program, target: Target | str) -> list[Breach]:
     return found
 
 
+@staged("check against the target")
 def fitted(program: Program, target: Target) -> Program:
     """`program` for `target`; what it costs there is noted in `meta["target_notes"]`.
 

@@ -14,6 +14,7 @@ import attrs
 
 from snn2chip.errors import UnsupportedError
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.stages import stage
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +35,8 @@ def apply_passes(graph: LayerGraph, passes: Iterable[Pass], *, normal_form: bool
     TraceError if a pass breaks the graph or changes the shape of its input or output.
     """
     for step in passes:
-        before, graph = graph, step.run(graph)
+        with stage(f"pass {step.name}"):
+            before, graph = graph, step.run(graph)
         assert _outside(before) == _outside(graph), step.name
     if normal_form and (breaches := graph.normal_form_breaches()):
         raise UnsupportedError(breaches)

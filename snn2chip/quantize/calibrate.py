@@ -20,6 +20,7 @@ from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.raw import ByStep, batch_axis, count, named, part
 from snn2chip.quantize.payload_steps import kept_payloads
 from snn2chip.quantize.spec import FloatArray
+from snn2chip.stages import staged
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +76,7 @@ def _top(value: torch.Tensor) -> FloatArray:
     return flat.amax(1).double().cpu().numpy()
 
 
+@staged("calibrate")
 @torch.no_grad()
 def calibrate(
     graph: LayerGraph,

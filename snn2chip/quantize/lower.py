@@ -34,8 +34,10 @@ from snn2chip.quantize.spec import FloatArray, QuantSpec, record
 from snn2chip.quantize.trained import lower_trained, mismatch
 from snn2chip.quantize.units import Reach, lower_maximum, lower_soma, payload_scale
 from snn2chip.quantize.weights import array
+from snn2chip.stages import staged
 
 
+@staged("quantize and lower")
 def lower(
     graph: LayerGraph,
     ranges: Ranges,

@@ -65,7 +65,7 @@ def over_time(layers: Sequence[dict[str, Any]], key: str) -> str:
     """A line per layer, over the steps: payloads or spikes that differ (%), or the error of the potential."""
     label = KINDS[key]
     rows = spread_rows([r for r in layers if r[key] is not None])
-    with Sheet(4.4, 2.7) as (sheet, ax):
+    with Sheet(3.7, 2.6) as (sheet, ax):
         for i, row in enumerate(rows):
             values = np.asarray(row[key])[:MOST_STEPS]
             values = values if key == "potential_by_step" else 100 * (1 - values)
@@ -73,7 +73,7 @@ def over_time(layers: Sequence[dict[str, Any]], key: str) -> str:
         ax.set(xlabel="step", ylabel=label)
         ax.set_ylim(bottom=0)
         whole_steps(ax, min(len(rows[0][key]), MOST_STEPS) if rows else 1)
-        sheet.figure.legend(loc="outside lower center", ncols=4, fontsize=7)
+        sheet.figure.legend(loc="outside lower center", ncols=3, fontsize=7.5)
         return sheet.svg(f"{label}, over the steps")
 
 
@@ -91,7 +91,7 @@ def sensitivity(rows: Sequence[Sensitivity], key: str) -> str:
     for r in rows:
         share[names.index(r.layer), modes.index(r.mode)] = 100 * (1 - getattr(r, key))
     what = {"spikes": "payloads that change", "agreement": "predicted classes that change"}[key]
-    with Sheet(5.2, 0.28 * len(names) + 1.0) as (sheet, ax):
+    with Sheet(3.7, 0.25 * len(names) + 0.8) as (sheet, ax):
         top = max(float(np.nanmax(share)), 1e-9)
         ax.imshow(share, aspect="auto", cmap="cividis", vmin=0, vmax=top)
         for (i, j), value in np.ndenumerate(share):
@@ -104,7 +104,7 @@ def sensitivity(rows: Sequence[Sensitivity], key: str) -> str:
                 fontsize=7,
                 color="black" if value > 0.55 * top else "white",
             )
-        ax.set_yticks(range(len(names)), [short(n, 26) for n in names])
+        ax.set_yticks(range(len(names)), [short(n, 16) for n in names])
         ax.set_xticks(range(len(modes)), modes)
         ax.xaxis.tick_top()
         ax.tick_params(length=0)

@@ -109,7 +109,7 @@ def _cost_parts(found: Versus) -> list[Part]:
         Part(
             id="versus-latency",
             title="Latency of one sample",
-            caption="Squares: measured here, batch 1, fastest to slowest run; circles: modelled.",
+            caption="Squares: measured here, batch 1, the middle half of the runs; circles: modelled.",
             figures=[float_figures.sides(latency, "s")] if latency else [],
             tables=[_time_table(found)],
         ),

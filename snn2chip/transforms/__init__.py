@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from snn2chip.errors import InputError
 from snn2chip.ir.program import Program
+from snn2chip.stages import stage
 from snn2chip.transforms.base import Transform
 from snn2chip.transforms.dead import DeadChannel
 from snn2chip.transforms.fuse import FuseTime
@@ -38,7 +39,9 @@ def transform(program: Program, names: str | Transform | Iterable[str | Transfor
     if unknown := [step for step in steps if isinstance(step, str) and step not in TRANSFORMS]:
         raise InputError(f"transform {', '.join(map(repr, unknown))} is unknown; known: {', '.join(TRANSFORMS)}")
     for step in steps:
-        program = (TRANSFORMS[step]() if isinstance(step, str) else step).run(program)
+        found = TRANSFORMS[step]() if isinstance(step, str) else step
+        with stage(f"transform {found.name}"):
+            program = found.run(program)
     return program
 
 
