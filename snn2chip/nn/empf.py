@@ -27,7 +27,9 @@ from torch import Tensor, nn
 
 from snn2chip.errors import InputError
 from snn2chip.ir.layers import FloatSoma
-from snn2chip.nn.base import DetachName, Neuron, State, StepMode, check_choice
+from snn2chip.nn.base import DetachName, Neuron, State, StepMode, check_choice, wide
+from snn2chip.nn.fused import fused
+from snn2chip.nn.fused.excess import ExcessRule
 from snn2chip.nn.payload import PayloadGrid, RoundingName
 from snn2chip.nn.surrogate import straight_through
 
@@ -149,6 +151,16 @@ class EMPF(ExcessNeuron):
         """Return m = leak(t)*v + I."""
         return self.now(self.leak_raw, like=current) * v + current
 
+    def fused_rule(self) -> ExcessRule:
+        """Return the equations above as constants of the compiled kernels."""
+        return ExcessRule(
+            theta=self.threshold(),
+            leak=self.leaks(),
+            v0=self.initial_potential(),
+            detach=self.detach,
+            grid=self.payload,
+        )
+
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = min(m, theta(t)), whatever was sent."""
         theta = self.now(self.theta_raw, like=m)
@@ -210,8 +222,16 @@ class EMPFParallel(ExcessNeuron):
                 f"{type(self).__name__}: expected [T,B,...] with T = {self.steps}, got {list(x.shape)}; "
                 "put the steps first (Repeat, TimeFold) or build the neuron with this many steps"
             )
-        theta = self.threshold().to(x.dtype).view(-1, *[1] * (x.dim() - 1))
-        return self.send(torch.relu(x - theta))
+        if not torch.compiler.is_compiling() and (sent := fused(self, x)) is not None:
+            return sent
+        currents = wide(x)
+        theta = self.threshold().to(currents.dtype).view(-1, *[1] * (x.dim() - 1))
+        return self.send(torch.relu(currents - theta)).to(x.dtype)
+
+    def fused_rule(self) -> ExcessRule:
+        """Return the equations above as constants of the compiled kernels."""
+        start = self.initial_potential()
+        return ExcessRule(theta=self.threshold(), leak=None, v0=start, detach="state", grid=self.payload)
 
     def lower(self) -> FloatSoma:
         """Return a soma that fires its excess and keeps nothing, theta `[T,1]`."""

@@ -1,6 +1,7 @@
 """Kernels of QCFS: each value by itself.
 
-    r = (z + theta/2)/theta      before: a = theta*floor(clip(r, 1/2, L + 1/2))     after: a = theta*clip(floor(r), 0, L)
+    r = (z + theta/2)/theta
+    before:  a = theta*floor(clip(r, 1/2, L + 1/2))        after:  a = theta*clip(floor(r), 0, L)
     g_z = (g*theta)*1[inside]/theta,     g_theta = sum g*s - (g*theta)*1[inside]*(r/theta) + g_z/2
 
 theta is a variable of three terms here, as it is in the torch code: the payload, the quotient and the shift.

@@ -16,7 +16,7 @@ from snn2chip.nn.fused.work import spread
 from snn2chip.nn.mixing import mixed
 from snn2chip.nn.surrogate import SurrogateOn, rectangular_fire, triangular_fire
 
-_DETACHED = {"nothing": 0, "reset": 1, "state": 2}
+DETACHED = {"nothing": 0, "reset": 1, "state": 2}
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -113,7 +113,7 @@ class _Levels(Function):
                 *rule.constants(),
                 *surrogate,
                 rule.hard,
-                _DETACHED[rule.detach],
+                DETACHED[rule.detach],
                 target,
                 g_window,
                 g_leak,

@@ -16,8 +16,10 @@ from snn2chip.nn.fused import plain_neurons, why_plain
 
 pytest.importorskip("numba", reason="the compiled neurons need numba")
 
-FUSED = ("if", "lif", "mht", "lmht", "qcfs")
+FUSED = ("if", "lif", "mht", "lmht", "qcfs", "empf", "empf-parallel")
 CASES = [(name, variant) for name in FUSED for variant in NEURONS[name].variants]
+CASES += [(name, {"payload_bits": 3, "payload_rounding": "half-even"}) for name in ("empf", "empf-parallel")]
+CASES += [("empf", {"detach": detach, "learn_start": True}) for detach in ("nothing", "reset")]
 CASES += [("lmht", {"levels": 3, "frames": 5}), ("lif", {"surrogate": "triangular", "gamma": 0.75, "leak": 0.3})]
 LAYOUTS = ("rows", "channels_last", "strided", "turned", "repeated")
 
@@ -165,6 +167,7 @@ def test_the_kernels_are_really_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FUSED:
         neuron = make_neuron(name, steps=2)
         monkeypatch.setattr(neuron, "_advance", None)  # the torch code cannot run
+        monkeypatch.setattr(neuron, "send", None, raising=False)
         assert why_plain(neuron, torch.ones(2, 3)) == ""
         assert neuron(torch.ones(2, 3)).shape == (2, 3)
         with plain_neurons(), pytest.raises(TypeError):

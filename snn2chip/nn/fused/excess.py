@@ -1,0 +1,105 @@
+"""EM-PF versions I and III: the fused kernels as one autograd function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from snn2chip.nn.base import DetachName, wide
+from snn2chip.nn.fused.layout import as_like, like, matrix, packed
+from snn2chip.nn.fused.levels import DETACHED
+from snn2chip.nn.fused.work import spread
+from snn2chip.nn.payload import PayloadGrid
+from snn2chip.nn.surrogate import straight_through
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ExcessRule:
+    """Constants of one EM-PF layer: theta `[T]`, leak `[T]` and v(0), all perhaps trained; no leak: nothing is kept."""
+
+    theta: Tensor
+    leak: Tensor | None
+    v0: Tensor
+    detach: DetachName
+    grid: PayloadGrid | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return payloads of currents x, `[T,B,...]` both."""
+        result: Tensor = _Excess.apply(x, self.leak, self.theta, self.v0, self)  # type: ignore[no-untyped-call]
+        return result
+
+    def plain(self, x: Tensor, leak: Tensor | None, theta: Tensor, v0: Tensor) -> Tensor:
+        """Return the same by torch operations, which can be differentiated twice."""
+        v, payloads = v0, []
+        for t, current in enumerate(wide(x).unbind(0)):
+            m = current if leak is None else leak[t] * v + current
+            s = torch.relu(m - theta[t])
+            payloads.append((s if self.grid is None else self.grid.quantize(s)).to(x.dtype))
+            v = torch.where(m > theta[t], theta[t], m)
+            if self.detach != "nothing":
+                v = straight_through(m, value=v) if self.detach == "reset" else v.detach()
+        return torch.stack(payloads)
+
+    def constants(self) -> tuple[Any, ...]:
+        """Return leak, theta, v0 and whether anything is kept, as the kernels take them."""
+        theta = self.theta.detach().contiguous().numpy()
+        leak = np.zeros_like(theta) if self.leak is None else self.leak.detach().contiguous().numpy()
+        return leak, theta, np.float32(float(self.v0)), self.leak is not None
+
+    def payload(self) -> tuple[Any, ...]:
+        """Return step (0: none), top, half-even as the kernels take them."""
+        grid = self.grid
+        if grid is None:
+            return np.float32(0.0), np.float32(0.0), False
+        return np.float32(grid.step), np.float32(grid.top), grid.rounding == "half-even"
+
+
+class _Excess(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, leak: Tensor | None, theta: Tensor, v0: Tensor, rule: ExcessRule) -> Tensor:
+        from snn2chip.nn.fused import excess_kernels
+
+        x = packed(x)
+        out = like(x, steps=x.shape[0])
+        source, target, constants = matrix(x), matrix(out), (*rule.constants(), *rule.payload())
+        spread(lambda first, last: excess_kernels.forward(source, *constants, target, first, last), target.shape[1])
+        ctx.rule = rule
+        ctx.save_for_backward(x, leak, theta, v0)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        from snn2chip.nn.fused import excess_kernels
+
+        inputs: tuple[Tensor, Tensor | None, Tensor, Tensor] = ctx.saved_tensors
+        x, _, theta, v0 = inputs
+        rule: ExcessRule = ctx.rule
+        needed = ctx.needs_input_grad[:4]
+        if torch.is_grad_enabled():
+            chosen = [value for value, wanted in zip(inputs, needed, strict=True) if wanted]
+            found = iter(torch.autograd.grad(rule.plain(*inputs), chosen, grads[0], create_graph=True))
+            return *(next(found) if wanted else None for wanted in needed), None
+        g_x = like(x, steps=x.shape[0])
+        source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
+        constants = rule.constants()
+        sizes = [count if wanted else 0 for count, wanted in zip((len(theta), len(theta), 1), needed[1:], strict=True)]
+
+        def work(first: int, last: int) -> list[Any]:
+            sums = [np.zeros(size) for size in sizes]
+            excess_kernels.backward(source, g_o, *constants, DETACHED[rule.detach], target, *sums, first, last)
+            return sums
+
+        parts = spread(work, target.shape[1])
+        g_leak, g_theta, g_start = (torch.from_numpy(sum(part[k] for part in parts)) for k in range(3))
+        return (
+            g_x if needed[0] else None,
+            g_leak.to(theta.dtype) if needed[1] else None,
+            g_theta.to(theta.dtype) if needed[2] else None,
+            g_start.to(v0.dtype).view(v0.shape) if needed[3] else None,
+            None,
+        )
