@@ -67,13 +67,15 @@ class SomaBounds:
     """Largest magnitudes on the way through one soma.
 
     `current`: summed current and its partial sums, `mixing`: partial sums of the window, `scaled`: a*gain
-    before its shift, `total`: potential before saturation, `spike`: s, `emitted`: s*out_gain before its shift.
+    before its shift, `driven`: behind it, `total`: potential before saturation, `spike`: s, `emitted`: s*out_gain
+    before its shift.
     `saturates`: whether sat24 can ever change a potential.
     """
 
     current: int
     mixing: int
     scaled: int
+    driven: int
     total: int
     spike: int
     emitted: int
@@ -98,6 +100,7 @@ def soma_bounds(soma: Soma, current: int, steps: int) -> SomaBounds:
         current=current,
         mixing=mixing,
         scaled=max(int(scaled.max()), int(x.max()) + 2 * WRAP if soma.syn_leak is not None else 0),
+        driven=int(x.max()),
         total=max(totals),
         spike=spike,
         emitted=emitted,

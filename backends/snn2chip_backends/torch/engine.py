@@ -49,6 +49,10 @@ def evaluate(program: Program, plan: Plan, payloads: dict[str, Tensor], records:
         block.free(names)
 
 
+def _same(payload: Tensor) -> Tensor:
+    return payload
+
+
 class _Block:
     """Values that are still needed, by node name: payloads and currents `[T or 1, B, *shape]`."""
 
@@ -67,15 +71,13 @@ class _Block:
         if isinstance(node, (Synapse, Product)) and name not in self.plan.inlined:
             self.values[name] = self.plan.currents[name](*(self.shifted(e) for e in edges))
         elif isinstance(node, Soma):
-            wants = self.records.wants(name)
             run = run_soma(
                 self.plan.somas[name],
                 [self.current(e) for e in edges],
                 self.batch,
                 self.program.steps,
                 size=self.plan.slices[name],
-                potentials=wants.all,
-                last=wants.last,
+                wants=self.records.wants(name),
             )
             self.finish(name, run)
 
@@ -84,7 +86,7 @@ class _Block:
         if edge.src not in self.plan.inlined:
             value = self.values[edge.src]
             return Source(len(value), lambda part: value[:, part])
-        make = self.plan.currents[edge.src]
+        make = _same if edge.src in self.plan.scaled else self.plan.currents[edge.src]
         arriving = [self.shifted(e) for e in self.program.into[edge.src]]
         return Source(max(map(len, arriving)), lambda part: make(*(p[:, part] for p in arriving)))
 

@@ -17,6 +17,7 @@ from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import PayloadType
 from snn2chip_backends.torch.bounds import partial_bound, program_bounds
 from snn2chip_backends.torch.exact import float_type
+from snn2chip_backends.torch.layout import MOST_SOURCES
 from snn2chip_backends.torch.somas import SomaKernel, tensor_type
 from snn2chip_backends.torch.synapses import Current, product_kernel, synapse_kernel
 
@@ -31,6 +32,7 @@ class Plan:
 
     `inlined`: synapses and products that feed one soma outside any loop; their current is made slice by slice,
     `slices[soma]` samples at a time. `sample_bytes`: what one sample keeps alive at the peak besides that.
+    `scaled`: inlined identity synapses whose weights the soma's compiled pass applies to the payloads themselves.
     """
 
     currents: dict[str, Current]
@@ -40,6 +42,7 @@ class Plan:
     inlined: frozenset[str]
     slices: dict[str, int]
     sample_bytes: int
+    scaled: frozenset[str] = frozenset()
 
     def reads(self, program: Program, names: list[str]) -> Iterator[str]:
         """Values that evaluating `names` reads, one entry per reader."""
@@ -81,9 +84,11 @@ def _plan(program: Program, device: torch.device) -> Plan:
         name for name in currents if len(program.out_of[name]) == 1 and program.out_of[name][0].dst not in looped
     )
     budget = SLICE_BYTES[device.type]
+    somas = {s.name: SomaKernel(s, bounds[s.name], types[s.name], device) for s in program.somas}
     plan = Plan(
         currents=currents,
-        somas={s.name: SomaKernel(s, bounds[s.name], types[s.name], device) for s in program.somas},
+        somas=somas,
+        scaled=_scaled(program, somas, inlined),
         payloads=types,
         components=parts,
         inlined=inlined,
@@ -91,6 +96,21 @@ def _plan(program: Program, device: torch.device) -> Plan:
         sample_bytes=0,
     )
     return attrs.evolve(plan, sample_bytes=_sample_bytes(program, plan))
+
+
+def _scaled(program: Program, somas: dict[str, SomaKernel], inlined: frozenset[str]) -> frozenset[str]:
+    """Tell the compiled passes which of their currents are payloads times a factor."""
+    found = set()
+    for name, kernel in somas.items():
+        edges = program.into[name]
+        if kernel.fused is None or kernel.soma.window is not None or len(edges) > MOST_SOURCES:
+            continue
+        for i, edge in enumerate(edges):
+            node = program[edge.src]
+            if edge.src in inlined and isinstance(node, Synapse) and node.kind == "identity":
+                kernel.fused.take_payload(i, node.weight << node.exponent)
+                found.add(edge.src)
+    return frozenset(found)
 
 
 def _slice_bytes(program: Program, soma: Soma, inlined: frozenset[str], types: Types) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,18 +10,12 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray, PayloadType
 from snn2chip.reports.counts import count
 from snn2chip.trace import IntTensor, Trace
-from snn2chip_backends.torch.sample import SomaRun
+from snn2chip_backends.torch.fused import channels_last
+from snn2chip_backends.torch.sample import SomaRun, Wants
+from snn2chip_backends.torch.somas import BINARY
 
-BINARY = (PayloadType(0, 0), PayloadType(0, 1))
 INT8_ROWS = 127
 """So many zeros and ones add up in int8, which is several times faster than in wider types."""
-
-
-class Wants(NamedTuple):
-    """Which potentials of a soma are wanted: of all steps, of the last one."""
-
-    all: bool
-    last: bool
 
 
 class Records:
@@ -44,24 +36,27 @@ class Records:
         self._reads = {output.name: (program.into[output.name][0].src, output.read) for output in program.outputs}
 
     def wants(self, name: str) -> Wants:
-        """Which potentials of soma `name` are wanted."""
-        return Wants(self.everything, (name, "potential") in self._reads.values())
+        """What is wanted of soma `name`."""
+        reads = {read for source, read in self._reads.values() if source == name}
+        return Wants(self.everything, "potential" in reads, "count" in reads, "payload" in reads)
 
-    def source(self, name: str, payload: Tensor) -> None:
-        """Take the payloads `[T or 1, B, *shape]` of an input or soma."""
+    def source(self, name: str, payload: Tensor, run: SomaRun | None = None) -> None:
+        """Take the payloads `[T or 1, B, *shape]` of an input or soma, counted already if `run` says so."""
         for source, steps in self._live:
             if source == name:
-                self._sums[name, steps] = _sums(payload, steps, self.program.steps, self.kinds[name])
+                total = self.program.steps
+                counted = _counted(run, total) if steps == total else None
+                self._sums[name, steps] = counted or _sums(payload, steps, total, self.kinds[name])
         if self.everything:
             full = payload.to("cpu", torch.int32).expand(self.program.steps, *payload.shape[1:])
             self._payloads[name] = full.contiguous().numpy()
 
     def soma(self, name: str, run: SomaRun) -> None:
         """Take everything wanted of a soma."""
-        self.source(name, run.payload)
+        self.source(name, run.payload, run)
         self._saturated[name] = run.saturated
         if run.potentials is not None:
-            self._potentials[name] = run.potentials.cpu().numpy()
+            self._potentials[name] = run.potentials.cpu().contiguous().numpy()
         for output, (source, read) in self._reads.items():
             if source != name:
                 continue
@@ -70,8 +65,11 @@ class Records:
                 self._outputs[output] = run.last
             else:
                 repeat = self.program.steps // len(run.payload)
-                value = (run.payload != 0) if read == "count" else run.payload
-                self._outputs[output] = value.sum(0, dtype=torch.int64) * repeat
+                value = run.counted if read == "count" else run.summed
+                if value is None:
+                    steps = (run.payload != 0) if read == "count" else run.payload
+                    value = steps.sum(0, dtype=torch.int64)
+                self._outputs[output] = value.to(torch.int64) * repeat
 
     def trace(self, backend: str) -> Trace:
         """Everything collected, as a Trace."""
@@ -99,6 +97,19 @@ class Records:
             inputs={k: v for k, v in self._payloads.items() if k in sources},
             counts=count(program, reduce, samples=self.batch, saturations=saturated),
         )
+
+
+def _counted(run: SomaRun | None, steps: int) -> tuple[Tensor, Tensor] | None:
+    """What the compiled pass counted, `[*shape]` over `steps` steps, or None where it did not run."""
+    if run is None or run.spikes is None or run.magnitude is None:
+        return None
+    shape, repeat = run.payload.shape[2:], steps // len(run.payload)
+    binary, sums = run.magnitude is run.spikes, []
+    for flat in (run.spikes,) if binary else (run.spikes, run.magnitude):
+        c = shape[0]
+        ordered = flat.view(*shape[1:], c).movedim(-1, 0) if channels_last(shape) else flat.view(shape)
+        sums.append(ordered * repeat if repeat > 1 else ordered)
+    return sums[0], sums[-1]
 
 
 def _sums(payload: Tensor, steps: int, total: int, kind: PayloadType) -> tuple[Tensor, Tensor]:

@@ -7,15 +7,26 @@ narrow deep layer many, so that both stay in the caches and use the matrix units
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import attrs
 import torch
 from torch import Tensor
 
+from snn2chip_backends.torch.fused import FusedSoma, new_payloads, new_potentials
 from snn2chip_backends.torch.somas import SomaKernel
 
 CACHED = 1 << 16
 """Neurons stepped together on the CPU: a handful of int32 tensors of this size stay in the second-level cache."""
+
+
+class Wants(NamedTuple):
+    """What is wanted of a soma: potentials of all steps or of the last one, spikes or payloads added up per sample."""
+
+    all: bool
+    last: bool
+    spikes: bool = False
+    payloads: bool = False
 
 
 @attrs.frozen
@@ -31,26 +42,32 @@ class SomaRun:
     """What one soma made of a block of samples.
 
     `payload` `[T or 1, B, *shape]` (1: the same at every step), `potentials` int32 `[T, B, *shape]` and `last`
-    `[B, *shape]` where asked for, `saturated` a count on the device.
+    `[B, *shape]` where asked for, `saturated` a count on the device. The compiled pass counts too: `spikes` and
+    `magnitude` (the same tensor for binary payloads) `[neurons]` over the steps of `payload`, in memory order;
+    `counted` and `summed` int32 `[B, *shape]` per sample where asked for, over the same steps.
     """
 
     payload: Tensor
     potentials: Tensor | None
     last: Tensor | None
     saturated: Tensor
+    spikes: Tensor | None = None
+    magnitude: Tensor | None = None
+    counted: Tensor | None = None
+    summed: Tensor | None = None
 
 
-def run_soma(
-    kernel: SomaKernel, sources: list[Source], batch: int, steps: int, *, size: int, potentials: bool, last: bool
-) -> SomaRun:
+def run_soma(kernel: SomaKernel, sources: list[Source], batch: int, steps: int, *, size: int, wants: Wants) -> SomaRun:
     """Run a soma outside any feedback loop, `size` samples at a time."""
     shape, device = kernel.soma.shape, kernel.device
     steady = max(source.length for source in sources) == 1 and kernel.soma.window is None
     spoken = 1 if kernel.silent or (kernel.stateless and steady and not kernel.per_step) else steps
+    if kernel.fused is not None:
+        return _compiled(kernel, kernel.fused, sources, batch, steps, spoken, size, wants)
     out = SomaRun(
         payload=torch.zeros((spoken, batch, *shape), dtype=kernel.payload_type, device=device),
-        potentials=torch.zeros((steps, batch, *shape), dtype=torch.int32, device=device) if potentials else None,
-        last=torch.zeros((batch, *shape), dtype=torch.int32, device=device) if last else None,
+        potentials=torch.zeros((steps, batch, *shape), dtype=torch.int32, device=device) if wants.all else None,
+        last=torch.zeros((batch, *shape), dtype=torch.int32, device=device) if wants.last else None,
         saturated=torch.zeros((), dtype=torch.int64, device=device),
     )
     for part in _slices(0, batch, size):
@@ -67,6 +84,44 @@ def run_soma(
     if kernel.stateless and spoken == 1:
         out.saturated.mul_(steps)
     return out
+
+
+def _compiled(
+    kernel: SomaKernel,
+    fused: FusedSoma,
+    sources: list[Source],
+    batch: int,
+    steps: int,
+    spoken: int,
+    size: int,
+    wants: Wants,
+) -> SomaRun:
+    """The same in one pass over memory; potentials of somas without state are 0."""
+    shape, keeps = kernel.soma.shape, not kernel.stateless
+    silent = torch.zeros((1, batch, *shape), dtype=kernel.payload_type, device="cpu") if kernel.silent else None
+    counts = torch.zeros((1 if kernel.binary else 2, kernel.soma.size), dtype=torch.int64, device="cpu")
+    spikes, fits = counts[0], steps * fused.highest < 1 << 31 and not kernel.silent
+    out = SomaRun(
+        payload=new_payloads(shape, spoken, batch, kernel.payload_type) if silent is None else silent,
+        potentials=new_potentials(shape, (steps, batch)) if wants.all and keeps else None,
+        last=new_potentials(shape, (batch,)) if wants.last and keeps else None,
+        saturated=torch.zeros((), dtype=torch.int64, device="cpu"),
+        spikes=spikes,
+        magnitude=spikes if kernel.binary else counts[1],
+        counted=new_potentials(shape, (batch,)).zero_() if wants.spikes and fits else None,
+        summed=new_potentials(shape, (batch,)).zero_() if wants.payloads and fits else None,
+    )
+    for part in _slices(0, batch, size):
+        currents = [source.part(part) for source in sources]
+        if kernel.soma.window is not None:
+            currents = [kernel.arriving(currents)]
+        fused.run(currents, part, steps if keeps else spoken, out)
+    if keeps:
+        return out
+    if spoken == 1:
+        out.saturated.mul_(steps)
+    nothing = torch.zeros((steps if wants.all else 1, batch, *shape), dtype=torch.int32, device="cpu")
+    return attrs.evolve(out, potentials=nothing if wants.all else None, last=nothing[0] if wants.last else None)
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:

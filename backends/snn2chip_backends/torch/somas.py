@@ -19,8 +19,11 @@ from snn2chip_backends.torch.bounds import SomaBounds
 from snn2chip_backends.torch.constants import Rows
 from snn2chip_backends.torch.exact import float_type, int_type
 from snn2chip_backends.torch.firing import emission
+from snn2chip_backends.torch.fused import FusedSoma, compiled_pass
 
 PAYLOAD_TYPES = {np.int8: torch.int8, np.int16: torch.int16, np.int32: torch.int32, np.int64: torch.int64}
+BINARY = (PayloadType(0, 0), PayloadType(0, 1))
+"""Payloads that are their own count."""
 
 
 def tensor_type(payload: PayloadType) -> torch.dtype:
@@ -48,7 +51,11 @@ class SomaKernel:
         self.payload_type = tensor_type(payload)
         self.stateless = soma.reset == "drop" and soma.fire != "none" and soma.syn_leak is None
         self.silent = soma.fire == "none"
+        self.binary = payload in BINARY
         self._fire = emission(soma, self.state_type, device)
+        call = compiled_pass() if device.type == "cpu" else None
+        highest = max(payload.magnitude, 1)
+        self.fused = FusedSoma(soma, bounds, highest, call) if call and FusedSoma.fits(soma, bounds) else None
         self._scaling()
         self._dynamics()
         self._output()

@@ -14,14 +14,17 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from snn2chip.ir.geometry import channel_weight
+from snn2chip.ir.geometry import channel_weight, out_shape
 from snn2chip.ir.nodes import Product, Synapse
-from snn2chip.ir.types import PayloadType
+from snn2chip.ir.types import IntArray, PayloadType
+from snn2chip_backends.torch import int8
 from snn2chip_backends.torch.arithmetic import rshift
 from snn2chip_backends.torch.bounds import partial_bound
 from snn2chip_backends.torch.columns import column_convolution
 from snn2chip_backends.torch.constants import on_device
 from snn2chip_backends.torch.exact import float_type, int_type
+from snn2chip_backends.torch.fused import channels_last
+from snn2chip_backends.torch.pooled import pool, pooled_payload, unpooled
 from snn2chip_backends.torch.sparse import runs_sparse, sparse_matrix
 
 Shape = tuple[int, ...]
@@ -34,9 +37,13 @@ def synapse_kernel(synapse: Synapse, payload: PayloadType, shape: Shape, device:
     bound = partial_bound(synapse, payload.magnitude)
     if synapse.kind == "identity":
         return _identity(synapse, bound, shape, device)
+    if device.type == "cpu" and (smaller := unpooled(synapse, shape)) is not None:
+        return _after_pool(*smaller, payload, shape, device)
     dtype = float_type(max(bound, payload.magnitude))
+    if device.type == "cpu" and (fast := _in_bytes(synapse, payload, bound, shape)) is not None:
+        return fast
     if synapse.kind == "linear":
-        return _linear(synapse, dtype, device)
+        return _linear(synapse, dtype, shape, device)
     if synapse.kind == "sumpool":
         return _sumpool(synapse, dtype, shape, device)
     if device.type == "cpu" and dtype == torch.float32 and not runs_sparse(synapse):
@@ -45,13 +52,54 @@ def synapse_kernel(synapse: Synapse, payload: PayloadType, shape: Shape, device:
 
 
 def _folded(current: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> Current:
-    """Fold time into the batch around a map of `[N, *shape]`, converting to `dtype` first."""
+    """Fold time into the batch around a map of `[N, *shape]`, converting to `dtype` first.
+
+    Samples come first in memory (see `fused.new_payloads`), so that folding a slice of them moves nothing.
+    """
 
     def fold(payload: Tensor) -> Tensor:
-        out = current(payload.to(dtype or payload.dtype).flatten(0, 1))
-        return out.view(*payload.shape[:2], *out.shape[1:])
+        steps, batch = payload.shape[:2]
+        out = current(payload.transpose(0, 1).flatten(0, 1).to(dtype or payload.dtype))
+        return out.view(batch, steps, *out.shape[1:]).transpose(0, 1)
 
     return fold
+
+
+def _after_pool(f: int, small: Synapse, payload: PayloadType, shape: Shape, device: torch.device) -> Current:
+    """A convolution of sums over f x f."""
+    summed = pooled_payload(payload, f)
+    convolve = synapse_kernel(small, summed, (shape[0], shape[1] // f, shape[2] // f), device)
+    sums = _folded(pool(f, summed))
+    return lambda p: convolve(sums(p))
+
+
+def _in_bytes(synapse: Synapse, payload: PayloadType, bound: int, shape: Shape) -> Current | None:
+    """The synapse in products of bytes, where those are exact, there, and worth it."""
+    if synapse.kind not in ("linear", "conv2d") or runs_sparse(synapse):
+        return None
+    positions = int(np.prod(out_shape(synapse, shape)[0][1:])) if synapse.kind == "conv2d" else 1
+    if synapse.stored.size * positions < int8.LARGE:
+        return None
+    count = int8.digits(synapse, payload, partial_bound(synapse, 1))
+    if not count or int8.products_of_bytes() is None:
+        return None
+    if synapse.kind == "conv2d":
+        return _folded(int8.in_digits(int8.convolution(synapse, shape, _scale(synapse), count), bound))
+    multiply = int8.in_digits(int8.linear(_as_stored(synapse.dense(), shape), _scale(synapse), count), bound)
+    out = synapse.shape or (-1,)
+    return _folded(lambda p: multiply(_flat(p)).view(len(p), *out))
+
+
+def _as_stored(weight: IntArray, shape: Shape) -> IntArray:
+    """Columns in the order in which payloads of `shape` lie in memory (see `fused`)."""
+    if not channels_last(shape):
+        return weight
+    return np.moveaxis(weight.reshape(len(weight), *shape), 1, -1).reshape(len(weight), -1)
+
+
+def _flat(payload: Tensor) -> Tensor:
+    """Payloads `[N, *shape]` as rows in that order; nothing moves if they lie so."""
+    return (payload.permute(0, 2, 3, 1) if payload.ndim == 4 else payload).flatten(1)
 
 
 def _scale(synapse: Synapse) -> int:
@@ -67,21 +115,26 @@ def _identity(synapse: Synapse, bound: int, shape: Shape, device: torch.device) 
     return lambda payload: payload.to(dtype) * weight
 
 
-def _linear(synapse: Synapse, dtype: torch.dtype, device: torch.device) -> Current:
+def _linear(synapse: Synapse, dtype: torch.dtype, source: Shape, device: torch.device) -> Current:
     scale, shape = _scale(synapse), synapse.shape or (-1,)
     if runs_sparse(synapse):
         matrix = sparse_matrix(sparse.csr_matrix(synapse.weight) * scale, dtype, device)
         return _folded(lambda p: (matrix @ p.flatten(1).t().contiguous()).t().reshape(len(p), *shape), dtype)
-    weight = on_device(synapse.dense() * scale, dtype, device)
-    return _folded(lambda p: (p.flatten(1) @ weight.t()).view(len(p), *shape), dtype)
+    weight = on_device(_as_stored(synapse.dense(), source) * scale, dtype, device)
+    return _folded(lambda p: (_flat(p) @ weight.t()).view(len(p), *shape), dtype)
 
 
 def _convolution(synapse: Synapse, dtype: torch.dtype, device: torch.device) -> Current:
     s = synapse
-    weight = on_device(s.weight * _scale(s), dtype, device)
+    weight = on_device(s.weight * _scale(s), dtype, device).contiguous(memory_format=torch.channels_last)
     return _folded(
         lambda p: functional.conv2d(
-            p, weight, stride=s.stride, padding=s.padding, dilation=s.dilation, groups=s.groups
+            p.contiguous(memory_format=torch.channels_last),
+            weight,
+            stride=s.stride,
+            padding=s.padding,
+            dilation=s.dilation,
+            groups=s.groups,
         ),
         dtype,
     )

@@ -1,0 +1,33 @@
+"""The description of one soma that the compiled pass reads: positions in an array of int64, and its codes.
+
+A parameter takes three positions: address of its values (0: it does nothing), distance between steps (0: the same at
+all steps), and 1 where it differs from neuron to neuron (0: it repeats within every run of neurons). A current takes
+seven: address, type, distance between steps, between samples (in values), bytes of a value; address of a factor (0: 1)
+and whether that differs from neuron to neuron.
+"""
+
+from __future__ import annotations
+
+NEURONS, RUN, STEPS, FIRST, LAST, SATURATES, SATURATED = range(7)
+"""Neurons of a sample, neurons of a run, steps, samples `[first, last)`, whether sat24 can act, how often it did."""
+
+FIRE, RESET, LEVELS, ENTRIES, OFFSET, SHIFT = range(7, 13)
+OUT_CODE, FLUSH, SPIKES, TOTAL, LAST_V = range(13, 18)
+"""Type of payloads, steps after which counts go to 64 bits, addresses of counts `[neurons]`, of the last potential."""
+
+POTENTIALS, OUT = 18, 20
+"""Address and distance between steps of potentials `[T, B, neurons]`; address and both distances of payloads."""
+
+V_INIT, GAIN, HALF, INVERSE, SYN_LEAK, LEAK, BIAS, THETA, TOP, V_RESET, V_MIN = range(23, 56, 3)
+OUT_GAIN, OUT_HALF, OUT_INVERSE, OUT_MIN, OUT_MAX = range(56, 71, 3)
+
+SOURCES, SOURCE, FIELDS, MOST_SOURCES = 71, 72, 7, 6
+TIMES = SOURCE + FIELDS * MOST_SOURCES
+"""A gain without a shift that 32 bits hold; otherwise `GAIN`, `HALF` and `INVERSE` in float64."""
+PER_SAMPLE = TIMES + 3
+"""Addresses of int32 `[B, neurons]`: steps of every sample with a payload other than 0, sum of its payloads."""
+LENGTH = PER_SAMPLE + 2
+
+FLOAT32, FLOAT64, INT8, INT16, INT32, INT64 = range(6)
+ONCE, DIVIDE, SIGNED, LADDER, EXCESS, TABLE, RELAY, SILENT = range(8)
+KEEP, SUBTRACT, VALUE, CLAMP, DROP, DELAYED = range(6)
