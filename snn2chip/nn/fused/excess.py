@@ -81,7 +81,7 @@ class _Excess(Function):
         rule: ExcessRule = ctx.rule
         needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():
-            chosen = [value for value, wanted in zip(inputs, needed, strict=True) if wanted]
+            chosen = [value for value, wanted in zip(inputs, needed, strict=True) if wanted and value is not None]
             found = iter(torch.autograd.grad(rule.plain(*inputs), chosen, grads[0], create_graph=True))
             return *(next(found) if wanted else None for wanted in needed), None
         g_x = like(x, steps=x.shape[0])
