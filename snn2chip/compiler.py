@@ -38,6 +38,7 @@ def compile(
     input_coding: str | Mapping[str, str] = "direct",
     strict: bool = False,
     parallel: str = "as-is",
+    readout: str | Mapping[str, str] = "auto",
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Compile a trained module to an integer program.
@@ -57,6 +58,8 @@ def compile(
     rate-floor, rate-round: `run` takes the same raw samples and the program spreads spikes over its steps, one worth
     the top of `input_range` (default: 255 for bytes, else the largest calibration value). `strict`: fire at v > theta.
     `parallel`: graded or spikes, the form of parallel and QCFS neurons (one graded step, T sorted spikes).
+    `readout`: how the steps of a model that returns all of them are read: sum, mean, last, or count, the steps with a
+    spike (by name of several outputs); auto is what the model's own forward does, and of spikes the sum of payloads.
     `weights`: keep, binary, ternary, int2..int8; T comes from the model's `steps`/`T` or its own steps, else from
     `steps`, else it is an error. `target`: loihi2, loihi1, ideal or a target file of your own (.toml); what it cannot
     do is refused. Raises InputError, TraceError, QuantizeError, UnsupportedError, each listing everything at once.
@@ -78,6 +81,7 @@ def compile(
         input_coding=input_coding,
         strict=strict,
         parallel=parallel,
+        readout=readout,
         meta=meta,
     )
     return program
@@ -101,12 +105,15 @@ def compile_graph(
     input_coding: str | Mapping[str, str] = "direct",
     strict: bool = False,
     parallel: str = "as-is",
+    readout: str | Mapping[str, str] = "auto",
     meta: Mapping[str, Any] | None = None,
 ) -> tuple[Program, LayerGraph]:
     """Like `compile`, and also return the folded float graph (for fidelity)."""
     from snn2chip.quantize.choices import Choices
 
-    choices = Choices(payload_bits=payload_bits, input_coding=input_coding, strict=strict, parallel=parallel)
+    choices = Choices(
+        payload_bits=payload_bits, input_coding=input_coding, strict=strict, parallel=parallel, readout=readout
+    )
     graph = float_graph(model, sample, steps=_declared(model) if steps is None else steps, normalise=normalise)
     data = by_input(graph, _raw(sample, normalise) if calibration is None else calibration)
     data = steps_first(graph, data, time_axis=time_axis, batch_first=batch_first)

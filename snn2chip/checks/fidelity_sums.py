@@ -151,9 +151,11 @@ def _units(program: Program, node: str, value: Any) -> Any:
 
 
 def _readout(graph: LayerGraph, layer: str, floats: Any) -> Any:
-    """Running sum (or the step itself) of the output's current."""
-    value = floats.values[graph.inputs[layer][0]]
-    return value if graph.output.reduce == "last" else value.cumsum(0)
+    """Running sum (or the step itself) of the current of an output, `output` or `output.HEAD`."""
+    output = graph.output
+    index = output.heads.index(layer.removeprefix(f"{output.name}.")) if output.heads else 0
+    value = floats.values[graph.inputs[output.name][index]]
+    return value if output.how(index) == "last" else value.cumsum(0)
 
 
 def _forced(program: Program, soma: Soma, truth: Mapping[str, Any]) -> Any:

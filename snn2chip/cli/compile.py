@@ -63,6 +63,12 @@ def compile(
     parallel: Annotated[
         str, typer.Option("--parallel", help="Form of parallel and QCFS neurons: as-is, graded or spikes.")
     ] = "as-is",
+    readout: Annotated[
+        str,
+        typer.Option(
+            "--readout", help="How all steps that a model returns are read: auto, sum, mean, last or count (of spikes)."
+        ),
+    ] = "auto",
     transforms: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,6 +89,7 @@ def compile(
         "--input-coding": None if input_coding == "direct" else input_coding,
         "--strict": True if strict else None,
         "--parallel": None if parallel == "as-is" else parallel,
+        "--readout": None if readout == "auto" else readout,
     }
     unfit = [name for name, value in given.items() if value is not None]
     if source.suffix in (".net", ".s2c") and unfit:
@@ -114,6 +121,7 @@ def compile(
                 "input_coding": input_coding,
                 "strict": strict,
                 "parallel": parallel,
+                "readout": readout,
             },
         )
     if transforms:

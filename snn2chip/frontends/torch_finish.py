@@ -64,22 +64,25 @@ def _finish(builder: Builder, op: Op, wanted: int | None) -> Built:
         timed = [v.time.steps for v in builder.values.values() if isinstance(v, Value) and v.time.steps]
         builder.steps = max(1 + max(steps) for steps in timed) if timed else wanted or 1
     steps = builder.steps
-    nodes, found = [], set()
+    nodes, found = [], []
     for result in results:
         axes, value = builder.split(op, result)
         reduce, one_step = _reduce(builder, axes, value.time)
-        found.add((reduce, one_step))
+        found.append((reduce, one_step))
         node, factor = value.node, 1.0
         if value.time.kind == "total":
             factor = value.time.factor * (steps if reduce == "mean" else 1)
         if abs(factor - 1.0) > 1e-6:
             node = builder.add_layer(op, ("scale", factor), [node], partial(ScaleLayer, factor=factor))
         nodes.append(node)
-    if len(found) > 1:
-        shown = ", ".join(sorted(reduce for reduce, _ in found))
-        raise Refusal(f"reads its tensors over the steps in different ways ({shown}); read all of them in one way")
-    ((reduce, one_step),) = found
-    output = OutputLayer(name="output", reduce=reduce, heads=heads)
+    ways, one_step = tuple(reduce for reduce, _ in found), found[0][1]
+    if len(set(found)) > 1 and "steps" in ways:
+        shown = ", ".join(sorted(set(ways)))
+        raise Refusal(
+            f"reads its tensors over the steps in different ways ({shown}); return all steps of all of them or of none"
+        )
+    mixed = len(set(ways)) > 1
+    output = OutputLayer(name="output", reduce="each" if mixed else ways[0], heads=heads, reduces=ways if mixed else ())
     layers = {**builder.layers, "output": output}
     inputs = {**builder.inputs, "output": tuple(nodes)}
     kept = _reachable(inputs, tuple(builder.layouts))

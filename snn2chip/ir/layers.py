@@ -32,7 +32,7 @@ from snn2chip.ir.trained import TrainedSoma
 
 Shape = tuple[int, ...]
 Names = tuple[str, ...]
-REDUCE = ("steps", "sum", "mean", "last")
+REDUCE = ("steps", "sum", "mean", "last", "count")
 
 
 def as_tensor(value: Any) -> Tensor:
@@ -206,12 +206,21 @@ class InputLayer(Layer):
         return frames + scale + [f"{key}={brief(v)}" for key, v in shown if v is not None]
 
 
+def read_steps(x: Tensor, how: str) -> Tensor:
+    """What one of `REDUCE` reads of `[T,B,...]`."""
+    if how == "count":
+        return (x != 0).sum(0).to(x)
+    return x if how == "steps" else x[-1] if how == "last" else x.sum(0) if how == "sum" else x.mean(0)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class OutputLayer(Layer):
-    """What the model returns: all steps `[T,B,*shape]`, or `[B,*shape]` their sum, mean or the last one.
+    """What the model returns: all steps `[T,B,*shape]`, or `[B,*shape]` their sum, mean, the last one, or a count.
 
+    `count`: steps at which something was sent (the value is not 0), of spikes only.
     `shape`, if given, only renames the features of the source (a flatten at the very end). A model that returns several
-    tensors names them in `heads`, one per source; its value is then all their features in a row.
+    tensors names them in `heads`, one per source; its value is then all their features in a row. Heads that are read
+    in different ways say so in `reduces`, one per head (`reduce` is then "each").
     """
 
     kind: ClassVar[str] = "output"
@@ -219,10 +228,20 @@ class OutputLayer(Layer):
     reduce: str = "mean"
     shape: Shape | None = None
     heads: Names = ()
+    reduces: Names = ()
+
+    def how(self, index: int = 0) -> str:
+        """How the source `index` is read over the steps."""
+        return self.reduces[index] if self.reduces else self.reduce
 
     def out_shape(self, shapes: Sequence[Shape]) -> tuple[Shape, list[str]]:
         """Return the shape the user reads."""
-        bad = [] if self.reduce in REDUCE else [f"reduce={self.reduce!r} is none of {', '.join(REDUCE)}"]
+        ways = set(self.reduces or (self.reduce,))
+        bad = [f"reduce={way!r} is none of {', '.join(REDUCE)}" for way in sorted(ways) if way not in REDUCE]
+        if (self.reduce == "each") != bool(self.reduces) or (self.reduces and len(self.reduces) != len(self.heads)):
+            bad.append(f"reduce={self.reduce!r} with {len(self.reduces)} ways for {len(self.heads)} heads")
+        if len(ways) > 1 and "steps" in ways:
+            bad.append("all steps of one tensor do not go in a row with a sum, mean or last step of another")
         if len(shapes) != max(len(self.heads), 1):
             bad.append(f"{len(self.heads)} names for {len(shapes)} returned values")
         shape = (sum(map(math.prod, shapes)),) if self.heads else shapes[0]
@@ -232,15 +251,16 @@ class OutputLayer(Layer):
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return what the model returned; the sources must come with all their steps."""
+        if self.reduces:
+            return torch.cat([read_steps(v, way).flatten(1) for v, way in zip(inputs, self.reduces, strict=True)], 1)
         x = torch.cat([v.flatten(2) for v in inputs], 2) if self.heads else inputs[0]
         x = x if self.shape is None else x.reshape(*x.shape[:2], *self.shape)
-        if self.reduce == "steps":
-            return x
-        return x[-1] if self.reduce == "last" else x.sum(0) if self.reduce == "sum" else x.mean(0)
+        return read_steps(x, self.reduce)
 
     def details(self) -> list[str]:
         """Return how steps are reduced, and the names of several values."""
-        return [f"reduce={self.reduce}", *([f"heads={','.join(self.heads)}"] if self.heads else [])]
+        ways = ",".join(self.reduces) if self.reduces else self.reduce
+        return [f"reduce={ways}", *([f"heads={','.join(self.heads)}"] if self.heads else [])]
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -78,10 +78,11 @@ def _read_out(edit: GraphEdit) -> None:
     """Put an identity synapse in front of an output that payload sums cannot give: the last step, or several units."""
     for output in edit.of_kind("output"):
         assert isinstance(output, OutputLayer)
-        sources = [edit.layers[src] for src in edit.inputs[output.name]]
-        units = max((src.soma.unit.numel() for src in sources if isinstance(src, NeuronLayer)), default=0)
-        if output.reduce == "last" or (output.reduce != "steps" and units > 1):
-            _explicit(edit, output)
+        for i, src in enumerate(edit.inputs[output.name]):
+            source = edit.layers[src]
+            units = source.soma.unit.numel() if isinstance(source, NeuronLayer) else 0
+            if output.how(i) == "last" or (output.how(i) in ("sum", "mean") and units > 1):
+                _explicit(edit, output, only=src)
 
 
 def _read_as_is(source: Layer) -> bool:
@@ -89,12 +90,12 @@ def _read_as_is(source: Layer) -> bool:
     return isinstance(source, NeuronLayer) and source.soma.fire == "membrane"
 
 
-def _explicit(edit: GraphEdit, layer: Layer) -> None:
-    """Put an identity synapse on every edge from a payload source into a soma or a sum."""
-    for src in list(dict.fromkeys(edit.inputs[layer.name])):
+def _explicit(edit: GraphEdit, layer: Layer, *, only: str | None = None) -> None:
+    """Put an identity synapse on every edge (or that from `only`) from a payload source into a soma or a sum."""
+    for src in [src for src in dict.fromkeys(edit.inputs[layer.name]) if only in (None, src)]:
         if edit.layers[src].kind not in PAYLOADS or (layer.kind == "output" and _read_as_is(edit.layers[src])):
             continue
-        count = edit.inputs[layer.name].count(src)
+        count = 1 if layer.kind == "output" else edit.inputs[layer.name].count(src)
         factor = torch.tensor(float(count), dtype=torch.float64)
         scale = ScaleLayer(name=edit.fresh("identity"), path=layer.path, source=layer.source, factor=factor)
         edit.insert(scale, source=src, users=[layer.name])

@@ -4,6 +4,7 @@
     input_coding   direct: values as payloads at every step    rate-floor, rate-round: evenly spread spikes
     strict         fire at v > theta instead of v >= theta
     parallel       as-is | graded: one graded step | spikes: T sorted binary spikes
+    readout        auto: as the model's forward reads its steps | sum | mean | last | count, of a model that returns all
 
 `prepared` gives the float graph of these choices: what is calibrated, lowered and held against the program.
 """
@@ -21,14 +22,17 @@ from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.coded_input import RATE_CODINGS, CodedInputLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer
+from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.program import Program
 from snn2chip.ir.raw import ByStep, holds_steps
 from snn2chip.passes.affine import scaled_input
+from snn2chip.passes.insert_relays import InsertRelays
 from snn2chip.quantize.inputs import BYTES, declared_ranges
 from snn2chip.quantize.spec import QuantSpec
 
 CODINGS = ("direct", *RATE_CODINGS)
 PARALLEL = ("as-is", "graded", "spikes")
+READOUTS = ("auto", "sum", "mean", "last", "count")
 
 
 @attrs.frozen(kw_only=True)
@@ -39,10 +43,13 @@ class Choices:
     input_coding: str | Mapping[str, str] = "direct"
     strict: bool = False
     parallel: str = "as-is"
+    readout: str | Mapping[str, str] = "auto"
 
     def __attrs_post_init__(self) -> None:
         codings = self.input_coding.values() if isinstance(self.input_coding, Mapping) else [self.input_coding]
         bad = [f"input_coding={c!r} is none of {', '.join(CODINGS)}" for c in codings if c not in CODINGS]
+        reads = self.readout.values() if isinstance(self.readout, Mapping) else [self.readout]
+        bad += [f"readout={how!r} is none of {', '.join(READOUTS)}" for how in reads if how not in READOUTS]
         if self.parallel not in PARALLEL:
             bad.append(f"parallel={self.parallel!r} is none of {', '.join(PARALLEL)}")
         if not isinstance(self.strict, bool):
@@ -77,6 +84,7 @@ class Choices:
 
         if self.parallel != "as-is":
             graph = parallel_form(graph, form=self.parallel)
+        graph = read_by(graph, self.readout)
         for layer in graph.input_layers:
             coding = self.coding_of(graph, layer.name)
             if coding == "direct" or isinstance(layer, CodedInputLayer):
@@ -90,6 +98,35 @@ class Choices:
             known = declared_ranges(graph, input_range).get(layer.name)
             graph = coded(graph, coding=coding, spike=spike_value(x, known), input=layer.name)
         return graph
+
+
+def read_by(graph: LayerGraph, readout: str | Mapping[str, str]) -> LayerGraph:
+    """Return the graph (normal form) whose steps are read so; a mapping says it for single ones of several outputs.
+
+    Raises InputError where the model itself reads its steps in another way, and where what is counted sends no spikes.
+    """
+    output, names = graph.output, graph.output.heads or ("out",)
+    wanted = dict(readout) if isinstance(readout, Mapping) else dict.fromkeys(names, readout)
+    if unknown := [str(name) for name in wanted if name not in names]:
+        raise InputError(f"readout of {', '.join(unknown)}: the outputs are {', '.join(names)}")
+    own = [output.how(i) for i in range(len(names))]
+    asked = [wanted.get(name, "auto") for name in names]
+    ways = [has if way == "auto" else way for way, has in zip(asked, own, strict=True)]
+    if ways == own:
+        return graph
+    bad = []
+    for name, way, has, source in zip(names, ways, own, graph.sources(output.name), strict=True):
+        if way != has and has != "steps":
+            bad.append(f"{name}: the model itself returns the {has} of its steps; return all steps to read the {way}")
+        spiking = isinstance(source, NeuronLayer) and source.soma.fire in ("levels", "excess", "ladder")
+        if way == "count" and not spiking:
+            bad.append(f"{name}: {source.label} is a current, it sends no spikes to count; read its sum or last step")
+    if bad:
+        raise InputError(bad)
+    sums = ["sum" if way == "steps" and len(set(ways)) > 1 else way for way in ways]  # of spikes, what is read anyway
+    mixed = len(set(sums)) > 1
+    changed = attrs.evolve(output, reduce="each" if mixed else sums[0], reduces=tuple(sums) if mixed else ())
+    return InsertRelays().run(graph.with_layers(changed))
 
 
 def spike_value(data: Any, input_range: tuple[float, float] | None) -> float:
@@ -141,6 +178,7 @@ def as_compiled(program: Program, graph: LayerGraph) -> LayerGraph:
         from snn2chip.convert.parallel_form import parallel_form
 
         graph = parallel_form(graph, form=chosen["parallel"])
+    graph = read_by(graph, chosen.get("readout", "auto"))
     named = {layer.name: layer for layer in graph.input_layers}
     for node in program.inputs:
         if node.coding in RATE_CODINGS and not isinstance(named.get(node.name), CodedInputLayer):

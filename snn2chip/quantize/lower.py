@@ -166,7 +166,9 @@ class _Lowering(Feeds):
     def membrane(self, layer: NeuronLayer, name: str, feed: Feed) -> None:
         """A potential that is read at the end: a soma that never fires, in one unit for all channels."""
         others = [user.label for user in self.graph.users(layer.name) if not isinstance(user, OutputLayer)]
-        reads = self.graph.output.reduce
+        output = self.graph.output
+        ways = [output.how(i) for i, src in enumerate(self.graph.inputs[output.name]) if src == layer.name]
+        reads = next((way for way in ways if way != "last"), "last")
         if others or reads != "last":
             how = f"at every step by {', '.join(others)}" if others else f"as the {reads} of its steps"
             raise UnsupportedError(
@@ -203,10 +205,10 @@ class _Lowering(Feeds):
         """The read-outs, one for every tensor that the model returns."""
         layer = self.graph.output
         names = layer.heads or (layer.name if layer.name != "output" else "out",)
-        for head, src in zip(names, self.graph.inputs[layer.name], strict=True):
-            self.read(layer, self.graph.layer(src), head=head)
+        for i, (head, src) in enumerate(zip(names, self.graph.inputs[layer.name], strict=True)):
+            self.read(layer, self.graph.layer(src), head=head, how=layer.how(i))
 
-    def read(self, layer: OutputLayer, source: Layer, *, head: str) -> None:
+    def read(self, layer: OutputLayer, source: Layer, *, head: str, how: str) -> None:
         """One read-out: a non-firing soma for a current, payload sums for a neuron."""
         name = self.fresh(head)
         if isinstance(source, NeuronLayer) and source.soma.fire == "membrane":
@@ -214,17 +216,21 @@ class _Lowering(Feeds):
             self.edges.append((self.names[source.name], name))
             return
         if isinstance(source, NeuronLayer):
-            if self.units[source.name].size > 1:
+            if self.units[source.name].size > 1 and how != "count":
                 raise QuantizeError(
-                    f"{source.label}: classes have different payload units; read a linear layer instead"
+                    f"{source.label}: classes have different payload units; read a linear layer instead, or count "
+                    "spikes (readout='count')"
                 )
-            if layer.reduce == "last":
+            if how == "last":
                 raise QuantizeError(f"{layer.label}: the last step of spikes is read through a synapse; run the passes")
-            self.nodes.append(Output(name, "payload", layer=layer.path))
+            self.nodes.append(Output(name, "count" if how == "count" else "payload", layer=layer.path))
             self.edges.append((self.names[source.name], name))
             return
-        if layer.reduce == "steps":
-            raise QuantizeError(f"{layer.label}: the model returns every step; return their mean, sum or the last one")
+        if how == "steps":
+            raise QuantizeError(
+                f"{layer.label}: the model returns every step; return their mean, sum or the last one, or choose how "
+                "they are read (readout='sum', 'last')"
+            )
         feed, reach = self.currents(source.name), self.ranges.readouts[source.name]
         readout = self.fresh("readout")
         lowered = lower_readout(
@@ -234,10 +240,10 @@ class _Lowering(Feeds):
             delta=feed.delta,
             bias=feed.bias,
             reach=reach,
-            last=layer.reduce == "last",
+            last=how == "last",
             spare=self.spare.get(readout, 0),
             whole=whole_gain(feed.delta, feed.bias, feed.static, reach, steps=self.graph.steps)
-            if self.sums_only and layer.reduce != "last"
+            if self.sums_only and how != "last"
             else 0,
         )
         self.soma(layer.name if not layer.heads else f"{layer.name}.{head}", lowered, feed)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import snn2chip
 from snn2chip.compiler import compile_graph
-from snn2chip.errors import TraceError
+from snn2chip.errors import InputError, TraceError
 from snn2chip.frontends.torch import trace
 from snn2chip.nn import IF
 from snn2chip.testing.whole import folded, spikes, whole
@@ -63,6 +63,59 @@ def test_every_returned_tensor_is_an_output(form: str) -> None:
             assert (got != 0).any()
 
 
-def test_tensors_read_in_different_ways_are_refused() -> None:
-    with pytest.raises(TraceError, match=r"over the steps in different ways \(last, mean\)"):
-        trace(whole(Heads("mixed"), seed=2), spikes(T, 6, 6))
+def test_tensors_read_in_different_ways_are_outputs_of_their_own() -> None:
+    """The mean of a current and the last step of spikes, side by side."""
+    net, x = whole(Heads("mixed"), seed=2), spikes(T, 6, 6)
+    program, graph = compile_graph(net, x, weights="int8")
+    assert (graph.output.reduce, graph.output.reduces) == ("each", ("mean", "last"))
+    with torch.no_grad():
+        want = list(net.double()(x.double()))
+    assert torch.equal(graph.run(x.double()).output, torch.cat(want, 1))
+    for backend in ("reference", "torch"):
+        ran = snn2chip.run(program, np.asarray(x), backend=backend, time_axis=True)
+        for output, logits, factor in zip(program.outputs, want, (T, 1), strict=True):
+            (source,) = (edge.src for edge in program.into[output.name])
+            unit = np.asarray(program.meta["units"]["potential"][source])
+            np.testing.assert_array_equal(ran.all_outputs[output.name] * unit, logits.numpy() * factor)
+            assert (logits != 0).any()
+
+
+class Steps(Heads):
+    """All steps of both."""
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.act(folded(self.fc, x))
+        return folded(self.one, y), self.last(folded(self.two, y))
+
+
+def test_how_each_output_is_read_may_be_chosen() -> None:
+    net, x = whole(Steps("all"), seed=2), spikes(T, 6, 6)
+    with torch.no_grad():
+        one, two = net(x)
+    reads = {"out0": {"sum": one.sum(0), "last": one[-1]}, "out1": {"count": (two != 0).sum(0), "sum": two.sum(0)}}
+    for first, a in reads["out0"].items():
+        for second, b in reads["out1"].items():
+            program, _ = compile_graph(net, x, weights="int8", readout={"out0": first, "out1": second})
+            ran = snn2chip.run(program, np.asarray(x), backend="reference", time_axis=True)
+            units = program.meta["units"]
+            (source,) = (edge.src for edge in program.into["out0"])
+            np.testing.assert_array_equal(ran.all_outputs["out0"] * np.asarray(units["potential"][source]), a.numpy())
+            scale = 1.0 if second == "count" else np.asarray(units["payload"]["neuron2"])
+            np.testing.assert_array_equal(ran.all_outputs["out1"] * scale, b.numpy())
+            assert program.meta["choices"] == {"readout": {"out0": first, "out1": second}}
+    with pytest.raises(InputError, match=r"out0: linear2 .* is a current, it sends no spikes to count"):
+        compile_graph(net, x, readout="count")
+    with pytest.raises(InputError, match=r"readout of logits: the outputs are out0, out1"):
+        compile_graph(net, x, readout={"logits": "sum"})
+    with pytest.raises(InputError, match=r"out0: the model itself returns the mean of its steps; return all steps"):
+        compile_graph(whole(Heads("tuple"), seed=2), x, readout="last")
+
+
+def test_all_steps_beside_a_sum_are_refused() -> None:
+    class Odd(Heads):
+        def forward(self, x: Tensor) -> Any:
+            y = self.act(folded(self.fc, x))
+            return folded(self.one, y).mean(0), self.last(folded(self.two, y))
+
+    with pytest.raises(TraceError, match=r"over the steps in different ways \(mean, steps\); return all steps of all"):
+        trace(whole(Odd("odd"), seed=2), spikes(T, 6, 6))
