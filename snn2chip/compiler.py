@@ -15,6 +15,7 @@ from snn2chip.stages import staged
 if TYPE_CHECKING:
     from snn2chip.ir.graph import LayerGraph
     from snn2chip.ir.layers import InputLayer
+    from snn2chip.ir.linear_layers import WeightParts
     from snn2chip.quantize.choices import Choices
 
 MAX_CALIBRATION = 256
@@ -28,6 +29,7 @@ def compile(
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
     bias_correction: bool = False,
+    rounding: str = "nearest",
     target: str = "loihi2",
     steps: int | None = None,
     time_axis: bool | None = None,
@@ -53,7 +55,8 @@ def compile(
     with room for more); running values outside of the range is an error, never clipped. With
     `normalise = {"scale", "mean", "std"}` raw integers become the model's input as (raw*scale - mean)/std and are
     folded into the first layer.
-    `bias_correction`: take what rounding the weights adds to the mean currents off the biases.
+    `bias_correction`: take what rounding the weights adds to the mean currents off the biases. `rounding`: "nearest",
+    or "fitted": weights, units and biases chosen on the calibration samples, layer after layer (`quantize/calibrated`).
     `payload_bits`, 4..16: width of real payloads (EM-PF) that were not trained with one. `input_coding`: direct, or
     rate-floor, rate-round: `run` takes the same raw samples and the program spreads spikes over its steps, one worth
     the top of `input_range` (default: 255 for bytes, else the largest calibration value). `strict`: fire at v > theta.
@@ -71,6 +74,7 @@ def compile(
         weights=weights,
         overrides=overrides,
         bias_correction=bias_correction,
+        rounding=rounding,
         target=target,
         steps=steps,
         time_axis=time_axis,
@@ -95,6 +99,7 @@ def compile_graph(
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
     bias_correction: bool = False,
+    rounding: str = "nearest",
     target: str = "loihi2",
     steps: int | None = None,
     time_axis: bool | None = None,
@@ -125,6 +130,7 @@ def compile_graph(
         weights=weights,
         overrides=overrides,
         bias_correction=bias_correction,
+        rounding=rounding,
         target=target,
         time_axis=time_axis,
         input_range=input_range,
@@ -220,7 +226,6 @@ def float_graph(
     from snn2chip.convert.activations import GraphNet
     from snn2chip.frontends.torch import trace
     from snn2chip.ir.graph import LayerGraph
-    from snn2chip.ir.layers import InputLayer
     from snn2chip.passes import run_passes
 
     model = model.graph if isinstance(model, GraphNet) else model
@@ -251,6 +256,7 @@ def compile_float_graph(
     weights: str = "keep",
     overrides: Mapping[str, str] | None = None,
     bias_correction: bool = False,
+    rounding: str = "nearest",
     target: str = "loihi2",
     time_axis: bool | None = None,
     input_range: Any = None,
@@ -265,6 +271,7 @@ def compile_float_graph(
     from snn2chip.passes import SteadyWindows
     from snn2chip.quantize.bias_correction import correct_biases
     from snn2chip.quantize.calibrate import calibrate, check_varied
+    from snn2chip.quantize.calibrated import fit_weights
     from snn2chip.quantize.choices import Choices
     from snn2chip.quantize.inputs import declared_ranges
     from snn2chip.quantize.lower import lower
@@ -276,6 +283,7 @@ def compile_float_graph(
         weights=weights,
         overrides=dict(overrides or {}),
         bias_correction=bias_correction,
+        rounding=rounding,
         payload_bits=choices.payload_bits,
         strict=choices.strict,
     )
@@ -289,7 +297,11 @@ def compile_float_graph(
     data = part(data, 0, MAX_CALIBRATION, per_step)
     check_varied(data, time_axis=per_step)
     ranges = calibrate(lowered, data, time_axis=per_step, input_range=declared_ranges(graph, input_range))
-    if bias_correction:
+    chosen_weights: Mapping[str, WeightParts] = {}
+    if rounding == "fitted":
+        lowered, chosen_weights = fit_weights(lowered, data, spec=spec, time_axis=per_step)
+        meta = {**(meta or {}), "rounding": rounding}
+    elif bias_correction:
         lowered = correct_biases(lowered, data, spec=spec, time_axis=per_step)
     coding = {layer.name: "steps" if layer.name in changing else "repeat" for layer in graph.input_layers}
     meta = {**(meta or {}), **({"choices": chosen} if (chosen := choices.changed()) else {})}
@@ -298,7 +310,16 @@ def compile_float_graph(
     spare: dict[str, int] = {}
     full: list[str] = []
     for _ in range(6):
-        program = lower(lowered, ranges, spec=spec, target=chip.name, coding=coding, spare=spare, meta=dict(meta or {}))
+        program = lower(
+            lowered,
+            ranges,
+            spec=spec,
+            target=chip.name,
+            coding=coding,
+            spare=spare,
+            fitted=chosen_weights,
+            meta=dict(meta or {}),
+        )
         full = _saturated(program, data)
         if not full:
             program = with_proofs(program, data, trained=_trained(program))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -19,7 +20,7 @@ from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.delay_layer import DelayLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import Layer, Shape
-from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer
+from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Host, Input, Node, Product, Synapse
 from snn2chip.ir.soma import Soma
@@ -33,7 +34,7 @@ from snn2chip.quantize.resampling import resampling
 from snn2chip.quantize.spec import FloatArray, QuantRecord, QuantSpec
 from snn2chip.quantize.sums import Branch, plan_sum, whole_units
 from snn2chip.quantize.units import LoweredSoma
-from snn2chip.quantize.weights import IntWeights, array, folded, on_grid, quantize_weights, width_of
+from snn2chip.quantize.weights import IntWeights, array, fitted_weights, folded, on_grid, quantize_weights, width_of
 
 CHANNELWISE = (ScaleLayer, SumPoolLayer, ResampleLayer)
 WINDOW_ROOM = 6
@@ -76,6 +77,7 @@ class Feeds:
     tops: dict[str, float] = attrs.field(factory=dict)  # largest payload of somas that are still to be made
     inputs: dict[str, tuple[str, ...]] = attrs.field(init=False)  # the graph's, and those of what feeds neurons back
     shapes: dict[str, Shape] = attrs.field(init=False)
+    fitted: Mapping[str, WeightParts] = attrs.field(factory=dict)  # integers chosen on calibration samples
     delays: dict[str, int] = attrs.field(factory=dict)  # steps by which linear maps read late
 
     def __attrs_post_init__(self) -> None:
@@ -334,6 +336,8 @@ class Feeds:
         target = folded(layer, unit, shapes[source] or (1,), shapes[layer.name] or (1,))
         if isinstance(layer, CHANNELWISE):
             return whole_units(target)
+        if (fitted := self.fitted.get(layer.name)) is not None:
+            return fitted_weights(fitted, target, unit, self.spec.mode_of(layer))
         return quantize_weights(layer, target, unit, self.spec.mode_of(layer))
 
     def synapse(self, layer: Layer, weights: IntWeights) -> str:

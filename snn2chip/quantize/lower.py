@@ -17,7 +17,7 @@ from snn2chip.errors import QuantizeError, UnsupportedError
 from snn2chip.ir.attention_layers import BandLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer, Layer, OutputLayer
-from snn2chip.ir.linear_layers import AffineLayer
+from snn2chip.ir.linear_layers import AffineLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Output
 from snn2chip.ir.program import Program
@@ -46,12 +46,14 @@ def lower(
     target: str = "loihi2",
     coding: str | Mapping[str, str] = "repeat",
     spare: dict[str, int] | None = None,
+    fitted: Mapping[str, WeightParts] | None = None,
     meta: dict[str, Any] | None = None,
 ) -> Program:
     """Make the integer program of `graph` (normal form) with ranges from calibration data.
 
     `coding`: how samples are given (`repeat` one frame, `steps` a frame per step), of several inputs by
-    name. `spare` adds spare bits for single somas. Raises QuantizeError and UnsupportedError naming every layer that cannot be lowered.
+    name. `spare` adds spare bits for single somas, `fitted` holds integers that were chosen on calibration samples
+    (`calibrated`). Raises QuantizeError and UnsupportedError naming every layer that cannot be lowered.
     """
     breaches = graph.normal_form_breaches()
     if breaches:
@@ -62,7 +64,7 @@ def lower(
         known = ", ".join(path or name for name, path in maps)
         raise QuantizeError([f"no layer with weights is called {p!r}; there are {known}" for p in unused])
     check_layers(graph, target, strict=spec.strict)
-    work = _Lowering(graph, ranges, spec, spare or {}, sums_only=only_sums(graph))
+    work = _Lowering(graph, ranges, spec, spare or {}, sums_only=only_sums(graph), fitted=fitted or {})
     for given in graph.input_layers:
         work.input(given, coding if isinstance(coding, str) else coding[given.name])
     for layer in graph.layers:

@@ -2,11 +2,13 @@
 
     weights = "int8"
     bias_correction = true
+    rounding = "fitted"
     [layers."layer1.*"]
     weights = "int4"
 
 A pattern is matched against a layer's name and path as a shell would (`*`, `?`, `[abc]`); the first that fits counts.
-`bias_correction` takes what rounding the weights adds to the mean currents off the biases (`bias_correction.py`).
+`bias_correction` takes what rounding the weights adds to the mean currents off the biases (`bias_correction.py`);
+`rounding = "fitted"` chooses weights, units and biases on the calibration samples (`calibrated.py`).
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from snn2chip.errors import InputError
-from snn2chip.quantize.spec import QuantSpec
+from snn2chip.quantize.spec import ROUNDINGS, QuantSpec
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-KEYS = ("weights", "bias_correction", "layers")
+KEYS = ("weights", "bias_correction", "rounding", "layers")
 
 
 def read_quant(path: str | Path) -> QuantSpec:
@@ -39,6 +41,9 @@ def read_quant(path: str | Path) -> QuantSpec:
     correction = found.get("bias_correction", False)
     if not isinstance(correction, bool):
         bad.append(f"bias_correction must be true or false, got {correction!r}")
+    rounding = found.get("rounding", "nearest")
+    if rounding not in ROUNDINGS:
+        bad.append(f"rounding must be {' or '.join(ROUNDINGS)}, got {rounding!r}")
     layers = found.get("layers", {})
     if not isinstance(layers, dict):
         bad.append('layers must be tables like [layers."fc*"]')
@@ -56,4 +61,6 @@ def read_quant(path: str | Path) -> QuantSpec:
             bad.append(f"{where}: {error}")
     if bad:
         raise InputError(f"{path}: " + "; ".join(bad))
-    return QuantSpec(weights=found.get("weights", "keep"), overrides=overrides, bias_correction=correction)
+    return QuantSpec(
+        weights=found.get("weights", "keep"), overrides=overrides, bias_correction=correction, rounding=rounding
+    )

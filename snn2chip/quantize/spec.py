@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from snn2chip.errors import InputError
 
 FloatArray = NDArray[np.float64]
+ROUNDINGS = ("nearest", "fitted")
 MODES = re.compile(r"(keep|binary|ternary|int[2-8])\Z")
 
 
@@ -25,6 +26,11 @@ def _check_mode(_: Any, attribute: Any, value: str) -> None:
 def _check_overrides(owner: Any, attribute: Any, value: Mapping[str, str]) -> None:
     for mode in value.values():
         _check_mode(owner, attribute, mode)
+
+
+def _check_rounding(_: Any, __: Any, value: str) -> None:
+    if value not in ROUNDINGS:
+        raise InputError(f"rounding must be {' or '.join(ROUNDINGS)}, got {value!r}")
 
 
 def _check_payload(owner: Any, attribute: Any, value: int) -> None:
@@ -41,6 +47,7 @@ class QuantSpec:
     (`fc*`) to another mode. `spare_bits` stay free above the largest potential seen on calibration data.
     `payload_bits`, 4..16, of a real-valued payload (excess firing) without a step of its own.
     `bias_correction`: what rounding the weights adds to the mean current is taken off the biases.
+    `rounding`: every weight to the nearest, or `fitted`: weights, units and biases chosen on the calibration samples.
     `strict`: neurons fire at v > theta instead of v >= theta.
     `residual_shift`: fraction bits under a binary branch that shares its soma with other branches.
     """
@@ -52,6 +59,7 @@ class QuantSpec:
     residual_shift: int = 3
     input_bits: int = 8
     bias_correction: bool = False
+    rounding: str = attrs.field(default="nearest", validator=_check_rounding)
     strict: bool = False
 
     def mode(self, name: str, path: str) -> str:

@@ -161,7 +161,7 @@ def _tied(lead: Branch, identity: Branch, r: int, total: FloatArray) -> IntWeigh
 
 def _direct(branch: Branch, delta: FloatArray, total: FloatArray) -> IntWeights | None:
     """A branch rounded to the unit, if no channel loses much by it; None if a relay is better."""
-    if branch.weights.exact and not branch.identity:
+    if branch.weights.exact and not branch.weights.fitted and not branch.identity:
         return _shifted(branch.weights, delta)
     target = branch.weights.target
     highest = top(branch.width)
@@ -169,7 +169,7 @@ def _direct(branch: Branch, delta: FloatArray, total: FloatArray) -> IntWeights 
     exponent = max(0, int(np.ceil(np.log2(max(float(ratio.max()), 1e-30) / highest))))
     if exponent > MAX_EXPONENT:
         return None
-    grid = attrs.evolve(branch.weights, bits=branch.width, exact=False)
+    grid = attrs.evolve(branch.weights, bits=branch.width, exact=False, fitted=False)
     placed = attrs.evolve(on_grid(grid, delta * 2.0**exponent), delta=delta, exponent=exponent)
     if branch.identity:  # as good as a relay, or a factor right to ten bits
         off = np.abs(placed.values * delta * 2.0**exponent - target)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from snn2chip.errors import QuantizeError
 from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.layers import Layer
-from snn2chip.ir.linear_layers import AffineLayer
+from snn2chip.ir.linear_layers import AffineLayer, WeightParts
 from snn2chip.ir.space_layers import ResampleLayer
 from snn2chip.quantize.spec import FloatArray, QuantRecord, half_up
 
@@ -38,7 +38,8 @@ def array(value: Any) -> FloatArray:
 class IntWeights:
     """Integer weights of one synapse and the float value `delta [O]` of one unit of its current.
 
-    `exact`: the weights were trained on this grid. `target` are the float weights (payload units folded in).
+    `exact`: the weights keep this grid, on which they were trained, or `fitted` on calibration samples. `target` are
+    the float weights (payload units folded in).
     """
 
     values: IntValues
@@ -47,6 +48,7 @@ class IntWeights:
     exact: bool
     target: FloatArray
     exponent: int = 0
+    fitted: bool = False
 
     @property
     def error(self) -> float:
@@ -60,10 +62,11 @@ class IntWeights:
 
     def record(self, node: str, path: str) -> QuantRecord:
         """The decision as a record of the synapse `node`."""
+        kept = ", fitted" if self.fitted else ", as trained" if self.exact else ""
         return QuantRecord(
             node=node,
             layer=path,
-            field=f"weight ({self.bits}{', as trained' if self.exact else ''})",
+            field=f"weight ({self.bits}{kept})",
             unit="delta",
             source=[float(self.target.min()), float(self.target.max())],
             integer=[int(self.values.min()), int(self.values.max())],
@@ -116,12 +119,19 @@ def quantize_weights(layer: Layer, target: FloatArray, unit: FloatArray, mode: s
         values, width = (np.sign(flat) * keep).reshape(target.shape), "ternary"
     else:
         width = width_of(mode)
-        delta = _search(flat, top(width))
+        delta = unit_of(flat, top(width))
         steps = whole_steps(flat, top(width))
         delta = np.where(steps > 0, steps, delta)
         values = _round(target, delta, top(width))
     delta = np.where(delta > 0, delta, (float(delta.max()) or 1.0) * (2.0**-20 if width == 1 else 1.0))  # ±1 is never 0
     return IntWeights(values=values.astype(np.int8, copy=False), delta=delta, bits=width, exact=False, target=target)
+
+
+def fitted_weights(parts: WeightParts, target: FloatArray, unit: FloatArray, mode: str) -> IntWeights:
+    """Integers chosen on calibration samples; `parts.scale` is for payloads worth 1, or of every channel's own unit."""
+    delta = array(parts.scale) * (float(unit.reshape(())) if unit.size == 1 else 1.0)
+    values = parts.integers.cpu().numpy().astype(np.int8)
+    return IntWeights(values=values, delta=delta, bits=width_of(mode), exact=True, target=target, fitted=True)
 
 
 def _keeps(kind: str, mode: str) -> bool:
@@ -162,7 +172,7 @@ def whole_steps(flat: FloatArray, most: int) -> FloatArray:
     return steps
 
 
-def _search(flat: FloatArray, most: int) -> FloatArray:
+def unit_of(flat: FloatArray, most: int) -> FloatArray:
     """Per-channel delta with the smallest squared error among shrunk versions of max|w| / most."""
     largest = np.abs(flat).max(1) / most
     if most > 31:
