@@ -18,14 +18,14 @@ LENGTH_AT = {0: 14, 1: 14, 2: 10, 3: 10}
 """Where a superblock of each version keeps the width of its lengths."""
 
 
-def unreadable(path: Path) -> str:
+def unreadable(path: Path, *, kind: str = ".net", writer: str = "lava-dl") -> str:
     """Why the HDF5 library must not open this file; empty if it may."""
     with path.open("rb") as file:
         head = file.read(16)
         if len(head) < 16 or not head.startswith(SIGNATURE):
-            return "damaged, truncated or not a .net (HDF5) file"
+            return f"damaged, truncated or not a {kind} (HDF5) file"
         if head[LENGTH_AT.get(head[8], 0)] != 8:
-            return "damaged superblock, or an HDF5 layout that lava-dl does not write"
+            return f"damaged superblock, or an HDF5 layout that {writer} does not write"
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             start = data.find(HEAP)
             while start >= 0:

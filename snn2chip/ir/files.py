@@ -155,12 +155,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
     """
     header, stored = _read_raw(path)
     arrays = _Read(stored)
-    try:
-        program = _program(header, arrays)
-    except ProgramError as error:
-        raise FileFormatError(f"{path}: the program in this file is not valid: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError) as error:
-        raise FileFormatError(f"{path}: damaged header or arrays ({type(error).__name__}: {error})") from error
+    program = from_header(header, arrays, path=path)
     golden: dict[str, Any] = {}
     if header.get("golden") is not None:
         own = {k[len("golden/") :]: v for k, v in arrays.items() if k.startswith("golden/")}
@@ -169,6 +164,18 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
     if extra:
         raise FileFormatError(f"{path}: holds arrays that nothing in the program uses: {', '.join(extra)}")
     return program, golden
+
+
+def from_header(header: Mapping[str, Any], arrays: Arrays, *, path: Any) -> Program:
+    """The program of a header and its arrays, validated; FileFormatError for anything unsound."""
+    try:
+        if bad := [name for name, array in arrays.items() if array.dtype.kind not in "iu"]:
+            raise ValueError(f"arrays must be integers, but {', '.join(bad)} are not")
+        return _program(header, arrays)
+    except ProgramError as error:
+        raise FileFormatError(f"{path}: the program in this file is not valid: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError) as error:
+        raise FileFormatError(f"{path}: damaged header or arrays ({type(error).__name__}: {error})") from error
 
 
 class _Read(dict[str, Any]):

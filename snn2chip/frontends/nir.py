@@ -1,0 +1,247 @@
+"""NIR files as float graphs: `import_nir(path, profile="snntorch", steps=T)`.
+
+A file does not say what its neurons compute: the profile of the framework that wrote it does (`nir_profiles`), and what
+was assumed is kept in the graph's notes. Files that snn2chip wrote carry their own network, which is taken as it is
+while the nodes beside it are unchanged (`interop.nir_own`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+
+from snn2chip.errors import InputError, Snn2ChipError, TraceError, UnsupportedError
+from snn2chip.frontends.nir_file import NirGraph, NirNode, read_nir, shown
+from snn2chip.frontends.nir_flat import Flat, flatten
+from snn2chip.frontends.nir_layers import MAPS, delay_layer
+from snn2chip.frontends.nir_neurons import FIELDS, Unfit, soma_of
+from snn2chip.frontends.nir_profiles import PROFILES, Profile, profile_of
+from snn2chip.ir.graph import LayerGraph, Note
+from snn2chip.ir.layers import AddLayer, FloatSoma, InputLayer, Layer, OutputLayer, Shape
+from snn2chip.ir.linear_layers import AffineLayer, LinearLayer
+from snn2chip.ir.neuron_layer import NeuronLayer
+
+READS = ("sum", "mean", "last")
+MAX_STEPS = 1 << 16
+MAX_NUMBERS = 1 << 26
+"""Numbers of one layer and one sample beyond which a file is taken for damaged, before memory is touched."""
+
+
+def import_nir(
+    source: str | os.PathLike[str] | NirGraph,
+    *,
+    profile: str | None = None,
+    steps: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    read: str | None = None,
+) -> LayerGraph:
+    """Return the float graph of a `.nir` file over `steps` steps, as `profile` computes it.
+
+    `options` override single conventions of the profile (`nir_profiles.OPTIONS`). `read`: sum or mean of the output's
+    spikes over the steps, or its last step (default: sum of spikes, last potential). A file of snn2chip needs neither.
+    Raises FileFormatError for a damaged file, InputError for a missing profile and for values that do not fit it,
+    UnsupportedError that lists every node without a form; each with everything in it.
+    """
+    from snn2chip.interop.nir_own import own_network
+
+    name = "the graph" if isinstance(source, NirGraph) else str(source)
+    graph = source if isinstance(source, NirGraph) else read_nir(source)
+    if profile is None:
+        own = own_network(graph, path=name)
+        if isinstance(own, LayerGraph):
+            return own
+        if own is not None:
+            raise InputError(f"{name}: holds an integer program; load it with import_nir_program, or name a profile")
+        raise InputError(f"{name}: {_which(graph)}")
+    if steps is None or not 1 <= steps <= MAX_STEPS:
+        raise InputError(f"{name}: a .nir file has no number of steps; give steps=T, 1..{MAX_STEPS}, got {steps}")
+    if read is not None and read not in READS:
+        raise InputError(f"read={read!r} is none of {', '.join(READS)}")
+    chosen = profile_of(profile, options)
+    build = _Build(flatten(graph), chosen, steps)
+    try:
+        return build.graph(read, graph)
+    except _Unsound as error:
+        kind = UnsupportedError if build.refused and not build.bad else InputError
+        raise kind([f"{name}: {text}" for text in error.args[0][:40]]) from None
+    except TraceError as error:
+        raise InputError([f"{name}: {text}" for text in error.breaches]) from error
+
+
+def _which(graph: NirGraph) -> str:
+    """What to say where no profile was named: those that the values would fit."""
+    fits = []
+    for name in PROFILES:
+        try:
+            _Build(flatten(graph), PROFILES[name], 2).graph(None, graph)
+        except _Unsound:
+            continue
+        except Snn2ChipError as error:
+            return str(error)
+        fits.append(name)
+    known = f"its values fit {', '.join(fits)}" if fits else "its values fit none of them as they are"
+    return (
+        "a .nir file does not say how its neurons compute; name the framework that wrote it, profile= or --nir-profile "
+        f"{'|'.join(PROFILES)} ({known})"
+    )
+
+
+class _Unsound(Exception):
+    """What is wrong with the nodes, all of it."""
+
+
+@attrs.define
+class _Build:
+    """Layers so far, their shapes, and what is wrong or has no form."""
+
+    flat: Flat
+    profile: Profile
+    steps: int
+    layers: list[Layer] = attrs.field(factory=list)
+    inputs: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    shapes: dict[str, Shape] = attrs.field(factory=dict)
+    notes: list[Note] = attrs.field(factory=list)
+    bad: list[str] = attrs.field(factory=list)
+    refused: list[str] = attrs.field(factory=list)
+
+    def graph(self, read: str | None, source: NirGraph) -> LayerGraph:
+        """The float graph; raises _Unsound."""
+        for name in self.flat.inputs:
+            node = self.flat.nodes[name]
+            try:
+                self._node(node, read)
+            except Unfit as error:
+                where = self.refused if error.refused else self.bad
+                where += [f"{node.label}: {text}" for text in error.texts]
+                self.shapes.pop(name, None)
+        if self.bad or self.refused:
+            raise _Unsound(self.bad + self.refused)
+        said = [Note(by="nir", layer="", text=text) for text in provenance(self.profile, source)]
+        return LayerGraph(
+            layers=tuple(self.layers), inputs=self.inputs, steps=self.steps, notes=tuple(said + self.notes)
+        )
+
+    def _node(self, node: NirNode, read: str | None) -> None:
+        sources = self.flat.inputs[node.name]
+        if any(src not in self.shapes for src in sources):
+            return  # what feeds it is already reported
+        if node.kind == "Input":
+            shape = _declared(node)
+            self._add(InputLayer(name=node.name, path=node.name, shape=shape, layout="TB"), (), shape)
+            return
+        shape, sources = self._summed(node, sources)
+        if node.kind == "Output":
+            self._output(node, sources, shape, read)
+        elif node.kind in FIELDS:
+            soma = soma_of(node, shape, self.profile, steps=self.steps)
+            self._neuron(node, sources, shape, soma)
+        elif node.kind == "Delay":
+            self._map(delay_layer(node, node.name, dt=self.profile.dt or 1.0, steps=self.steps), sources)
+        elif node.kind in MAPS:
+            self._map(MAPS[node.kind](node, node.name, shape), sources)
+        else:
+            known = ", ".join((*MAPS, "Delay", *FIELDS))
+            raise Unfit(f"type {node.kind} is not known; there are {known}", refused=True)
+
+    def _summed(self, node: NirNode, sources: tuple[str, ...]) -> tuple[Shape, tuple[str, ...]]:
+        """The shape a node reads; several sources are added up first."""
+        shape = self.shapes[sources[0]]
+        if len(sources) == 1:
+            return shape, sources
+        if len({self.shapes[src] for src in sources}) > 1:
+            shown_shapes = ", ".join(f"{shown(src)} {list(self.shapes[src])}" for src in sources)
+            raise Unfit(f"adds values of different shapes: {shown_shapes}")
+        name = f"{node.name}.sum"
+        self._add(AddLayer(name=name, path=node.name), sources, shape)
+        return shape, (name,)
+
+    def _neuron(self, node: NirNode, sources: tuple[str, ...], shape: Shape, soma: FloatSoma) -> None:
+        feedback, soma = self._feedback(node, shape, soma)
+        self._add(NeuronLayer(name=node.name, path=node.name, soma=soma, feedback=feedback), sources, shape)
+
+    def _feedback(self, node: NirNode, shape: Shape, soma: FloatSoma) -> tuple[AffineLayer | None, FloatSoma]:
+        """The map of what a neuron's spikes give back one step later, and its bias where it starts late."""
+        if node.name not in self.flat.loops:
+            return None, soma
+        chain = []
+        for name in self.flat.loops[node.name]:
+            inner = self.flat.nodes[name]
+            if inner.kind == "Delay":
+                layer = delay_layer(inner, name, dt=self.profile.dt or 1.0, steps=self.steps)
+                if getattr(layer, "delay", 1) != 1:
+                    raise Unfit(
+                        f"the loop is delayed by {getattr(layer, 'delay', 1)} steps; one has a form", refused=True
+                    )
+            else:
+                chain.append(MAPS[inner.kind](inner, name, shape))
+        if not chain:
+            eye = torch.eye(math.prod(shape), dtype=torch.float64)
+            chain = [LinearLayer(name=f"{node.name}.back", path=node.name, weight=eye)]
+        (layer, *more) = chain
+        if more or not isinstance(layer, AffineLayer):
+            raise Unfit("the loop has several maps or none with weights; one linear map has a form", refused=True)
+        bias = layer.bias
+        if bias is None or not bool((bias != 0).any()) or self.profile.recurrent_bias:
+            return layer, soma
+        given = (soma.gain.double() * bias.double()).expand(shape[0])
+        kept = torch.zeros(()) if soma.syn_leak is None else soma.syn_leak.double()
+        rows = torch.zeros(self.steps, shape[0], dtype=torch.float64)
+        for t in range(1, self.steps):  # what the bias has become in the synaptic current, from the second step on
+            rows[t] = kept * rows[t - 1] + given
+        return attrs.evolve(layer, bias=None), attrs.evolve(soma, bias=soma.bias.double() + rows)
+
+    def _output(self, node: NirNode, sources: tuple[str, ...], shape: Shape, read: str | None) -> None:
+        declared = node.fields.get("shape")
+        if declared is not None and not isinstance(declared, str):
+            want = tuple(int(n) for n in np.ravel(declared))
+            if math.prod(want) != math.prod(shape):
+                raise Unfit(f"declares the shape {list(want)}, but {shown(sources[0])} gives {list(shape)}")
+        source = next(layer for layer in self.layers if layer.name == sources[0])
+        silent = isinstance(source, NeuronLayer) and source.soma.fire == "membrane"
+        reduce = read or ("last" if silent else "sum")
+        self._add(OutputLayer(name=node.name, path=node.name, reduce=reduce), sources, shape)
+
+    def _map(self, layer: Layer, sources: tuple[str, ...]) -> None:
+        made, bad = layer.out_shape([self.shapes[src] for src in sources])
+        if bad:
+            raise Unfit(*bad)
+        if math.prod(made) > MAX_NUMBERS:
+            raise Unfit(f"gives {list(made)}, more than {MAX_NUMBERS} numbers")
+        self._add(layer, sources, made)
+
+    def _add(self, layer: Layer, sources: tuple[str, ...], shape: Shape) -> None:
+        self.layers.append(layer)
+        if sources:
+            self.inputs[layer.name] = sources
+        self.shapes[layer.name] = shape
+
+
+def provenance(profile: Profile, source: NirGraph) -> list[str]:
+    """What was read and assumed, a line each."""
+    version = f"nir {shown(source.version)}" if source.version else "nir"
+    return [f"{version}, read with profile {profile.name}", *profile.described()]
+
+
+def _declared(node: NirNode) -> Shape:
+    value = node.fields.get("shape")
+    if value is None or isinstance(value, str):
+        raise Unfit("the input has no shape")
+    sizes = np.ravel(value)
+    if not 1 <= sizes.size <= 3 or (sizes != np.rint(sizes)).any() or sizes.min() < 1:
+        raise Unfit(f"shape {sizes[:6].tolist()}, expected 1 to 3 positive sizes without batch and time")
+    shape = tuple(int(n) for n in sizes)
+    if math.prod(shape) > MAX_NUMBERS:
+        raise Unfit(f"shape {list(shape)} is more than {MAX_NUMBERS} numbers")
+    return shape
+
+
+def named(path: str | os.PathLike[str]) -> str:
+    """The name of a network from its file."""
+    return Path(path).stem

@@ -1,0 +1,1 @@
+"""Formats of others: what can be read and written, and the writers."""
