@@ -33,6 +33,8 @@ from snn2chip.ir.trained import TrainedSoma
 Shape = tuple[int, ...]
 Names = tuple[str, ...]
 REDUCE = ("steps", "sum", "mean", "last", "count")
+PER_CHANNEL = ("theta", "unit", "leak", "gain", "bias", "v_init", "ladder", "syn_leak", "v_min", "v_reset")
+"""Fields of a FloatSoma whose last axis may be the channels."""
 
 
 def as_tensor(value: Any) -> Tensor:

@@ -15,7 +15,7 @@ from typing import ClassVar
 import attrs
 
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.ir.layers import FlattenLayer, FloatSoma, Layer, OutputLayer
+from snn2chip.ir.layers import PER_CHANNEL, FlattenLayer, FloatSoma, Layer, OutputLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.passes.base import Pass
 from snn2chip.passes.edit import GraphEdit
@@ -79,5 +79,5 @@ def _moves(neuron: NeuronLayer) -> bool:
 
 
 def _per_channel(soma: FloatSoma) -> bool:
-    fields = (soma.theta, soma.unit, soma.leak, soma.gain, soma.bias, soma.v_init)
-    return any(value.dim() and value.shape[-1] != 1 for value in fields)
+    fields = (getattr(soma, name) for name in PER_CHANNEL)
+    return any(value is not None and value.dim() and value.shape[-1] != 1 for value in fields)

@@ -18,7 +18,16 @@ from torch import Tensor
 
 from snn2chip.ir.channel_layers import BatchNormLayer, MaxPoolLayer, ScaleLayer, SumPoolLayer
 from snn2chip.ir.graph import LayerGraph
-from snn2chip.ir.layers import AddLayer, FlattenLayer, FloatSoma, IdentityLayer, Layer, ReluLayer, Shape
+from snn2chip.ir.layers import (
+    PER_CHANNEL,
+    AddLayer,
+    FlattenLayer,
+    FloatSoma,
+    IdentityLayer,
+    Layer,
+    ReluLayer,
+    Shape,
+)
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.space_layers import ConcatLayer, ResampleLayer
@@ -35,7 +44,6 @@ _CHANNELS: dict[type, tuple[str, ...]] = {
     FlattenLayer: (),
     IdentityLayer: (),
 }
-_SOMA = ("theta", "unit", "leak", "gain", "bias", "v_init", "ladder")
 _Any = TypeVar("_Any")
 
 
@@ -128,7 +136,7 @@ def _cut(value: _Any, fields: Sequence[str], part: slice) -> _Any:
 
 
 def _soma(soma: FloatSoma, part: slice) -> FloatSoma:
-    return _cut(soma, _SOMA, part)
+    return _cut(soma, PER_CHANNEL, part)
 
 
 def _grouped(layer: Layer, slices: Sequence[slice]) -> list[Layer] | None:

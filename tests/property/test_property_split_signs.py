@@ -17,10 +17,9 @@ from snn2chip.mapping.fact import Fact
 from snn2chip.mapping.partition import partition
 from snn2chip.mapping.target_file import load_target
 from snn2chip.testing.programs import random_program
+from snn2chip.testing.seeds import seeds
 from snn2chip.trace import Trace
 from snn2chip.transforms import SplitSigns, transform
-
-CASES = 150
 
 
 def run(program: Program, raw: Any) -> Trace:
@@ -42,13 +41,13 @@ def signs(rng: np.random.Generator, *shape: int) -> Any:
     return weight
 
 
-@pytest.mark.parametrize("seed", range(CASES))
+@pytest.mark.parametrize("seed", seeds(200))
 def test_random_programs_keep_every_integer(seed: int) -> None:
     case = random_program(seed)
     same(case.program, case.expected, run(SplitSigns().run(case.program), case.raw))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", seeds(60))
 def test_binary_convolutions_and_matrices_are_split(seed: int) -> None:
     """Every geometry: stride, padding, dilation, groups, delays, exponents, two layers that share one sum."""
     rng = np.random.default_rng(seed)
