@@ -31,6 +31,7 @@ from snn2chip.frontends.netx import import_netx
 pytestmark = pytest.mark.lava
 HELPERS = Path(__file__).resolve().parents[1] / "unit" / "netx"
 LIMIT = 240
+EXPORTED = ("if with bias and gain", "current-based", "conv")
 
 
 def load(name: str):
@@ -50,6 +51,12 @@ class Cases:
         shipped = Path(str(distribution("lava-dl").locate_file("tests/lava/lib/dl/netx")))
         rng = np.random.default_rng(2024)
         self.nets = load("netx_small").small_nets(load("netx_files"), folder, rng)
+        exported = load("test_netx_export")
+        self.originals = {f"exported: {name}": exported.NETS[name]() for name in EXPORTED}
+        for i, (name, program) in enumerate(self.originals.items()):
+            exported.export_netx(program, folder / f"small_exported{i}.net")
+            x = rng.integers(0, 2, (exported.STEPS, *program.inputs[0].shape))
+            self.nets[name] = (folder / f"small_exported{i}.net", x)
         if (shipped / "tiny.net").is_file():
             bias = np.load(shipped / "gts/tinynet/input_bias.npy").astype(int).transpose(2, 1, 0)
             self.nets["tiny.net"] = (shipped / "tiny.net", bias)
@@ -140,6 +147,7 @@ NAMES = [
     "delays per source and 62",
     "conv, stride, padding, groups, flatten",
     "input neurons",
+    *(f"exported: {name}" for name in EXPORTED),
     "tiny.net",
     "mnist.net",
 ]
@@ -162,6 +170,18 @@ def test_every_layer_equals_netx(cases, name):
                 compared += v.size
     assert compared > 0
     assert all(trace.payloads[soma.name].any() or soma.fire == "none" for soma in program.somas)
+
+
+@pytest.mark.parametrize("name", [f"exported: {name}" for name in EXPORTED])
+def test_netx_runs_what_we_export(cases, name):
+    """Every spike of the program that was written, in lava-dl's own network of the file."""
+    program, netx, steps = cases.originals[name], cases.netx(name), cases.steps[name]
+    trace = snn2chip.run(program, cases.nets[name][1][:, None], backend="reference", time_axis=True)
+    for k, soma in enumerate(program.somas):
+        for sample in range(cases.samples[name]):
+            at = slice(sample * steps + k + 1, (sample + 1) * steps + k + 1)
+            expected = trace.payloads[soma.name][:, 0]
+            assert (netx[f"s{k}"][at].reshape(expected.shape) == expected).all(), (soma.name, sample)
 
 
 def whole(v, shape):

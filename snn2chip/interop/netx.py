@@ -1,0 +1,91 @@
+"""Write a program as a lava-dl `.net` file that `lava.lib.dl.netx.hdf5.Network` loads unmodified, with equal spikes.
+
+NetX says one chain of dense and conv layers with binary spikes and its LIF neuron (`snn2chip.frontends.netx_soma`):
+
+    u = wrap24(trunc(u * (4096 - iDecay) / 4096) + 64 a);  v = sat24(trunc(v * (4096 - vDecay) / 4096) + u + 64 bias)
+    spike where v > 64 vThMant, then v = 0
+
+A soma in those registers goes as it is. One with gain g and leaks of 0 or 4096 is scaled by 64/g, which is exact as
+long as nothing saturates or wraps (proven from the ranges): bias/g must be whole, and v >= theta is
+v > 64 (ceil(theta/g) - 1) on multiples of 64. Everything else is refused, all of it at once. Weights are
+those that NetX really multiplies with (`netx_weights`). Sources: lava-dl 0.6.0 (netx), lava-nc 0.10.0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from snn2chip.errors import UnsupportedError
+from snn2chip.interop.netx_layers import Stage, stages, synapse_fields
+from snn2chip.interop.netx_neurons import neuron_fields
+from snn2chip.ir.files import replacing
+from snn2chip.ir.program import Program
+
+
+def export_netx(program: Program, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Write `program` to `path` and return how to run it.
+
+    Raises UnsupportedError that lists everything NetX cannot say, with its node and the user's own layer.
+    """
+    chain, breaches = stages(program)
+    layers: list[dict[str, Any]] = []
+    for index, stage in enumerate(chain):
+        fields, bad = synapse_fields(stage)
+        neuron, worse = neuron_fields(program, stage.soma, channels=stage.conv)
+        breaches += [f"{stage.soma.name}{_user(stage)}: {text}" for text in (*bad, *worse)]
+        if stage.conv and index and not chain[index - 1].conv:
+            breaches.append(f"{stage.soma.name}{_user(stage)}: a convolution behind a dense layer; NetX has no reshape")
+        if bad or worse:
+            continue
+        if stage.conv and not index:
+            layers.append({"type": "input", "shape": np.array(stage.source_shape)})
+        if stage.flattens and index:
+            layers.append({"type": "flatten", "shape": np.array([int(np.prod(stage.source_shape))])})
+        layers.append({**fields, **neuron})
+    if breaches:
+        raise UnsupportedError(breaches)
+    _write(path, layers, steps=program.steps)
+    return _notes(program, chain)
+
+
+def _user(stage: Stage) -> str:
+    return f" ({stage.soma.layer})" if stage.soma.layer else ""
+
+
+def _write(path: str | os.PathLike[str], layers: list[dict[str, Any]], *, steps: int) -> None:
+    import h5py
+
+    with replacing(path) as part, h5py.File(part, "w") as file:
+        group = file.create_group("layer")
+        for index, layer in enumerate(layers):
+            _fields(group.create_group(str(index)), layer)
+        _fields(file.create_group("simulation"), {"Ts": 1, "tSample": steps})
+
+
+def _fields(group: Any, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _fields(group.create_group(key), value)
+        elif key == "type" and "vThMant" not in values:
+            group.create_dataset(key, (1,), "S10", [str(value).encode("ascii")])
+        else:
+            group.create_dataset(key, data=value)
+
+
+def _notes(program: Program, chain: list[Stage]) -> tuple[str, ...]:
+    """What NetX does not store: the input's bits, when samples end, and where the result appears."""
+    given = program.inputs[0]
+    lo, hi = given.payload_type().lo, given.payload_type().hi
+    graded = "" if (lo, hi) == (0, 1) else f", input_message_bits={max(-lo, hi).bit_length() + 1}"
+    flat = chain[0].source_shape if not chain[0].conv else chain[0].source_shape[::-1]
+    shape = tuple(int(n) for n in flat) if chain[0].conv else (int(np.prod(flat)),)
+    return (
+        f"run: netx.hdf5.Network(FILE, reset_interval={program.steps}, reset_offset=1, input_shape={shape}{graded})",
+        f"layer k (from 1) does logical step t in machine step t + k; the last of {len(chain)} layers ends a sample "
+        f"{program.steps + len(chain)} steps after its start; values of conv layers are in the order (W, H, C)",
+        "before its first input a layer of NetX already integrates its bias: leave those k steps out",
+    )
