@@ -16,7 +16,8 @@ from typing import ParamSpec, TypeVar
 
 import attrs
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @attrs.define(kw_only=True)
@@ -79,3 +80,10 @@ def staged(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return timed
 
     return wrapped
+
+
+def listen() -> list[Stage]:
+    """Like `listening`, to the end of the command: for a verb, which ends with its process."""
+    listener = _Listener()
+    _NOW.set(listener)
+    return listener.rows

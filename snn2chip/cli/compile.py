@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snn2chip.cli.artifacts import Artifacts, of_a_compile, ready, write_artifacts
 from snn2chip.errors import InputError
+from snn2chip.stages import listen
 
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
@@ -24,7 +26,9 @@ def compile(
         Path,
         typer.Argument(metavar="CKPT", help="A checkpoint, a state_dict, a lava-dl X.net, or a program to transform."),
     ],
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.s2c", help="Where the program goes.")],
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.s2c", help="Where the program goes.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", metavar="NAME|module:function", help="The model whose weights the file holds."),
@@ -75,10 +79,16 @@ def compile(
             "--transform", metavar="NAME", help="Rewrite the program exactly, e.g. fuse-time; may be repeated."
         ),
     ] = None,
+    artifacts: Artifacts = None,
 ) -> None:
     """Compile and save."""
     if not source.is_file():
         raise InputError(f"{source}: no such file")
+    if out is None and artifacts is None:
+        raise InputError("name where the program goes: -o FILE.s2c, --artifacts DIR or both")
+    if artifacts is not None:
+        ready(artifacts)
+    rows = listen()
     given = {
         "--model": model,
         "--data": data,
@@ -130,13 +140,21 @@ def compile(
         program = transform(program, transforms)
     from snn2chip.analysis.proofs import range_summary
 
-    program.save(out)
+    if out is not None:
+        program.save(out)
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
     typer.echo(f"ranges: {range_summary(program)}")
-    for note in (*program.meta.get("notes", ()), *program.meta.get("target_notes", ())):
+    notes = [*program.meta.get("notes", ()), *program.meta.get("target_notes", ())]
+    for note in notes:
         typer.echo(f"note: {note}")
-    typer.echo(f"wrote {out}")
+    if artifacts is not None:
+        network = None if source.suffix in (".net", ".s2c", ".nir") else source
+        options = of_a_compile(float_model=network, model=model, data=data, target=target)
+        write_artifacts(artifacts, program, options=options, source=source, rows=rows, notes=notes)
+    for made in (out, artifacts):
+        if made is not None:
+            typer.echo(f"wrote {made}")
 
 
 def parse_range(text: str) -> tuple[float, float]:

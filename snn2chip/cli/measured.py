@@ -69,16 +69,21 @@ def made(
         axis = feed.time_axis
         measured = fidelity(loaded, graph, inputs, labels=labels, time_axis=axis, model=predict)
         found = float_parts.with_fidelity(found, measured)
-        if sensitivity:
+        single = len(loaded.inputs) == 1
+        if not single:
+            found = float_parts.with_several_inputs(found)
+        if single and sensitivity:
             found = float_parts.with_sensitivity(
                 found, graph, inputs, labels=labels, time_axis=axis, samples=sensitivity
             )
-        found = float_parts.with_float_model(
-            found, predict, inputs, chips=chips, time_axis=axis, device=options.get("device"), board_power=board_power
-        )
+        if single:
+            device = options.get("device")
+            found = float_parts.with_float_model(
+                found, predict, inputs, chips=chips, time_axis=axis, device=device, board_power=board_power
+            )
     where = {
         "file": path.name,
-        "samples": feed.samples.name,
+        "samples": feed.samples.name if source is None else source.name,
         "float": None if float_model is None else float_model.name,
     }
     return attrs.evolve(

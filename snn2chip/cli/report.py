@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snn2chip.cli.artifacts import Artifacts, write_artifacts
 from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput
 from snn2chip.cli.measured import SENSITIVITY, made
 
@@ -79,10 +80,12 @@ def report(
         float | None,
         typer.Option("--board-power", metavar="W", min=0.0, help="Power of the board that runs the float model."),
     ] = None,
+    artifacts: Artifacts = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
 ) -> None:
     """Run the samples, print the tables, say what they assume."""
+    from snn2chip.api import load
     from snn2chip.cli.screen import write_json
     from snn2chip.errors import InputError
 
@@ -100,19 +103,20 @@ def report(
         "targets": target or [],
         "energy_models": energy_model or [],
         "quick": quick,
-        "neurobench": batch if neurobench is not None else None,
+        "neurobench": batch if neurobench is not None or artifacts is not None else None,
         "execution_rate": execution_rate,
-        "sensitivity": (SENSITIVITY if html is not None else 0) if sensitivity is None else sensitivity,
+        "sensitivity": SENSITIVITY if sensitivity is None and (html or artifacts) else sensitivity or 0,
         "board_power": board_power,
         "device": device,
         "steps_in_input": steps_in_input,
     }
-    wanted = [name for name, value in (("--csv", csv), ("--neurobench", neurobench)) if compare and value is not None]
+    of_one = (("--csv", csv), ("--neurobench", neurobench), ("--artifacts", artifacts))
+    wanted = [name for name, value in of_one if compare and value is not None]
     if wanted:
         raise InputError(f"{', '.join(wanted)} is of one program; leave out --compare")
-    if quick and (target or energy_model or html):
+    if quick and (target or energy_model or html or artifacts):
         raise InputError(
-            "--quick counts only what every run counts; leave it out for --target, --energy-model and --html"
+            "--quick counts only what every run counts; leave it out for --target, --energy-model, --html, --artifacts"
         )
     if float_model is None and (sensitivity or board_power is not None):
         raise InputError("--sensitivity and --board-power speak about the float model; name it with --float CKPT")
@@ -120,8 +124,12 @@ def report(
         from snn2chip.reports.page import drawable
 
         drawable()  # before the samples run, not after
-    found = [made(path, **options) for path in programs]
-    files = [file for file in (json, csv, html, neurobench) if file is not None]
+    if artifacts is not None:
+        (path,) = programs
+        found = [write_artifacts(artifacts, load(path), options=options, source=path)]
+    else:
+        found = [made(path, **options) for path in programs]
+    files = [file for file in (json, csv, html, neurobench, artifacts) if file is not None]
     if compare:
         _compared(found[0], found[1], json=json, html=html, names=[path.name for path in programs])
     else:

@@ -75,6 +75,12 @@ def with_float_model(
     return attrs.evolve(found, versus=versus(found, cost))
 
 
+def with_several_inputs(found: Report) -> Report:
+    """The report with a note on what it leaves out."""
+    text = "the program has several inputs: its float model is not timed, and no layer's sensitivity is measured"
+    return attrs.evolve(found, notes=(*found.notes, text))
+
+
 def one_array(inputs: Any) -> Any:
     """Samples of the only input, as an array."""
     if isinstance(inputs, Mapping):

@@ -88,17 +88,21 @@ def _with_float(
     from snn2chip.ir.graph import LayerGraph
     from snn2chip.reports import float_parts
 
-    program, x = found.program, float_parts.one_array(inputs)
-    time_axis = by_step(program, x, time_axis=time_axis)
-    if not isinstance(graph, LayerGraph):
-        graph, own = module_side(program, graph, x, time_axis=time_axis)
+    program, single = found.program, len(found.program.inputs) == 1
+    x = float_parts.one_array(inputs) if single else inputs
+    axis = time_axis or program.inputs[0].coding == "steps"
+    if single and not isinstance(graph, LayerGraph):
+        by_step(program, x, time_axis=time_axis)  # says what of the samples does not fit
+        graph, own = module_side(program, graph, x, time_axis=axis)
         model = own if model is None else model
     measured = fidelity(program, graph, x, labels=labels, time_axis=time_axis, model=model)
     found = float_parts.with_fidelity(found, measured)
+    if not single:
+        return float_parts.with_several_inputs(found)
     if sensitivity:
-        found = float_parts.with_sensitivity(found, graph, x, labels=labels, time_axis=time_axis, samples=sensitivity)
+        found = float_parts.with_sensitivity(found, graph, x, labels=labels, time_axis=axis, samples=sensitivity)
     if isinstance(model, FloatModel):
         found = float_parts.with_float_model(
-            found, model, x, chips=chips, time_axis=time_axis, device=device, board_power=board_power
+            found, model, x, chips=chips, time_axis=axis, device=device, board_power=board_power
         )
     return found
