@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn2chip.api import by_step, run
+from snn2chip.api import by_step, raw_samples, run
 from snn2chip.checks.certificate_bound import Fed, SomaCertificate, soma_certificate
 from snn2chip.checks.certificate_maps import noise_of, reached
 from snn2chip.checks.certificate_result import Certificate, LayerCertificate
@@ -29,6 +29,7 @@ from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.program import Program
+from snn2chip.ir.raw import count, like, named, part
 from snn2chip.ir.soma import Soma
 from snn2chip.trace import Trace
 
@@ -50,18 +51,17 @@ def certificate(
     Raises InputError if the program was not lowered from this graph and UnsupportedError for somas without a bound.
     """
     work = _Work(program, graph, without)
-    if isinstance(samples, Mapping):
-        (samples,) = samples.values()
-    x = np.asarray(samples)
-    time_axis = by_step(program, x, time_axis=time_axis)
-    axis = 1 if time_axis else 0
-    for start in range(0, x.shape[axis], block):
-        work.add(x[:, start : start + block] if time_axis else x[start : start + block], time_axis)
+    x = raw_samples(program, samples)
+    stepped = by_step(program, x, time_axis=time_axis)
+    time_axis = stepped if isinstance(stepped, bool) else time_axis
+    total = count(x, stepped)
+    for start in range(0, total, block):
+        work.add(part(x, start, start + block, stepped), time_axis)
     rows = [row for row in work.rows.values() if row["steps"]]
     if not rows:
         raise InputError("the certificate needs at least one sample")
     ordered = sorted(rows, key=lambda row: int(row["depth"]))
-    return Certificate(samples=x.shape[axis], layers=tuple(LayerCertificate(**row) for row in ordered))
+    return Certificate(samples=total, layers=tuple(LayerCertificate(**row) for row in ordered))
 
 
 class _Work:
@@ -104,7 +104,9 @@ class _Work:
         """One block of samples."""
         graph = self.graph
         trace = run(self.program, x, backend="torch", time_axis=time_axis)
-        raw = torch.from_numpy(np.array(np.moveaxis(x, 1, 0) if graph.input.frames is not None else x, np.float64))
+        frames = graph.input.frames is not None
+        doubles = {n: np.array(np.moveaxis(a, 1, 0) if frames else a, np.float64) for n, a in named(x).items()}
+        raw = like(x, {name: torch.from_numpy(a) for name, a in doubles.items()})
         forced = {
             layer.name: torch.from_numpy(trace.payloads[self.somas[layer.name].name].astype(np.float64))
             * _steps(layer.soma.unit, graph.steps, len(graph.shapes[layer.name]))
@@ -229,7 +231,7 @@ def _constant(graph: LayerGraph, name: str) -> Any:
     channels = (graph.shapes[name] or (1,))[0]
     maps = graph.sources(name) if graph.layer(name).kind == "add" else (graph.layer(name),)
     total = np.zeros(channels)
-    for part in maps:
-        shift = getattr(part, "bias", None) if hasattr(part, "weight") else getattr(part, "shift", None)
+    for layer in maps:
+        shift = getattr(layer, "bias", None) if hasattr(layer, "weight") else getattr(layer, "shift", None)
         total = total + (0.0 if shift is None else shift.detach().cpu().double().numpy().reshape(-1))
     return total

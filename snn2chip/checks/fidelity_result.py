@@ -35,14 +35,34 @@ class LayerFidelity:
 
 
 @attrs.frozen(kw_only=True)
+class OutputFidelity:
+    """One output against the float model's, read as `read` says: potential, payload or count.
+
+    `agreement`: share of samples with the same largest entry; accuracies are None without labels of this output.
+    `error`: root-mean-square difference of the values, relative to the float values' own; None where those are all 0.
+    """
+
+    output: str
+    read: str
+    agreement: float
+    float_accuracy: float | None
+    integer_accuracy: float | None
+    error: float | None
+
+
+@attrs.frozen(kw_only=True)
 class Fidelity:
-    """Integer program against float network on `samples` samples; accuracies are None without labels."""
+    """Integer program against float network on `samples` samples; accuracies are None without labels.
+
+    Accuracies and `differing` are those of the first output, `outputs` those of every one.
+    """
 
     samples: int
     float_accuracy: float | None
     integer_accuracy: float | None
     differing: int
     layers: tuple[LayerFidelity, ...]
+    outputs: tuple[OutputFidelity, ...] = ()
 
     @property
     def agreement(self) -> float:

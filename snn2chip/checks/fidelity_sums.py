@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from snn2chip.api import run
+from snn2chip.checks.fidelity_outputs import OutputSums, float_outputs, output_units, results
 from snn2chip.checks.fidelity_result import Fidelity, LayerFidelity
-from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.nodes import Input, Node, Output
 from snn2chip.ir.program import Edge, Program
+from snn2chip.ir.raw import like, named
 from snn2chip.ir.soma import Soma
 
 Predict = Callable[[Any], Any]
@@ -25,31 +26,23 @@ SUMS = 8
 
 @attrs.define
 class Sums:
-    """Takes blocks of samples; `rows[soma]` are sums at every step, `[SUMS, T]`."""
+    """Takes blocks of samples; `rows[soma]` are sums at every step, `[SUMS, T]`, `outputs` those of every output."""
 
     model: Predict | None = None
-    samples: int = 0
-    float_hits: int = 0
-    integer_hits: int = 0
-    differing: int = 0
+    outputs: list[OutputSums] = attrs.field(factory=list)
     rows: dict[str, Any] = attrs.field(factory=dict)
 
-    def add(self, program: Program, graph: LayerGraph, pairs: Any, x: Any, y: Any, time_axis: bool) -> None:
-        """One block of samples."""
-        frames_first = np.moveaxis(x, 1, 0) if graph.input.frames is not None else x  # a program takes [N, F, ...]
-        floats = graph.run(torch.as_tensor(np.asarray(frames_first, dtype=np.float32)), collect=True)
+    def add(
+        self, program: Program, graph: LayerGraph, pairs: Any, x: Any, labels: Mapping[str, Any], time_axis: bool
+    ) -> None:
+        """One block of samples, and the labels of its outputs."""
+        floats = graph.run(float_inputs(graph, x), collect=True)
         ints = run(program, x, backend="torch", time_axis=time_axis)
-        logits = floats.output.flatten(1).cpu().numpy() if self.model is None else np.asarray(self.model(x))
-        want = logits.reshape(len(logits), -1).argmax(1)
-        if want.shape != np.shape(ints.pred):
-            raise InputError(
-                f"the float model gives {list(logits.shape)} for {len(ints.pred)} samples, expected logits"
-            )
-        self.samples += len(want)
-        self.differing += int((want != ints.pred).sum())
-        if y is not None:
-            self.float_hits += int((want == y).sum())
-            self.integer_hits += int((ints.pred == y).sum())
+        returned = floats.output.cpu().numpy() if self.model is None else self.model(x)
+        units, wanted = output_units(program, graph), float_outputs(program, graph, returned)
+        self.outputs = self.outputs or [OutputSums(name=out.name, read=out.read) for out in program.outputs]
+        for part in self.outputs:
+            part.add(wanted[part.name], ints.all_outputs[part.name], units[part.name], labels.get(part.name))
         truth = {node: _units(program, node, floats.values[layer]) for layer, node in pairs if layer in floats.values}
         truth.update({n.name: ints.inputs[n.name] for n in program.inputs})
         for layer, node in pairs:
@@ -92,14 +85,16 @@ class Sums:
         found = np.stack([part.reshape(steps, -1).sum(1, dtype=np.float64) for part in counted])
         self.rows[soma.name] = self.rows.get(soma.name, np.zeros((SUMS, steps))) + found
 
-    def result(self, program: Program, pairs: Any, *, labelled: bool) -> Fidelity:
+    def result(self, program: Program, pairs: Any) -> Fidelity:
         """The averages."""
         somas = [soma for _, node in pairs if isinstance(soma := program[node], Soma)]
+        first, *_ = outputs = results(self.outputs)
         return Fidelity(
-            samples=self.samples,
-            float_accuracy=self.float_hits / self.samples if labelled else None,
-            integer_accuracy=self.integer_hits / self.samples if labelled else None,
-            differing=self.differing,
+            samples=self.outputs[0].samples,
+            float_accuracy=first.float_accuracy,
+            integer_accuracy=first.integer_accuracy,
+            differing=self.outputs[0].differing,
+            outputs=outputs,
             layers=tuple(self._averages(soma, program.meta.get("trained", {}).get(soma.name)) for soma in somas),
         )
 
@@ -124,6 +119,15 @@ class Sums:
             potential_by_step=tuple(np.sqrt(by_step[5] / each / norm).tolist()),
             trained=trained,
         )
+
+
+def float_inputs(graph: LayerGraph, x: Any) -> Any:
+    """Raw samples as the float network takes them: event frames first, of several inputs by name."""
+    frames = {layer.name for layer in graph.input_layers if layer.frames is not None}  # a program takes [N, F, ...]
+    first = graph.input.name
+    arrays = {name: np.asarray(a, dtype=np.float32) for name, a in named(x).items()}
+    moved = {n: np.moveaxis(a, 1, 0) if (n or first) in frames else a for n, a in arrays.items()}
+    return like(x, {name: torch.as_tensor(np.ascontiguousarray(a)) for name, a in moved.items()})
 
 
 def _array(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True, eq=False)
 class FloatModel:
-    """`model(raw)` gives logits `[n, classes]`; `prepare(raw)` is what `module` itself takes."""
+    """`model(raw)` gives logits `[n, classes]`; `prepare(raw)` is what `module` itself takes (several inputs: a tuple).
+
+    A module that returns several tensors gives a tuple or dict of arrays.
+    """
 
     module: nn.Module
-    prepare: Callable[[Any], Tensor]
+    prepare: Callable[[Any], Tensor | tuple[Tensor, ...]]
 
     def __call__(self, raw: Any) -> Any:
         import torch
@@ -26,7 +29,13 @@ class FloatModel:
 
         with self.resting() as module, torch.no_grad():
             reset_neurons(module)
-            return module(self.prepare(raw)).float().cpu().numpy()
+            given = self.prepare(raw)
+            returned = module(*given) if isinstance(given, tuple) else module(given)
+        if isinstance(returned, Mapping):
+            return {name: value.float().cpu().numpy() for name, value in returned.items()}
+        if isinstance(returned, (tuple, list)):
+            return tuple(value.float().cpu().numpy() for value in returned)
+        return returned.float().cpu().numpy()
 
     @contextmanager
     def resting(self) -> Iterator[nn.Module]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snn2chip.errors import InputError
+from snn2chip.ir.raw import part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +68,8 @@ def module_side(
     """The float graph of the module that was compiled to `program`, and its model on raw samples.
 
     x = (raw*scale - mean)/std in the layout that `compile` wrote into the program. `inputs`: raw samples `[N, ...]`
-    or `[T, N, ...]` with `time_axis`; the first few are traced. Raises InputError for no module, and what tracing
-    raises.
+    or `[T, N, ...]` with `time_axis`, of several inputs by name; the first few are traced. Raises InputError for no
+    module, and what tracing raises.
     """
     import torch
     from torch import nn
@@ -79,14 +80,20 @@ def module_side(
     if not isinstance(module, nn.Module):
         raise InputError(f"the float model is an nn.Module or a LayerGraph, got {type(module).__name__}")
     how: Mapping[str, Any] = program.meta.get("model_input", {})
-    layout, norm = str(how.get("layout", "TB" if time_axis else "B")), dict(how.get("normalise", {}))
+    stepped = {node.name for node in program.inputs if time_axis or node.coding == "steps"}
+    ways = how.get("inputs") or {program.inputs[0].name: how}
 
-    def sample(raw: Any) -> Tensor:
+    def one(name: str, raw: Any) -> Tensor:
+        by_step = name in stepped
+        layout = str(ways[name].get("layout", "TB" if by_step else "B"))
+        norm = dict(ways[name].get("normalise", {}))
+        if layout == "B" and by_step:
+            raise InputError("the module takes one frame per sample, but the samples hold every step; give [N, ...]")
         x = torch.as_tensor(np.asarray(raw, dtype=np.float32))
         if layout in ("FB", "BF"):  # event frames that the model averages: a program takes them as one sample
             x = x.transpose(0, 1)
         else:
-            x = x if time_axis else x.unsqueeze(0).expand(program.steps, *x.shape)
+            x = x if by_step else x.unsqueeze(0).expand(program.steps, *x.shape)
         spread = [-1, *[1] * max(x.dim() - 3, 0)]
         mean, std = (torch.as_tensor(norm.get(key, plain)).to(x) for key, plain in (("mean", 0.0), ("std", 1.0)))
         x = (x * float(norm.get("scale", 1.0)) - mean.reshape(spread)) / std.reshape(spread)
@@ -94,9 +101,13 @@ def module_side(
             return x[0].contiguous()
         return (x if layout in ("TB", "FB") else x.transpose(0, 1)).contiguous()
 
-    if layout == "B" and time_axis:
-        raise InputError("the module takes one frame per sample, but the samples hold every step; give [N, ...]")
-    first = inputs[:, :SAMPLES] if time_axis else inputs[:SAMPLES]
+    def sample(raw: Any) -> Any:
+        found = {name: one(name, raw[name] if isinstance(raw, Mapping) else raw) for name in ways}
+        return tuple(found.values()) if len(found) > 1 else next(iter(found.values()))
+
+    first = part(inputs, 0, SAMPLES, stepped if isinstance(inputs, Mapping) else bool(stepped))
+    norm = {name: way.get("normalise", {}) for name, way in ways.items() if way.get("normalise")}
+    norm = norm if len(ways) > 1 else dict(how.get("normalise", {}))
     own = "parallel" in program.meta.get("choices", {})  # another form than the module's, with other steps
     graph = float_graph(module, sample(first), steps=None if own else program.steps, normalise=norm or None)
     return graph, FloatModel(module=module, prepare=sample)

@@ -146,9 +146,9 @@ def _compare(
 ) -> None:
     known = {name: value for name, value in seen.items() if name != "output"}
     fed = {}
-    for layer, x in zip(graph.input_layers, given, strict=True):
-        frames = x if layer.layout == "FB" else x.transpose(0, 1)
-        fed[layer.name] = seen[layer.name] if layer.frames is None else frames
+    for entry, x in zip(graph.input_layers, given, strict=True):
+        frames = x if entry.layout == "FB" else x.transpose(0, 1)
+        fed[entry.name] = seen[entry.name] if entry.frames is None else frames
     run = graph.run(fed, collect=True, forced=known)
     breaches = []
     for layer in graph.layers:

@@ -152,7 +152,7 @@ class LayerGraph:
         For 8-bit pixels and a model trained on [0, 1] with a mean and std: scale = 1/255. `input` names one of several.
         """
         cast = [None if v is None else torch.as_tensor(v, dtype=torch.float64) for v in (mean, std)]
-        given = self.input if input is None else self.layer(input)
+        given = next(layer for layer in self.input_layers if input in (None, layer.name))
         return self.with_layers(attrs.evolve(given, scale=float(scale), mean=cast[0], std=cast[1]))
 
     def text(self, *, sources: bool = False) -> str:
@@ -172,9 +172,9 @@ class LayerGraph:
     ) -> FloatRun:
         """Return the float output for raw inputs `[T,B,*shape]`, or `[B,*shape]` repeated at every step.
 
-        Several inputs are given by name. Computes in x's floating type (float32 for integers). `collect` keeps every layer's value and the
-        neurons' potentials. `forced` is teacher forcing: readers of a named layer get the given value
-        `[T or 1, B, *shape]` instead of the computed one, which is still reported. Raises InputError for
+        Several inputs are given by name. Computes in x's floating type (float32 for integers). `collect` keeps every
+        layer's value and the neurons' potentials. `forced` is teacher forcing: readers of a named layer get the given
+        value `[T or 1, B, *shape]` instead of the computed one, which is still reported. Raises InputError for
         another shape or unknown names.
         """
         fed = self._fed(x)
