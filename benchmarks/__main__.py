@@ -1,4 +1,4 @@
-"""`python -m benchmarks run | methods | lowering | gpu`: engines side by side, tables of methods and of what lowers."""
+"""`python -m benchmarks run | methods | lowering | accuracy | gpu`: tables of what was measured."""
 
 from __future__ import annotations
 
@@ -37,9 +37,22 @@ def main(arguments: list[str] | None = None) -> int:
     gpu.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     gpu.add_argument("--workers", type=int, default=12, help="processes that prepare batches (default 12)")
     gpu.add_argument("--quick", action="store_true", help="tiny nets, a few samples: does it run at all")
+    accuracy = verbs.add_parser("accuracy", help="integers against float on whole test sets: write accuracy.md")
+    accuracy.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
+    accuracy.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/accuracy/results)")
+    accuracy.add_argument("--cache", type=Path, default=Path("runs/accuracy"), help="folder of float answers")
+    accuracy.add_argument("--quick", action="store_true", help="200 images: does it run at all")
+    accuracy.add_argument("--again", action="store_true", help="measure rows that are there once more")
     verbs.add_parser("compile-cost", help="seconds and memory of compile: write benchmarks/compile_cost.md")
     given = parser.parse_args(arguments)
-    doers = {"run": _run, "methods": _methods, "lowering": _lowering, "gpu": _gpu, "compile-cost": _cost}
+    doers = {
+        "run": _run,
+        "methods": _methods,
+        "lowering": _lowering,
+        "gpu": _gpu,
+        "compile-cost": _cost,
+        "accuracy": _accuracy,
+    }
     return doers[given.verb](given, parser)
 
 
@@ -93,6 +106,17 @@ def _lowering(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int
     if unknown := [name for name in names if name not in ROWS]:
         parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(ROWS)}")
     return 0 if run(names, out=given.out or RESULTS, quick=given.quick, again=given.again) else 1
+
+
+def _accuracy(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.accuracy.rows import ROWS
+    from benchmarks.accuracy.run import RESULTS, run
+
+    names = [name for name in given.rows.split(",") if name]
+    if unknown := [name for name in names if name not in ROWS]:
+        parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(ROWS)}")
+    out = given.out or (given.cache / "quick" if given.quick else RESULTS)
+    return 0 if run(names, out=out, cache=given.cache, quick=given.quick, again=given.again) else 1
 
 
 def _gpu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -6,7 +6,7 @@ of all layers together is the bits sweep. Rows follow from one float run and one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -52,19 +52,17 @@ def sensitivity(
     labels: Any = None,
     time_axis: bool = False,
     block: int = 64,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[Sensitivity, ...]:
     """Quantize the layers that fit the pattern `layers` one at a time, then together, in every mode.
 
     `graph`: a float graph (its folded form is what the quantizer sees) on raw samples `[N, ...]` (`[T, N, ...]` with
-    `time_axis`). Weights that were trained in a mode's width stay. Raises InputError for a mode, pattern or labels
-    that do not fit.
+    `time_axis`). Weights that were trained in a mode's width stay. `progress` is told after every run how many
+    samples it took, in all `rows * samples`. Raises InputError for a mode, pattern or labels that do not fit.
     """
     for mode in modes:
         QuantSpec(weights=mode)
-    maps = [m for m in graph.layers if isinstance(m, AffineLayer)]
-    chosen = [m for m in maps if fnmatchcase(m.name, layers) or fnmatchcase(m.path, layers)]
-    if not chosen:
-        raise InputError(f"no layer with weights is called {layers!r}; there are {', '.join(_title(m) for m in maps)}")
+    chosen = matching(graph, layers)
     x = np.asarray(inputs)
     axis = 1 if time_axis else 0
     total = x.shape[axis]
@@ -83,7 +81,18 @@ def sensitivity(
         want = truth.output.flatten(1).argmax(1)
         for key, variant in variants.items():
             counts[key].add(graph, truth, want, variant.run(part, collect=True), y, start)
+            if progress is not None:
+                progress(len(want))
     return tuple(counts[key].row(*key, total=total, labelled=y is not None) for key in variants)
+
+
+def matching(graph: LayerGraph, pattern: str) -> list[AffineLayer]:
+    """The layers with weights whose name or path fits the pattern; InputError if there are none."""
+    maps = [m for m in graph.layers if isinstance(m, AffineLayer)]
+    chosen = [m for m in maps if fnmatchcase(m.name, pattern) or fnmatchcase(m.path, pattern)]
+    if not chosen:
+        raise InputError(f"no layer with weights is called {pattern!r}; there are {', '.join(_title(m) for m in maps)}")
+    return chosen
 
 
 def sensitivity_text(rows: Sequence[Sensitivity]) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from typer.core import TyperGroup
 
-from snn2chip.cli import check, compile, convert, demo, doctor, emit, inspect, map, report, run, train
+from snn2chip.cli import check, compile, convert, demo, doctor, emit, inspect, map, report, run, sensitivity, train
 from snn2chip.errors import Snn2ChipError
 
 ENVIRONMENT = 3
@@ -134,7 +134,7 @@ def common(
     """Options of every verb."""
 
 
-for verb in (demo, train, convert, compile, run, check, report, map, inspect, emit, doctor):
+for verb in (demo, train, convert, compile, run, check, report, sensitivity, map, inspect, emit, doctor):
     verb.register(app)
 
 

@@ -40,6 +40,10 @@ def compile(
     quant: Annotated[
         Path | None, typer.Option("--quant", metavar="FILE.toml", help="Weight widths, also by layer name pattern.")
     ] = None,
+    rounding: Annotated[
+        str,
+        typer.Option("--rounding", help="nearest, or fitted: weights, units, biases chosen on calibration samples."),
+    ] = "nearest",
     target: Annotated[
         str,
         typer.Option(
@@ -94,6 +98,7 @@ def compile(
         "--data": data,
         "--weights": None if weights == "keep" else weights,
         "--quant": quant,
+        "--rounding": None if rounding == "nearest" else rounding,
         "--input-range": input_range,
         "--payload-bits": None if payload_bits == 8 else payload_bits,
         "--input-coding": None if input_coding == "direct" else input_coding,
@@ -123,6 +128,7 @@ def compile(
             data=data,
             weights=weights,
             quant=quant,
+            rounding=rounding,
             target=target,
             steps=steps,
             input_range=None if input_range is None else parse_range(input_range),
@@ -184,6 +190,7 @@ def from_checkpoint(
     data: str | None,
     weights: str,
     quant: Path | None,
+    rounding: str = "nearest",
     target: str,
     steps: int | None = None,
     input_range: tuple[float, float] | None = None,
@@ -195,7 +202,7 @@ def from_checkpoint(
     from snn2chip.quantize.quant_file import read_quant
     from snn2chip.quantize.spec import QuantSpec
 
-    spec = QuantSpec(weights=weights) if quant is None else read_quant(quant)
+    spec = QuantSpec(weights=weights, rounding=rounding) if quant is None else read_quant(quant)
     if quant is not None and weights not in ("keep", spec.weights):
         raise InputError(f"--weights {weights} and {quant} (weights = {spec.weights}) contradict each other")
     return compile_checkpoint(
@@ -205,6 +212,7 @@ def from_checkpoint(
         weights=spec.weights,
         overrides=spec.overrides,
         bias_correction=spec.bias_correction,
+        rounding=rounding if spec.rounding == "nearest" else spec.rounding,
         target=target,
         steps=steps,
         input_range=input_range,

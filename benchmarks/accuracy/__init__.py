@@ -1,0 +1,1 @@
+"""Integers against float on whole test sets: what quantization costs."""
