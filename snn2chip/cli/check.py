@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 import typer
 
 from snn2chip.cli.feed import DataName, Device, Feed, InputFile, StepsInInput, make_feed
@@ -105,9 +106,10 @@ def check(
             raise InputError("--float needs samples: leave --golden and --trace out, or add --data or --input")
         measured, proven = _fidelity(feed, float_model, model=model, data=data, certified=certificate)
     if json is not None:
-        extra: dict[str, float | None] = {"float": None, "agreement": None}
+        extra: dict[str, Any] = {"float": None, "agreement": None}
         if measured is not None:
             extra = {"float": measured.float_accuracy, "agreement": measured.agreement}
+            extra["outputs"] = [attrs.asdict(row) for row in measured.outputs]
         table = {} if proven is None else {"certificate": proven.as_dict()}
         write_json(json, {**result.as_dict(), **extra, **table})
     for note in result.notes:
@@ -119,6 +121,9 @@ def check(
         typer.echo(
             f"float fidelity: {measured.agreement:.4f} of {measured.samples} predictions agree with the float model"
         )
+        for row in measured.outputs if len(measured.outputs) > 1 else ():
+            error = "-" if row.error is None else f"{row.error:.2e}"
+            typer.echo(f"  output {row.output} ({row.read}): {row.agreement:.4f} agree, values off by {error}")
     if proven is not None:
         typer.echo(proven.text())
         proven.raise_if_violated()

@@ -161,13 +161,15 @@ def show(found: Report) -> None:
 
 def tables(found: Report) -> list[Table]:
     """The counts, the costs if there are some, and the fidelity if a float model was given."""
-    from snn2chip.reports.tables import cost_tables, counts_table, fidelity_table, versus_table
+    from snn2chip.reports.tables import cost_tables, counts_table, fidelity_table, outputs_table, versus_table
 
     drawn = [counts_table(found)]
     if found.costs is not None:
         drawn += cost_tables(found.costs)
     if found.fidelity is not None:
         drawn.append(fidelity_table(found.fidelity))
+        if len(found.fidelity["outputs"]) > 1:
+            drawn.append(outputs_table(found.fidelity))
     return drawn if found.versus is None else [*drawn, versus_table(found.versus)]
 
 

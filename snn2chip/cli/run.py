@@ -70,6 +70,10 @@ def run(
     if labels is not None and trace.outputs.shape[1]:
         right = int((trace.pred == labels).sum())
         typer.echo(f"accuracy {right / trace.samples:.4f} ({right} of {trace.samples}, {feed.samples.name})")
+    if len(loaded.outputs) > 1:
+        for output in loaded.outputs:
+            size = trace.all_outputs[output.name].shape[1]
+            typer.echo(f"output {output.name}: {size} values, {output.read}")
     if trace.counts is not None:
         counts_table("per sample", trace.counts)
     for note in trace.notes:

@@ -90,6 +90,27 @@ def fidelity_table(fidelity: dict[str, Any]) -> Table:
     return table
 
 
+def outputs_table(fidelity: dict[str, Any]) -> Table:
+    """Float fidelity per output: predictions, accuracies and the error of the values."""
+    from rich.table import Table
+
+    table = Table(title="outputs against the float model")
+    for head in ("output", "read"):
+        table.add_column(head)
+    for head in ("same class", "float accuracy", "integer accuracy", "value error"):
+        table.add_column(head, justify="right")
+    for row in fidelity["outputs"]:
+        accuracies = [row["float_accuracy"], row["integer_accuracy"]]
+        table.add_row(
+            row["output"],
+            row["read"],
+            f"{row['agreement']:.2%}",
+            *("-" if value is None else f"{value:.4f}" for value in accuracies),
+            "-" if row["error"] is None else f"{row['error']:.2e}",
+        )
+    return table
+
+
 def versus_table(versus: Versus) -> Table:
     """Float model and chips, figure by figure."""
     from rich.table import Table

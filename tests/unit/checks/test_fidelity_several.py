@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import snn2chip
 from snn2chip.checks.certificate import certificate
+from snn2chip.cli.command import app
 from snn2chip.compiler import compile_graph
 from snn2chip.errors import InputError
 from snn2chip.nn import MHT
+from snn2chip.reports.tables import outputs_table
 from snn2chip.testing.whole import folded, whole
 
 T, N = 4, 40
@@ -135,3 +139,19 @@ def test_certificates_of_several_inputs() -> None:
     assert found.samples == N
     assert sum(layer.violations for layer in found.layers) == 0
     assert sum(layer.certified for layer in found.layers) > 0
+
+
+def test_reports_and_commands_name_the_outputs(tmp_path: Path) -> None:
+    net, x = whole(Net(), seed=3), samples()
+    program, graph = compile_graph(net, x, weights="int8")
+    found = snn2chip.report(program, raw(x), float_graph=graph)
+    assert [row["output"] for row in found.as_dict()["fidelity"]["outputs"]] == ["kind", "place", "spikes"]
+    shown = "".join(str(cell) for column in outputs_table(found.fidelity or {}).columns for cell in column.cells)
+    assert "kind" in shown
+    assert "100.00%" in shown
+    program.save(tmp_path / "p.s2c")
+    np.savez(tmp_path / "x.npz", image=raw(x)["image"], sound=np.moveaxis(raw(x)["sound"], 0, 1))
+    told = CliRunner().invoke(app, ["run", str(tmp_path / "p.s2c"), "--input", str(tmp_path / "x.npz")])
+    assert told.exit_code == 0, told.output
+    for line in ("output kind: 3 values, potential", "output spikes: 4 values, payload"):
+        assert line in told.output
