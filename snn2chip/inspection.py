@@ -13,7 +13,7 @@ from typing import Any
 
 from snn2chip.errors import FileFormatError
 
-KINDS = (".s2c", ".safetensors", ".pt", ".pth", ".onnx")
+KINDS = (".s2c", ".safetensors", ".pt", ".pth", ".onnx", ".nir")
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
@@ -35,6 +35,10 @@ def inspect_file(path: Path) -> dict[str, Any]:
         return _pickle(path)
     if path.suffix == ".onnx":
         return _onnx(path)
+    if path.suffix == ".nir":
+        from snn2chip.interop.nir_look import look
+
+        return look(path)
     raise FileFormatError(f"{path}: expected one of {', '.join(KINDS)}, got {path.suffix or 'no ending'!r}")
 
 

@@ -53,7 +53,7 @@ def inspect(
             typer.echo(f"  {name}: {row['status']}; {shown}")
         golden = found["golden"]
         typer.echo("golden: " + (f"{golden['samples']} samples of {golden['backend']}" if golden else "none"))
-    elif found["kind"] == "network":
+    elif found["kind"] in ("network", "nir"):
         typer.echo(found["text"].rstrip())
         for line in found["notes"]:
             typer.echo(f"note: {line}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -75,17 +74,25 @@ def import_nir(
         raise InputError([f"{name}: {text}" for text in error.breaches]) from error
 
 
-def _which(graph: NirGraph) -> str:
-    """What to say where no profile was named: those that the values would fit."""
+def fitting_profiles(graph: NirGraph) -> list[str]:
+    """Profiles that the values of a graph fit; raises InputError and UnsupportedError where there is no network."""
     fits = []
+    flat = flatten(graph)
     for name in PROFILES:
         try:
-            _Build(flatten(graph), PROFILES[name], 2).graph(None, graph)
-        except _Unsound:
+            _Build(flat, PROFILES[name], 2).graph(None, graph)
+        except (_Unsound, TraceError):
             continue
-        except Snn2ChipError as error:
-            return str(error)
         fits.append(name)
+    return fits
+
+
+def _which(graph: NirGraph) -> str:
+    """What to say where no profile was named: those that the values would fit."""
+    try:
+        fits = fitting_profiles(graph)
+    except Snn2ChipError as error:
+        return str(error)
     known = f"its values fit {', '.join(fits)}" if fits else "its values fit none of them as they are"
     return (
         "a .nir file does not say how its neurons compute; name the framework that wrote it, profile= or --nir-profile "
@@ -240,8 +247,3 @@ def _declared(node: NirNode) -> Shape:
     if math.prod(shape) > MAX_NUMBERS:
         raise Unfit(f"shape {list(shape)} is more than {MAX_NUMBERS} numbers")
     return shape
-
-
-def named(path: str | os.PathLike[str]) -> str:
-    """The name of a network from its file."""
-    return Path(path).stem

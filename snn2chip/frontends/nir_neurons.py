@@ -168,11 +168,13 @@ def _ratio(v: _Values, key: str, tau: Any, dt: float, profile: Profile) -> Any:
 
 def _check_r(v: _Values, profile: Profile, r: Any, gain: Any) -> None:
     one, whole = bool(np.allclose(r, 1.0, rtol=1e-6)), bool(np.allclose(gain, 1.0, rtol=1e-3))
-    fits = {"any": True, "one": one, "gain": whole, "gain-or-one": one or whole}[profile.r]
+    rule = "gain" if profile.r == "gain-or-one" and v.node.kind in ("I", "IF") else profile.r
+    fits = {"any": True, "one": one, "gain": whole, "gain-or-one": one or whole}[rule]
     if not fits:
-        want = {"one": "r = 1", "gain": "r*dt/tau = 1", "gain-or-one": "r = 1 or r*dt/tau = 1"}[profile.r]
+        product = "r*dt" if v.node.kind in ("I", "IF") else "r*dt/tau"
+        want = {"one": "r = 1", "gain": f"{product} = 1", "gain-or-one": f"r = 1 or {product} = 1"}[rule]
         v.bad.append(
-            f"r = {_span(r)}, r*dt/tau = {_span(gain)}, and {profile.name} writes {want} at dt = {profile.dt:g}"
+            f"r = {_span(r)}, {product} = {_span(gain)}, and {profile.name} writes {want} at dt = {profile.dt:g}"
         )
 
 

@@ -1,0 +1,60 @@
+"""`snn2chip export`: a program, or a float network, as a file of another format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("export", help="Write a program or a trained network as a file of another format (NIR, NetX).")(export)
+
+
+def export(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A program (.s2c), X.net, X.nir, or a checkpoint.")],
+    to: Annotated[str, typer.Option("--to", metavar="nir|netx", help="The format.")],
+    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the file goes.")],
+    nir_profile: Annotated[
+        str | None, typer.Option("--nir-profile", metavar="NAME", help="The framework that wrote X.nir.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="T", min=1, help="Steps, where FILE says none.")
+    ] = None,
+) -> None:
+    """Export and say what the format cannot hold."""
+    from snn2chip.interop.formats import sink_named
+
+    sink = sink_named(to)
+    lost = sink.write(_network(source, nir_profile, steps), out)
+    for text in lost:
+        typer.echo(f"note: {text}")
+    typer.echo(f"wrote {out} ({sink.what})")
+
+
+def _network(source: Path, profile: str | None, steps: int | None) -> Any:
+    """The program or float graph of a file."""
+    from snn2chip.errors import InputError
+
+    if not source.is_file():
+        raise InputError(f"{source}: no such file")
+    if source.suffix == ".s2c":
+        from snn2chip.api import load
+
+        return load(source)
+    if source.suffix == ".net":
+        from snn2chip.frontends.netx import import_netx
+
+        return import_netx(source, steps=steps)
+    if source.suffix == ".nir":
+        from snn2chip.frontends.nir import import_nir
+        from snn2chip.interop.nir_compile import holds_program, import_nir_program
+
+        if profile is None and holds_program(source):
+            return import_nir_program(source)
+        return import_nir(source, profile=profile, steps=steps)
+    from snn2chip.checkpoint_compile import checkpoint_graph
+
+    return checkpoint_graph(source, steps=steps)[0]
