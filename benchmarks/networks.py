@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from snn2chip.ir.nodes import Input, Output, Synapse
@@ -53,3 +56,42 @@ def pixels(program: Program, samples: int) -> NDArray[np.int64]:
     """Random 8-bit samples for the program's input."""
     rng = np.random.default_rng(2)
     return rng.integers(0, 256, size=(samples, *program.inputs[0].shape))
+
+
+MEAN, STD = [125.0, 123.0, 114.0], [63.0, 62.0, 67.0]
+
+
+@lru_cache(maxsize=8)
+def converted(name: str, *, steps: int = 4, levels: int = 1) -> Program:
+    """A net of the zoo with calibrated random weights, converted to IF neurons, as an integer program for 32x32 pixels.
+
+    `steps` = 1 with `levels` = 4 is the same network in one graded step.
+    """
+    from snn2chip_models import build
+
+    from benchmarks.lowering.random_weights import calibrate, tune
+    from snn2chip.compiler import compile_graph
+    from snn2chip.convert import to_if
+
+    torch.manual_seed(0)
+    raw = np.random.default_rng(0).integers(0, 256, size=(32, 3, 32, 32))
+    given = (torch.as_tensor(raw).float() - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    model = build(name, activation="qcfs", L=4, neuron_args={"vth": 2.0}).eval()
+    calibrate(model, given, rate=0.35)
+    graph = tune(to_if(model, given[:4], steps=steps, levels=levels), given)
+    return compile_graph(graph, given[:4], calibration=raw, normalise={"scale": 1.0, "mean": MEAN, "std": STD})[0]
+
+
+def float_forward(name: str, images: int, *, channels_last: bool) -> Callable[[], torch.Tensor]:
+    """Forward of `images` images through the ordinary ReLU net of the same layers, norms folded into its biases."""
+    from snn2chip_models import build
+
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = build(name, activation="relu", bn=False).eval().to(memory_format=layout)
+    x = torch.randn(images, 3, 32, 32).contiguous(memory_format=layout)
+
+    def forward() -> torch.Tensor:
+        with torch.inference_mode():
+            return model(x)
+
+    return forward

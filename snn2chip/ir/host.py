@@ -59,10 +59,8 @@ def encode(node: Input | Host, samples: Any, steps: int, *, time_axis: bool = Fa
         x = to_integers(node, x)
     x = x.reshape(*x.shape[:lead], *node.shape)
     payload = _rate(node, x, steps) if rate else x
-    if not per_step and not rate:
-        payload = np.broadcast_to(payload, (steps, *payload.shape))
     _in_range(node, payload)
-    return payload
+    return payload if per_step or rate else np.broadcast_to(payload, (steps, *payload.shape))
 
 
 MEANT, WIDE, LOST = 16, 15, 0.25

@@ -29,9 +29,9 @@ def put_inputs(program: Program, plan: Plan, inputs: Mapping[str, IntArray], dev
     for node in program.inputs:
         values = np.asarray(inputs[node.name])
         frames = values[:1] if values.strides[0] == 0 else values
-        if frames.size and not node.lo <= int(frames.min()) <= int(frames.max()) <= node.hi:
-            reach = f"{int(frames.min())}..{int(frames.max())}"
-            bad.append(f"{describe(node)}: payloads {reach} are outside the declared range [{node.lo}, {node.hi}]")
+        lo, hi = (int(frames.min()), int(frames.max())) if frames.size else (0, 0)
+        if not node.lo <= lo <= hi <= node.hi:
+            bad.append(f"{describe(node)}: payloads {lo}..{hi} are outside the declared range [{node.lo}, {node.hi}]")
         placed[node.name] = torch.from_numpy(frames.astype(plan.payloads[node.name].dtype())).to(device)
     if bad:
         raise InputError(bad)

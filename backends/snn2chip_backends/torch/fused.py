@@ -28,6 +28,8 @@ RUN = 2048
 """Neurons that go through all steps together: a handful of int32 rows of them stay in the first-level cache."""
 ALONE = 1 << 18
 """Neuron updates from which threads share a pass."""
+COUNTED = (1 << 31) - 1
+"""What 32-bit counts may reach before they go to 64 bits."""
 CODES = {
     torch.float32: at.FLOAT32,
     torch.float64: at.FLOAT64,
@@ -109,7 +111,7 @@ class FusedSoma:
 
     def __init__(self, soma: Soma, bounds: SomaBounds, highest: int, call: Pass) -> None:
         self.soma, self.bounds, self.highest, self.call = soma, bounds, highest, call
-        c = soma.channels
+        c, self.size = soma.channels, soma.size
         self.tiled = channels_last(soma.shape) and c <= RUN
         self.run_length = min(soma.size, c * (RUN // c) if self.tiled else RUN)
         self.described = np.zeros(at.LENGTH, np.int64)
@@ -127,7 +129,7 @@ class FusedSoma:
     def _describe(self) -> None:
         soma, d = self.soma, self.described
         d[at.NEURONS], d[at.RUN], d[at.SATURATES] = soma.size, self.run_length, self.bounds.saturates
-        d[at.FLUSH] = max(1, ((1 << 31) - 1) // self.highest)
+        d[at.FLUSH] = max(1, COUNTED // self.highest)
         self._put(at.V_INIT, soma.v_init)
         if not (soma.gain_shift != 0).any() and self.bounds.scaled < 1 << 31:
             if (soma.gain != 1).any():
@@ -231,15 +233,15 @@ class FusedSoma:
             d[at.OUT : at.OUT + 3] = payload.data_ptr() + part.start * b * size, t, b
             d[at.OUT_CODE] = CODES[payload.dtype]
         if out.potentials is not None:
-            d[at.POTENTIALS] = out.potentials.data_ptr() + 4 * part.start * self.soma.size
+            d[at.POTENTIALS] = out.potentials.data_ptr() + 4 * part.start * self.size
             d[at.POTENTIALS + 1] = out.potentials.stride(0)
         if out.last is not None:
-            d[at.LAST_V] = out.last.data_ptr() + 4 * part.start * self.soma.size
+            d[at.LAST_V] = out.last.data_ptr() + 4 * part.start * self.size
         for i, read in enumerate((out.counted, out.summed)):
-            d[at.PER_SAMPLE + i] = 0 if read is None else read.data_ptr() + 4 * part.start * self.soma.size
+            d[at.PER_SAMPLE + i] = 0 if read is None else read.data_ptr() + 4 * part.start * self.size
         assert out.spikes is not None
         binary = out.magnitude is out.spikes
-        threads = min(torch.get_num_threads(), batch) if batch * steps * self.soma.size >= ALONE else 1
+        threads = min(torch.get_num_threads(), batch) if batch * steps * self.size >= ALONE else 1
         if threads == 1:
             d[at.LAST], d[at.SPIKES] = batch, out.spikes.data_ptr()
             d[at.TOTAL] = 0 if binary or out.magnitude is None else out.magnitude.data_ptr()
@@ -251,7 +253,7 @@ class FusedSoma:
     def _shared(self, d: NDArray[np.int64], batch: int, threads: int, out: SomaRun, *, binary: bool) -> None:
         """The same by several threads, each with samples and counts of its own."""
         ends = [batch * i // threads for i in range(threads + 1)]
-        counts = torch.zeros((threads, 1 if binary else 2, self.soma.size), dtype=torch.int64)
+        counts = torch.zeros((threads, 1 if binary else 2, self.size), dtype=torch.int64)
         tasks = []
         for i in range(threads):
             own = d.copy()

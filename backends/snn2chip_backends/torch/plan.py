@@ -16,7 +16,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import PayloadType
 from snn2chip_backends.torch.bounds import partial_bound, program_bounds
-from snn2chip_backends.torch.exact import float_type
+from snn2chip_backends.torch.exact import exact_arithmetic, float_type
 from snn2chip_backends.torch.layout import MOST_SOURCES
 from snn2chip_backends.torch.somas import SomaKernel, tensor_type
 from snn2chip_backends.torch.synapses import Current, product_kernel, synapse_kernel
@@ -63,7 +63,8 @@ def plan_for(program: Program, device: torch.device) -> Plan:
     """The plan of `program` on `device`, made once (programs never change)."""
     plans = _PLANS.setdefault(program, {})
     if device not in plans:
-        plans[device] = _plan(program, device)
+        with exact_arithmetic(device):
+            plans[device] = _plan(program, device)
     return plans[device]
 
 

@@ -21,7 +21,9 @@ from torch.nn import functional
 
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.types import PayloadType
+from snn2chip_backends.torch.exact import float_type
 from snn2chip_backends.torch.fused import compiled_pool
+from snn2chip_backends.torch.somas import tensor_type
 
 MOST = 8
 
@@ -51,18 +53,18 @@ def pooled_payload(payload: PayloadType, f: int) -> PayloadType:
 
 
 def pool(f: int, summed: PayloadType) -> Callable[[Tensor], Tensor]:
-    """Sums over f x f of payloads `[N, C, H, W]`, in int8 channels last if `summed` fits bytes, else in float32."""
-    call = compiled_pool()
+    """Sums over f x f of payloads `[N, C, H, W]` in the smallest integers that hold `summed`."""
+    call, kind, exact = compiled_pool(), tensor_type(summed), float_type(summed.magnitude)
 
     def by_library(p: Tensor) -> Tensor:
-        return functional.avg_pool2d(p.to(torch.float32), f, f, divisor_override=1)
+        return functional.avg_pool2d(p.to(exact), f, f, divisor_override=1).to(kind)
 
-    if call is None or summed.dtype() is not np.int8:
+    if call is None or kind != torch.int8:
         return by_library
 
     def by_bytes(p: Tensor) -> Tensor:
         if p.dtype != torch.int8:
-            return by_library(p).to(torch.int8)
+            return by_library(p)
         p = p.contiguous(memory_format=torch.channels_last)
         n, c, h, w = p.shape
         out = torch.empty((n, h // f, w // f, c), dtype=torch.int8, device="cpu")
