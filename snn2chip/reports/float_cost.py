@@ -105,7 +105,8 @@ def float_cost(
     with model.resting() as module, torch.no_grad():
         try:
             module.to(chosen)
-            parts = {n: model.prepare(samples[:, :n] if time_axis else samples[:n]).to(chosen) for n in sizes}
+            cut = {n: samples[:, :n] if time_axis else samples[:n] for n in sizes}
+            parts = {n: _moved(model.prepare(x), chosen) for n, x in cut.items()}
             macs = _macs(module, parts[1])
             times = tuple(_timed(module, parts[n], n) for n in sizes)
         finally:
@@ -127,7 +128,12 @@ def float_cost(
     )
 
 
-def _timed(module: nn.Module, x: Any, batch: int) -> BatchTime:
+def _moved(given: Any, device: str) -> tuple[Any, ...]:
+    """What the module takes, on the device."""
+    return tuple(x.to(device) for x in (given if isinstance(given, tuple) else (given,)))
+
+
+def _timed(module: nn.Module, x: tuple[Any, ...], batch: int) -> BatchTime:
     """Run until `SECONDS` are over, after one run that is not counted."""
     found: list[float] = []
     _run(module, x)
@@ -138,22 +144,22 @@ def _timed(module: nn.Module, x: Any, batch: int) -> BatchTime:
     return BatchTime(batch=batch, repeats=len(found), sample=Range(value=middle, lo=low, hi=high))
 
 
-def _run(module: nn.Module, x: Any) -> float:
+def _run(module: nn.Module, x: tuple[Any, ...]) -> float:
     """Seconds of one call; neurons forget before it, outside of the time."""
     import torch
 
     from snn2chip.frontends.torch_checks import reset_neurons
 
     reset_neurons(module)
-    done: Callable[[], None] = torch.cuda.synchronize if x.is_cuda else lambda: None
+    done: Callable[[], None] = torch.cuda.synchronize if x[0].is_cuda else lambda: None
     done()
     start = time.perf_counter()
-    module(x)
+    module(*x)
     done()
     return time.perf_counter() - start
 
 
-def _macs(module: nn.Module, x: Any) -> float:
+def _macs(module: nn.Module, x: tuple[Any, ...]) -> float:
     """Multiplications of one sample, counted while the model runs."""
     from torch.utils.flop_counter import FlopCounterMode
 
