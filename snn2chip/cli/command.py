@@ -13,7 +13,21 @@ from typing import Annotated, Any, NoReturn, TextIO
 import typer
 from typer.core import TyperGroup
 
-from snn2chip.cli import check, compile, convert, demo, doctor, emit, inspect, map, report, run, sensitivity, train
+from snn2chip.cli import (
+    check,
+    compile,
+    convert,
+    demo,
+    doctor,
+    emit,
+    export,
+    inspect,
+    map,
+    report,
+    run,
+    sensitivity,
+    train,
+)
 from snn2chip.errors import Snn2ChipError
 
 ENVIRONMENT = 3
@@ -134,7 +148,7 @@ def common(
     """Options of every verb."""
 
 
-for verb in (demo, train, convert, compile, run, check, report, sensitivity, map, inspect, emit, doctor):
+for verb in (demo, train, convert, compile, run, check, report, sensitivity, map, inspect, emit, export, doctor):
     verb.register(app)
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from snn2chip.ir.program import Program
 
 
+NIR_TAKES = ("--data", "--weights", "--quant", "--rounding", "--input-range", "--readout")
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("compile", help="Compile a trained network into an integer program.")(compile)
@@ -24,7 +27,9 @@ def register(app: typer.Typer) -> None:
 def compile(
     source: Annotated[
         Path,
-        typer.Argument(metavar="CKPT", help="A checkpoint, a state_dict, a lava-dl X.net, or a program to transform."),
+        typer.Argument(
+            metavar="CKPT", help="A checkpoint, a state_dict, X.nir, a lava-dl X.net, or a program to transform."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.s2c", help="Where the program goes.")
@@ -52,7 +57,7 @@ def compile(
     ] = "loihi2",
     steps: Annotated[
         int | None,
-        typer.Option("--steps", metavar="T", min=1, help="Steps of one sample, where X.net or the model says none."),
+        typer.Option("--steps", metavar="T", min=1, help="Steps of one sample, where the file or the model says none."),
     ] = None,
     input_range: Annotated[
         str | None,
@@ -77,6 +82,16 @@ def compile(
             "--readout", help="How all steps that a model returns are read: auto, sum, mean, last or count (of spikes)."
         ),
     ] = "auto",
+    nir_profile: Annotated[
+        str | None,
+        typer.Option(
+            "--nir-profile", metavar="NAME", help="The framework that wrote X.nir: snntorch, norse, sinabs, ..."
+        ),
+    ] = None,
+    nir_options: Annotated[
+        list[str] | None,
+        typer.Option("--nir-option", metavar="KEY=VALUE", help="One convention of the profile otherwise; repeatable."),
+    ] = None,
     transforms: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,6 +122,8 @@ def compile(
         "--readout": None if readout == "auto" else readout,
     }
     unfit = [name for name, value in given.items() if value is not None]
+    if source.suffix != ".nir" and (nir_profile is not None or nir_options):
+        raise InputError(f"{source}: --nir-profile and --nir-option are for X.nir files")
     if source.suffix in (".net", ".s2c") and unfit:
         raise InputError(f"{source}: a {source.suffix} file holds integers already; leave out {', '.join(unfit)}")
     if source.suffix == ".s2c":
@@ -117,6 +134,23 @@ def compile(
         from snn2chip.api import load
 
         program = load(source)
+    elif source.suffix == ".nir":
+        program = from_nir(
+            source,
+            profile=nir_profile,
+            options=nir_options,
+            steps=steps,
+            readout=readout,
+            data=data,
+            unfit=[name for name in unfit if name not in NIR_TAKES],
+            quant=quant,
+            how={
+                "weights": weights,
+                "rounding": rounding,
+                "target": target,
+                "input_range": None if input_range is None else parse_range(input_range),
+            },
+        )
     elif source.suffix == ".net":
         program = from_netx(source, steps=steps, num_layers=num_layers, target=target)
     else:
@@ -181,6 +215,41 @@ def from_netx(path: Path, *, steps: int | None, num_layers: int | None = None, t
 
     chip = load_target(target)
     return fitted(import_netx(path, steps=steps, num_layers=num_layers), chip)
+
+
+def from_nir(
+    path: Path,
+    *,
+    profile: str | None,
+    options: list[str] | None,
+    steps: int | None,
+    readout: str,
+    data: str | None,
+    unfit: list[str],
+    quant: Path | None,
+    how: dict[str, Any],
+) -> Program:
+    """A `.nir` file as a program: our own as it is, others by their profile."""
+    from snn2chip.interop.nir_compile import compile_nir, holds_program, import_nir_program
+    from snn2chip.mapping.capabilities import fitted
+    from snn2chip.mapping.target_file import load_target
+    from snn2chip.quantize.quant_file import read_quant
+
+    if unfit:
+        raise InputError(f"{path}: leave out {', '.join(unfit)}")
+    if profile is None and holds_program(path):
+        return fitted(import_nir_program(path), load_target(how["target"]))
+    given = {}
+    for item in options or ():
+        key, found, value = item.partition("=")
+        if not found:
+            raise InputError(f"--nir-option {item!r}: expected KEY=VALUE, as in --nir-option levels=31")
+        given[key] = value
+    if quant is not None:
+        spec = read_quant(quant)
+        how |= {"weights": spec.weights, "overrides": spec.overrides, "bias_correction": spec.bias_correction}
+    read = {"auto": None, "count": "sum"}.get(readout, readout)
+    return compile_nir(path, profile=profile, options=given, steps=steps, read=read, data=data, **how)
 
 
 def from_checkpoint(

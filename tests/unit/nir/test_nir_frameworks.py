@@ -1,7 +1,7 @@
 """Networks that snnTorch, SpikingJelly, norse and sinabs trained and exported, against their own forward passes.
 
-The fixtures are made by `tests/make_nir_fixtures.py`. Every spike of every layer must be the framework's own: all of them
-are, on all 100 samples and 16 steps, so that no tolerance is left here.
+The fixtures are made by `tests/make_nir_fixtures.py`. Every spike of every layer must be the framework's own: all are,
+on all 100 samples and 16 steps, so that no tolerance is left here.
 """
 
 from __future__ import annotations
