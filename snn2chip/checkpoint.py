@@ -45,9 +45,16 @@ __all__ = [
 ]
 
 
-def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, header: CheckpointHeader) -> Path:
+HALF = 1024
+"""Numbers of a tensor from which `half` rounds it."""
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], model: nn.Module, header: CheckpointHeader, *, half: bool = False
+) -> Path:
     """Write the model's state_dict and the header as one safetensors file; equal contents give equal bytes.
 
+    `half` rounds float32 tensors of at least 1,024 numbers to float16: another model then, half as large.
     Raises InputError when the header is not plain JSON or the state_dict holds something else than tensors.
     """
     import torch
@@ -58,6 +65,11 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, header: Chec
     if other:
         raise InputError([f"{name}: extra state that is no tensor cannot be stored" for name in other])
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    if half:
+        large = {n: v.half() for n, v in tensors.items() if v.dtype == torch.float32 and v.numel() >= HALF}
+        if wide := [name for name, value in large.items() if not bool(value.isfinite().all())]:
+            raise InputError([f"{name}: holds numbers beyond float16" for name in wide])
+        tensors |= large
     return _write(path, tensors, header)
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from snn2chip import Input, Output, Program, Soma, Synapse
 from snn2chip.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
 from snn2chip.checkpoint_header import VERSION as CHECKPOINT_VERSION
 from snn2chip.ir.files import VERSION as PROGRAM_VERSION
@@ -33,7 +36,27 @@ def program_files(folder: Path) -> list[Path]:
                 case.program.save(path, golden=2)
             paths.append(path)
     assert len(paths) == len(PROGRAMS)
-    return paths
+    return [*paths, packed_file(folder)]
+
+
+def packed_file(folder: Path) -> Path:
+    """A program whose weights are stored in one bit each (from version 2 on)."""
+    path = folder / f"binary-weights-v{PROGRAM_VERSION}.s2c"
+    if not path.exists():
+        signs = np.random.default_rng(9).choice([-1, 1], (40, 40))
+        nodes = [
+            Input("in", (40,), 0, 1),
+            Synapse("w", "linear", signs),
+            Soma("n", (40,), theta=3),
+            Output("out", "count"),
+        ]
+            Input("in", (40,), 0, 1),
+            Synapse("w", "linear", signs),
+            Soma("n", (40,), theta=3),
+            Output("out", "count"),
+        ]
+        Program(nodes=nodes, edges=[("in", "w"), ("w", "n"), ("n", "out")], steps=3).save(path, golden=2)
+    return path
 
 
 def checkpoint_file(folder: Path) -> Path:

@@ -20,13 +20,16 @@ import numpy as np
 from scipy import sparse
 
 from snn2chip.errors import FileFormatError, InputError, ProgramError
+from snn2chip.ir.narrow import narrowed, widened
 from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import smallest_int
 
 FORMAT = "s2c"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""2: arrays of few values are packed (`snn2chip.ir.narrow`)."""
 NODE_CLASSES: dict[str, type] = {c.__name__: c for c in (Input, Host, Synapse, Soma, Product, Output)}
 LATER = ((Synapse, "shape"), (Input, "sample_shape"))
 """Fields that came with a later release: not written while unset, so that files and digests stay as they were."""
@@ -134,6 +137,7 @@ def write(path: str | os.PathLike[str], program: Program, *, golden: Mapping[str
         arrays.update({f"golden/{k}": v for k, v in golden["arrays"].items()})
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
     arrays.setdefault(PLACEHOLDER, np.zeros(1, np.int8))  # safetensors wants at least one array
+    arrays, header["packed"] = narrowed(arrays)
     try:
         text = sealed(header, arrays)
     except (TypeError, ValueError) as error:
@@ -154,7 +158,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
     Raises FileFormatError for anything that is not a sound file of this format version.
     """
     header, stored = _read_raw(path)
-    arrays = _Read(stored)
+    try:
+        arrays = _Read(widened(stored, header.pop("packed", {})))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
+        raise FileFormatError(f"{path}: damaged header or arrays ({type(error).__name__}: {error})") from error
     program = from_header(header, arrays, path=path)
     golden: dict[str, Any] = {}
     if header.get("golden") is not None:
@@ -204,9 +211,10 @@ def _read_raw(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
             header = json.loads(metadata["snn2chip"])
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise FileFormatError(f"{path}: not an .s2c program (a model checkpoint? use `snn2chip compile`)")
-            if header.get("version") != VERSION:
+            if header.get("version") not in READABLE:
                 raise FileFormatError(
-                    f"{path}: format version {header.get('version')!r}; this snn2chip reads version {VERSION}"
+                    f"{path}: format version {header.get('version')!r}; this snn2chip reads versions "
+                    + " and ".join(map(str, READABLE))
                 )
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileFormatError:
