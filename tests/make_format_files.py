@@ -50,11 +50,6 @@ def packed_file(folder: Path) -> Path:
             Soma("n", (40,), theta=3),
             Output("out", "count"),
         ]
-            Input("in", (40,), 0, 1),
-            Synapse("w", "linear", signs),
-            Soma("n", (40,), theta=3),
-            Output("out", "count"),
-        ]
         Program(nodes=nodes, edges=[("in", "w"), ("w", "n"), ("n", "out")], steps=3).save(path, golden=2)
     return path
 
