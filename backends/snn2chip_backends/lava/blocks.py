@@ -91,10 +91,14 @@ class BlockPlanner:
                 args = {"outs": [port], "stretch": self.timing.stretch, "dtype": port[1]}
                 self._add(node.name, "feed", args, node.name)
         for channel in channels:
+            channel["last"] = channel["what"] == "potential" and record != "all"  # an output reads no earlier one
             self._out(channel["node"], channel["what"])
         blocks = [self._block(name, nodes) | time for name, nodes in self.parts.items()]
         for (name, nodes), args in zip(self.parts.items(), blocks, strict=True):
-            args["outputs"] = [{"node": node, "what": what} for node, what in self.outs[name]]
+            args["outputs"] = [
+                {"node": node, "what": what, "last": what == "potential" and record != "all"}
+                for node, what in self.outs[name]
+            ]
             args["outs"] = [self._port(node, what) for node, what in self.outs[name]]
             self._add(name, "block", args, self._first(nodes))
         self._sinks(channels, time)

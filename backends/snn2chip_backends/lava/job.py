@@ -70,7 +70,7 @@ class Net:
             p["name"]: [] for p in self.plan.data["processes"] if p["kind"] in SINKS
         }
         for i, channel in enumerate(self.plan.channels):
-            entry = {k: channel[k] for k in ("label", "what", "shape", "skew")}
+            entry = {k: channel[k] for k in ("label", "what", "shape", "skew", "last") if k in channel}
             full = (1,) if channel["what"] == "count" else (self.program.steps, self.samples, *channel["shape"])
             empty_file(home / f"kept{i}.npy", channel["dtype"], full)
             channels[channel["sink"]].append(entry | {"file": f"kept{i}.npy"})

@@ -60,19 +60,26 @@ def drive(home: Path, job: dict[str, Any]) -> None:
             sent[name, "out_0"] = part
         for name, machine in machines.items():
             for i, value in enumerate(machine.step(m)):
+                if value is None:
+                    continue
                 shape, dtype = items[name]["args"]["outs"][i]
                 assert value.shape == ((1,) if shape is None else (batch, *shape))
                 sent[name, f"out_{i}"] = value.astype(dtype)
         for source, port, target, into, _ in plan["wires"]:
-            value = sent[source, port]
             if target in machines:
-                machines[target].take(m, int(into[3:]), value)
+                machines[target].take(m, int(into[3:]), sent[source, port])
                 continue
             channel, file = files[target, into]
             k, rest = divmod(m - channel["skew"], stretch)
+            inside = not rest and 0 <= k // steps * batch < samples
+            if channel["last"]:
+                assert ((source, port) in sent) == (inside and k % steps == steps - 1)
+                if (source, port) not in sent:
+                    continue
+            value = sent[source, port]
             if channel["what"] == "count":
                 file[0] += value[0]
-            elif rest or k < 0 or k // steps * batch >= samples:
+            elif not inside:
                 assert channel["what"] == "potential" or not value.any()
             else:
                 start = k // steps * batch

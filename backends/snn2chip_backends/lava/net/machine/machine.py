@@ -30,10 +30,10 @@ class Machine:
         self.somas = [Layer(item, self.batch, self.clock) for item in par["somas"]]
         self.place = ""
         by_name = {soma.name: soma for soma in self.somas}
-        self.outputs = [(by_name[item["node"]], item["what"]) for item in par["outputs"]]
+        self.outputs = [(by_name[item["node"]], item["what"], item["last"]) for item in par["outputs"]]
 
     def step(self, m: int) -> list[Any]:
-        """Compute machine step `m`; returns what its outputs carry."""
+        """Compute machine step `m`; returns what its outputs carry, None for one that is silent in this step."""
         for current in self.currents.values():
             g = self.clock.logical(m - current.skew)
             if g is not None:
@@ -44,7 +44,7 @@ class Machine:
             g_in, g_out = self.clock.logical(m - soma.skew_in), self.clock.logical(m - soma.skew_out)
             soma.step(g_in, g_out, self.currents, self.histories[soma.name], self.real(g_out))
         self.place = ""
-        return [soma.shown(what) for soma, what in self.outputs]
+        return [soma.shown(what) if soma.at_end or not last else None for soma, what, last in self.outputs]
 
     def real(self, g: int | None) -> int:
         """How many samples of the batch at global logical step `g` are not padding."""
@@ -128,6 +128,8 @@ class Layer:
         self.idle = np.zeros((batch, *shape), item["dtype"])
         self.payload = self.idle
         self.saturated = 0
+        self.at_end = False
+        """Whether the last logical step of a sample was computed in this machine step."""
         if self.window is not None:
             self.window = self.window.astype(item["number"])
             self.filling = np.zeros((self.steps, batch, *shape), item["number"])
@@ -138,6 +140,7 @@ class Layer:
     ) -> None:
         """One machine step: take the currents of `g_in`, speak for `g_out`."""
         self.payload, self.saturated = self.idle, 0
+        self.at_end = g_out is not None and g_out % self.steps == self.steps - 1
         if self.window is not None:
             if g_out is not None and g_out % self.steps == 0:
                 self.filling, self.ready = self.ready, self.filling

@@ -90,7 +90,8 @@ class BlockModel(PyLoihiProcessModel):  # type: ignore[misc]
         except Exception as error:
             raise RuntimeError(f"{self.machine.place} failed at machine step {step}: {error}") from error
         for name, value in zip(self.out_names, values, strict=True):
-            getattr(self, name).send(value)
+            if value is not None:
+                getattr(self, name).send(value)
         for i, name in enumerate(self.in_names):
             self.machine.take(step, i, getattr(self, name).recv())
 
@@ -113,13 +114,15 @@ class KeepModel(PyLoihiProcessModel):  # type: ignore[misc]
         """Take one machine step's values."""
         step = self.time_step - 1
         for i, channel in enumerate(self.channels):
+            k = step - channel["skew"]
+            due = 0 <= k < self.span and k % self.stretch == 0
+            n, t = divmod(k // self.stretch, self.steps)
+            if channel["last"] and not (due and t == self.steps - 1):
+                continue  # this port is silent but for the last step of each sample
             value = getattr(self, f"in_{i}").recv()
             if channel["what"] == "count":
                 self.files[i][0] += value[0]
-                continue
-            k = step - channel["skew"]
-            if 0 <= k < self.span and k % self.stretch == 0:
-                n, t = divmod(k // self.stretch, self.steps)
+            elif due:
                 start = n * self.batch
                 end = min(start + self.batch, self.samples)
                 self.files[i][t, start:end] = value[: end - start]
