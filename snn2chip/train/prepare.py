@@ -163,18 +163,21 @@ def versions() -> dict[str, str]:
 
     from snn2chip import __version__
 
-    try:
-        lightning = metadata.version("lightning")
-    except metadata.PackageNotFoundError:
-        lightning = "none"
-
     return {
         "snn2chip": __version__,
-        "lightning": lightning,
+        "lightning": _version("lightning"),
+        "numba": _version("numba"),  # the compiled neurons add up gradients in their own order
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def _steps(model: Any) -> int | None:
