@@ -22,10 +22,13 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_patterns_reach_the_synapses(tmp_path: Path) -> None:
-    text = 'weights = "int6"\nbias_correction = true\n'
+    text = 'weights = "int6"\nbias_correction = true\nrounding = "fitted"\n'
     text += '[layers."net.f*"]\nweights = "int4"\n[layers.fc]\nweights = "ternary"\n'
     spec = read_quant(written(tmp_path, text))
     assert spec.bias_correction
+    assert spec.rounding == "fitted"
+    assert read_quant(written(tmp_path, "")).rounding == "nearest"
+    spec = read_quant(written(tmp_path, text))
     graph = graphs.chain(2)
     x = np.random.default_rng(0).integers(0, 16, (8, 1, 6, 6))
     program = lower(graph, calibrate(graph, x), spec=spec)
@@ -47,10 +50,10 @@ def test_other_words_are_no_widths(mode: object) -> None:
 
 
 def test_all_breaches_of_a_file_at_once(tmp_path: Path) -> None:
-    text = 'weights = "int99"\nbits = 3\nbias_correction = 1\n[layers.a]\nweights = "int1"\n[layers.b]\nwidth = 3\n'
+    text = 'weights = "int99"\nbits = 3\nbias_correction = 1\nrounding = "best"\n[layers.a]\nweights = "int1"\n[layers.b]\nwidth = 3\n'
     with pytest.raises(InputError) as caught:
         read_quant(written(tmp_path, text))
-    for part in ("'bits'", "true or false, got 1", "int99", "int1", 'layers."b"', "widths.toml"):
+    for part in ("'bits'", "true or false, got 1", "got 'best'", "int99", "int1", 'layers."b"', "widths.toml"):
         assert part in str(caught.value)
 
 
