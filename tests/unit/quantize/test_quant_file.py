@@ -50,7 +50,8 @@ def test_other_words_are_no_widths(mode: object) -> None:
 
 
 def test_all_breaches_of_a_file_at_once(tmp_path: Path) -> None:
-    text = 'weights = "int99"\nbits = 3\nbias_correction = 1\nrounding = "best"\n[layers.a]\nweights = "int1"\n[layers.b]\nwidth = 3\n'
+    text = 'weights = "int99"\nbits = 3\nbias_correction = 1\nrounding = "best"\n'
+    text += '[layers.a]\nweights = "int1"\n[layers.b]\nwidth = 3\n'
     with pytest.raises(InputError) as caught:
         read_quant(written(tmp_path, text))
     for part in ("'bits'", "true or false, got 1", "got 'best'", "int99", "int1", 'layers."b"', "widths.toml"):
