@@ -185,6 +185,8 @@ def _steps_first(
         return data
     first = layer.layout in ("BT", "BF") if batch_first is None else batch_first
     at = 1 if first else 0
+    if layer.reads is not None and data.shape[at] == layer.reads:  # the frames behind those mean nothing
+        data = np.pad(data, [(0, T - layer.reads if axis == at else 0) for axis in range(data.ndim)])
     if data.shape[at] != T:
         order = "[N, T, ...]" if first else "[T, N, ...]"
         hint = f"; they fit as batch_first={not first}" if data.shape[1 - at] == T else ""

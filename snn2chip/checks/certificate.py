@@ -23,7 +23,7 @@ from snn2chip.checks.certificate_bound import Fed, SomaCertificate, soma_certifi
 from snn2chip.checks.certificate_maps import noise_of, reached
 from snn2chip.checks.certificate_result import Certificate, LayerCertificate
 from snn2chip.checks.inside import inside
-from snn2chip.errors import InputError
+from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.float_run import run_soma
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import FloatSoma
@@ -68,6 +68,8 @@ class _Work:
     """The float network with the program's payload quantisers, and the counts so far."""
 
     def __init__(self, program: Program, graph: LayerGraph, without: Collection[str]) -> None:
+        if graph.output.over is not None:
+            raise UnsupportedError("a window over another number of frames leaves steps unread; no bound knows them")
         names: Mapping[str, str] = program.meta.get("layers", {})
         self.program, self.without = program, without
         self.somas = {n: s for n in names if n in graph.shapes and isinstance(s := program.by_name.get(names[n]), Soma)}

@@ -100,7 +100,8 @@ def output_units(program: Program, graph: LayerGraph) -> dict[str, Any]:
         shape = program.shapes[out.name]
         if one.size > 1:
             one = np.broadcast_to(one.reshape(one.shape + (1,) * (len(shape) - 1)), shape).reshape(-1)
-        units[out.name] = one / (program.steps if graph.output.how(i) == "mean" else 1)
+        counted = graph.output.over or program.steps
+        units[out.name] = one / (counted if graph.output.how(i) == "mean" else 1)
     return units
 
 

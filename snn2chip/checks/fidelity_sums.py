@@ -159,7 +159,11 @@ def _readout(graph: LayerGraph, layer: str, floats: Any) -> Any:
     output = graph.output
     index = output.heads.index(layer.removeprefix(f"{output.name}.")) if output.heads else 0
     value = floats.values[graph.inputs[output.name][index]]
-    return value if output.how(index) == "last" else value.cumsum(0)
+    last = output.how(index) == "last"
+    if output.over is not None:  # what is kept behind the steps that are read
+        rest = value[output.over - 1 : output.over] if last else torch.zeros_like(value[:1])
+        value = torch.cat([value[: output.over], rest.expand(len(value) - output.over, *rest.shape[1:])])
+    return value if last else value.cumsum(0)
 
 
 def _forced(program: Program, soma: Soma, truth: Mapping[str, Any]) -> Any:

@@ -21,11 +21,12 @@ from snn2chip.frontends.torch_arithmetic import FUNCTIONS
 from snn2chip.frontends.torch_build import LAYOUTS, Builder, Layout
 from snn2chip.frontends.torch_checks import check_trace, reset_neurons
 from snn2chip.frontends.torch_finish import Built, finish
+from snn2chip.frontends.torch_frames import Square, close, square
 from snn2chip.frontends.torch_leaves import leaf_rule
 from snn2chip.frontends.torch_qat import bind_unbound
 from snn2chip.frontends.torch_recorder import Recorder
-from snn2chip.frontends.torch_tape import Tape
-from snn2chip.ir.graph import LayerGraph
+from snn2chip.frontends.torch_tape import Tape, tensors_in
+from snn2chip.ir.graph import LayerGraph, Note
 from snn2chip.stages import staged
 
 INPUT = "input"
@@ -54,6 +55,8 @@ def trace(model: nn.Module, sample: Sample, *, steps: int | None = None, replay:
         if not x.is_floating_point():
             raise InputError(f"{_title(name)} is {x.dtype}; give the model's own float input, such as sample.float()")
     _refuse_not_finite(model, samples)
+    if (found := square(model, samples)) is not None:
+        return _trace_square(model, samples, found, steps=steps, replay=replay)
     bind_unbound(model, samples)
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -71,6 +74,39 @@ def trace(model: nn.Module, sample: Sample, *, steps: int | None = None, replay:
         reset_neurons(model)
         for module, mode in training.items():
             module.training = mode
+
+
+def _trace_square(
+    model: nn.Module, samples: Mapping[str, Tensor], found: Square, *, steps: int | None, replay: bool
+) -> LayerGraph:
+    """The graph of a model whose first windows read F frames in T steps, held against the model itself."""
+    if steps not in (None, found.counted, found.steps):
+        raise TraceError(f"the model runs {found.counted} steps, expected {steps}")
+    graph = trace(found.model, found.samples, replay=replay)
+    if found.counted < found.steps:
+        graph = graph.with_layers(attrs.evolve(graph.output, over=found.counted))
+    else:
+        graph = graph.with_layers(attrs.evolve(graph.input, reads=found.frames))
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    reset_neurons(model)
+    try:
+        with torch.no_grad():
+            want = tensors_in(model(*samples.values()))
+    finally:
+        reset_neurons(model)
+        for module, mode in training.items():
+            module.training = mode
+    (x,) = found.samples.values()
+    got = graph.run(x if graph.input.layout == "TB" else x.transpose(0, 1)).output
+    lead = 2 if graph.output.reduce == "steps" else 1
+    if not close(got.flatten(lead), torch.cat([value.flatten(lead) for value in want], lead)):
+        raise TraceError(
+            f"the network over {found.steps} steps gives another result than the model, so its forward does more than "
+            f"run {found.counted} steps of a window over frames; use frames = steps"
+        )
+    text = f"windows of {found.counted} steps over {found.frames} frames, as {found.steps} steps"
+    return attrs.evolve(graph, notes=(*graph.notes, Note(by="trace", layer=graph.input.name, text=text)))
 
 
 def by_parameter(model: nn.Module, sample: Any) -> dict[str, Any]:

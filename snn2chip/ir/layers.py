@@ -148,7 +148,8 @@ class InputLayer(Layer):
     are integers (`mean`, `std`: None, scalars or `[C]`). `offset` is `[C]` integers in raw units. `layout` is how the
     model itself takes a batch: B for `[B, *shape]`, TB for `[T, B, *shape]`, BT for `[B, T, *shape]`. With `frames` F,
     raw samples are F event frames `[F, B, *shape]` (layout FB or BF) and x comes from their mean, one for all steps.
-    `sample_shape`: the shape in which a user gives a sample, where x is read in another one of the same size.
+    `sample_shape`: the shape in which a user gives a sample, where x is read in another one of the same size. `reads`:
+    how many of the steps' frames, the first ones, anything is made of.
     """
 
     kind: ClassVar[str] = "input"
@@ -161,6 +162,7 @@ class InputLayer(Layer):
     layout: str = "B"
     frames: int | None = None
     sample_shape: Shape | None = None
+    reads: int | None = None
 
     @property
     def raw_shape(self) -> Shape:
@@ -222,7 +224,8 @@ class OutputLayer(Layer):
     `count`: steps at which something was sent (the value is not 0), of spikes only.
     `shape`, if given, only renames the features of the source (a flatten at the very end). A model that returns several
     tensors names them in `heads`, one per source; its value is then all their features in a row. Heads that are read
-    in different ways say so in `reduces`, one per head (`reduce` is then "each").
+    in different ways say so in `reduces`, one per head (`reduce` is then "each"). `over`: how many steps, the first
+    ones, are read.
     """
 
     kind: ClassVar[str] = "output"
@@ -231,6 +234,7 @@ class OutputLayer(Layer):
     shape: Shape | None = None
     heads: Names = ()
     reduces: Names = ()
+    over: int | None = None
 
     def how(self, index: int = 0) -> str:
         """How the source `index` is read over the steps."""
@@ -253,6 +257,7 @@ class OutputLayer(Layer):
 
     def apply(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return what the model returned; the sources must come with all their steps."""
+        inputs = [v[: self.over] for v in inputs]
         if self.reduces:
             return torch.cat([read_steps(v, way).flatten(1) for v, way in zip(inputs, self.reduces, strict=True)], 1)
         x = torch.cat([v.flatten(2) for v in inputs], 2) if self.heads else inputs[0]
@@ -262,7 +267,8 @@ class OutputLayer(Layer):
     def details(self) -> list[str]:
         """Return how steps are reduced, and the names of several values."""
         ways = ",".join(self.reduces) if self.reduces else self.reduce
-        return [f"reduce={ways}", *([f"heads={','.join(self.heads)}"] if self.heads else [])]
+        over = [] if self.over is None else [f"over={self.over}"]
+        return [f"reduce={ways}", *over, *([f"heads={','.join(self.heads)}"] if self.heads else [])]
 
 
 @attrs.frozen(kw_only=True, eq=False)

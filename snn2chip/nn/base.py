@@ -111,6 +111,10 @@ class Neuron(nn.Module, ABC):
     def lower(self) -> FloatSoma:
         """Return this neuron as a float soma, in its trained (not rounded) constants."""
 
+    def described(self) -> FloatSoma:
+        """Return `lower()`, for a window over another number of frames too: a rectangle, which no program has."""
+        return self.lower()
+
     def fused_rule(self) -> Callable[[Tensor], Tensor] | None:
         """Return what the compiled kernels need to know, as a function of the currents; None: there are no kernels."""
         return None

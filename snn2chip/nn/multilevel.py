@@ -252,9 +252,13 @@ class LMHT(_MultiLevel):
         """Return a soma with L levels, soft reset, the learned leak and the window Omega; F must be T."""
         if self.frames != self.steps:
             raise UnsupportedError(
-                f"LMHT: a window of {self.steps} steps over {self.frames} frames has no integer form; a program has "
-                "one number of steps: use frames = steps, or average the frames (frames='mean' in the zoo)"
+                f"LMHT: a window of {self.steps} steps over {self.frames} frames is no soma on its own; a program has "
+                "one number of steps, compile the whole model (snn2chip.frontends.torch_frames)"
             )
+        return self.described()
+
+    def described(self) -> FloatSoma:
+        """Return the soma with its window `[T,F]`."""
         return FloatSoma(
             steps=self.steps,
             theta=self.theta,

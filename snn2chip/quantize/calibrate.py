@@ -140,7 +140,7 @@ def calibrate(
             fed, (first, second) = given.double(), moments.get(name, (0.0, 0.0))
             moments[name] = (first + share * float(fed.mean()), second + share * float(fed.square().mean()))
         for src in graph.inputs[graph.output.name]:
-            readouts[src] = np.maximum(readouts.get(src, 0.0), _top(run.values[src].cumsum(0)))
+            readouts[src] = np.maximum(readouts.get(src, 0.0), _top(run.values[src][: graph.output.over].cumsum(0)))
     return Ranges(
         potential=potential,
         current=current,

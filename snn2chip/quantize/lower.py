@@ -243,6 +243,7 @@ class _Lowering(Feeds):
             bias=feed.bias,
             reach=reach,
             last=how == "last",
+            idle=None if layer.over is None else (layer.over, self.graph.steps),
             spare=self.spare.get(readout, 0),
             whole=whole_gain(feed.delta, feed.bias, feed.static, reach, steps=self.graph.steps)
             if self.sums_only and how != "last"

@@ -5,6 +5,7 @@ gain[c] / 2^gain_shift = delta[c] / mu,   v(t) = v(t-1) + rshift(a * gain, gain_
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 
 from snn2chip.ir.neuron_layer import NeuronLayer
@@ -26,9 +27,11 @@ def lower_readout(
     last: bool,
     spare: int = 0,
     whole: int = 0,
+    idle: tuple[int, int] | None = None,
 ) -> LoweredSoma:
     """The non-firing soma that sums (or with `last` only keeps) the output's current in ONE unit for all classes.
 
+    `idle = (T, S)`: it reads the first T of S steps and keeps its potential through the others.
     `spare`: bits left free besides the usual one; `whole`: the whole gain to take (the unit is then delta/gain), 0 to
     choose one.
     """
@@ -43,7 +46,12 @@ def lower_readout(
         mu, shift = float(delta[0]) / whole, 0
     gain = half_up(delta / mu * 2.0**shift)
     ints = half_up(bias / mu)
-    soma = Soma(name, shape, fire="none", gain=gain, gain_shift=shift, bias=ints, leak=0 if last else 4096, layer=path)
+    leak = 0 if last else LEAK_ONE
+    soma = Soma(name, shape, fire="none", gain=gain, gain_shift=shift, bias=ints, leak=leak, layer=path)
+    if idle is not None:
+        reads = (np.arange(idle[1]) < idle[0]).astype(np.int64)[:, None]
+        kept = reads * leak + (1 - reads) * LEAK_ONE
+        soma = attrs.evolve(soma, gain=reads * soma.gain, bias=reads * soma.bias, leak=kept)
     records = (
         record(name, path, "gain", unit=f"delta/mu/2^{shift}", source=delta / mu, integer=gain, lsb=2.0**-shift),
         record(name, path, "bias", unit="mu", source=bias, integer=ints, lsb=mu, floor=top / 64),
