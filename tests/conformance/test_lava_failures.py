@@ -141,12 +141,10 @@ def test_a_missing_message_is_noticed_long_before_the_time_limit(mode):
 @pytest.mark.parametrize(
     ("layout", "mode", "fault", "words"),
     [
-        ("layer", "sync", "RaisesInInit", ("mid (features.3)", "ValueError: bad start", "in __init__")),
         ("layer", "async", "IsKilled", ("mid (features.3)", "SIGKILL")),
         ("layer", "async", "SendsNothing", ("waits for a message", "last: processes/block/process.py line")),
         ("fused", "async", "BreaksInside", ("the whole network", "mid (features.3) failed at machine step 1")),
         ("fused", "sync", "Exits", ("'network' of the whole network", "exit code 3")),
-        ("fused", "sync", "SendsNothing", ("waits for a message", "sink>0: processes/block/process.py line")),
     ],
 )
 def test_failures_in_the_own_layouts_end_as_clearly(layout, mode, fault, words):

@@ -27,31 +27,23 @@ pytestmark = [pytest.mark.lava, pytest.mark.skipif(sys.version_info[:2] != (3, 1
 NOTE = {"layer": "one own process per layer", "fused": "a fast mode, not an independent oracle"}
 
 
-def chosen_cases(offset: int) -> dict[str, Any]:
-    """Every tenth conformance program."""
-    return {case.name: (case.program, case.coded) for case in list(cases())[offset::10]}
+def some_cases(offset: int) -> dict[str, Any]:
+    """Every sixteenth conformance program."""
+    return {case.name: (case.program, case.coded) for case in list(cases())[offset::16]}
 
 
 @pytest.mark.parametrize(
-    ("layout", "mode", "batch"),
-    [("layer", "sync", 1), ("layer", "async", 3), ("fused", "sync", 3), ("fused", "async", 1)],
+    ("layout", "mode", "batch", "offset"),
+    [("layer", "sync", 1, 2), ("layer", "async", 3, 6), ("fused", "sync", 3, 9), ("fused", "async", 1, 13)],
 )
-def test_structures_and_a_part_of_the_conformance_programs(layout, mode, batch):
-    some = chosen_cases({1: 3, 3: 7}[batch] + (layout == "fused"))
-    traces = equal_on_lava(structures(), layout=layout, mode=mode, batch=batch)
+def test_structures_and_a_part_of_the_conformance_programs(layout, mode, batch, offset):
+    pairs = structures() | some_cases(offset)
+    traces = equal_on_lava(pairs, silent=some_cases(offset), layout=layout, mode=mode, batch=batch)
     for trace in traces.values():
         assert trace.notes == [n for n in trace.notes if NOTE[layout] in n] != []
         assert trace.info["lava_layout"] == layout
         assert set(trace.potentials) == set(trace.payloads)
     assert traces["chain"].info["machine_steps"] == (3 + 3 * 3 if batch == 1 else 3 + 3)
-    backend = get_backend("lava", layout=layout, mode=mode, batch=batch)
-    reference = get_backend("reference")
-    for (program, inputs), got in zip(some.values(), backend.run_many(list(some.values())), strict=True):
-        expected = reference.run(program, inputs)
-        for soma in program.somas:
-            assert (got.payloads[soma.name] == expected.payloads[soma.name]).all()
-            assert (got.potentials[soma.name] == expected.potentials[soma.name]).all()
-        assert got.counts == expected.counts
 
 
 def test_currents_and_potentials_at_the_ends_with_a_batch_that_is_not_full():
@@ -82,8 +74,7 @@ def test_currents_and_potentials_at_the_ends_with_a_batch_that_is_not_full():
     assert traces["saturating"].counts.totals["saturations"] > 10
 
 
-@pytest.mark.parametrize("layout", ["layer", "fused"])
-def test_more_streams_than_one_sink_has_ports(layout):
+def test_more_streams_than_one_sink_has_ports():
     rng = np.random.default_rng(4)
     nodes: list[Any] = [Input("x", 3, 0, 3)]
     edges: list[Any] = []
@@ -92,10 +83,10 @@ def test_more_streams_than_one_sink_has_ports(layout):
         edges += [("x", f"w{i}"), (f"w{i}", f"s{i}")]
     program = Program(nodes=[*nodes, Output("o", "payload")], edges=[*edges, ("s17", "o")], steps=2)
     inputs = random_inputs(rng, program, 4)
-    trace = equal_on_lava({"wide": (program, inputs)}, layout=layout)["wide"]
-    assert trace.info["processes"] == 1 + (18 if layout == "layer" else 1) + 3
+    trace = equal_on_lava({"wide": (program, inputs)}, layout="layer")["wide"]
+    assert trace.info["processes"] == 1 + 18 + 3
     assert trace.info["batch"] == 4
-    short = get_backend("lava", layout=layout, batch=3).run(program, inputs, record="outputs")
+    short = get_backend("lava", layout="fused", batch=3).run(program, inputs, record="outputs")
     assert (short.payloads, short.potentials, short.inputs) == ({}, {}, {})
     assert (short.outputs == trace.outputs).all()
     assert short.counts.totals == trace.counts.totals

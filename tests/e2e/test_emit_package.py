@@ -133,23 +133,22 @@ def test_package_runs_without_snn2chip_and_equals_the_reference(tmp_path, bare, 
         assert np.array_equal(got["pred"], expected["scores"].argmax(1))
 
 
-@pytest.mark.parametrize(("layout", "mode"), [("layer", "sync"), ("fused", "async")])
+@pytest.mark.parametrize(("layout", "mode", "batch"), [("layer", "sync", None), ("fused", "async", 3)])
 @on_lava
-def test_the_own_layouts_run_alone_with_a_batch_of_samples(tmp_path, bare, layout, mode):
-    """As emitted, one sample at a time, and with a batch that does not divide the samples: the same outputs."""
+def test_the_own_layouts_run_alone_with_a_batch_of_samples(tmp_path, bare, layout, mode, batch):
+    """With the batch of the package or another one, neither of which divides the samples: the same outputs."""
     program = network(coded("offset"))
     x = raw("offset", 7)
     folder = emit(program, tmp_path / "package", golden=x, layout=layout, batch=5)
     np.savez(tmp_path / "x.npz", x=x)
-    expected = by_reference(program, x)
-    for batch in ((), ("--batch", 3)):
-        done = bare(folder / "run.py", "x.npz", "-o", "out.npz", "--mode", mode, *batch, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert f"7 samples, {4 * (2 if not batch else 3) + 3} Lava steps" in done.stdout
-        assert f"layout {layout}" in done.stdout
-        with np.load(tmp_path / "out.npz", allow_pickle=False) as got:
-            for name, value in expected.items():
-                assert np.array_equal(got[f"output/{name}"], value)
+    options = ("--mode", mode, *(("--batch", batch) if batch else ()))
+    done = bare(folder / "run.py", "x.npz", "-o", "out.npz", *options, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"7 samples, {4 * (3 if batch else 2) + 3} Lava steps" in done.stdout
+    assert f"layout {layout}" in done.stdout
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as got:
+        for name, value in by_reference(program, x).items():
+            assert np.array_equal(got[f"output/{name}"], value)
     done = bare(folder / "run.py", "--check", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "EQUAL: 7 golden samples\n")
     readme = (folder / "README.md").read_text()

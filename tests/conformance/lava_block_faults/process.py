@@ -21,11 +21,6 @@ class FaultyModel(BlockModel):
         BlockModel.run_spk(self)
 
 
-class RaisesInInitModel(FaultyModel):
-    def __init__(self, proc_params):
-        raise ValueError("bad start")
-
-
 class BreaksInsideModel(FaultyModel):
     """The arithmetic of the soma itself raises."""
 
@@ -69,7 +64,6 @@ def faulty(model):
     return make
 
 
-RaisesInInit = faulty(RaisesInInitModel)
 BreaksInside = faulty(BreaksInsideModel)
 SendsNothing = faulty(SendsNothingModel)
 Exits = faulty(ExitsModel)
