@@ -118,13 +118,15 @@ class _Work:
             return self.stop(soma, "its potential leaks from step to step")
         if soma.v_min is not None and (soma.v_min > 0).any():
             return self.stop(soma, "has a floor above 0")
-        if (soma.v_init < 0).any() or (soma.v_init >= soma.theta).any():
+        start, theta, levels = even(soma, soma.v_init, soma.theta, soma.levels)
+        if (start < 0).any() or (start >= theta).any():
             return self.stop(soma, "starts outside [0, theta)")
-        if ((soma.theta < NEVER) & (soma.levels * steps * soma.theta > V_MAX)).any():
+        if ((theta < NEVER) & (levels * steps * theta > V_MAX)).any():
             return self.stop(soma, f"{steps} steps of {int(soma.levels.max())} levels exceed the register")
         factor, shared = self.current(soma)
         scale = self.scaled(soma, factor * steps)
-        bias = soma.bias[:1] * steps + soma.v_init
+        bias, start = even(soma, soma.bias[:1] * steps, soma.v_init)
+        bias = bias + start
         if scale is None or not self.fits(soma, "bias", bias, V_MAX):
             return soma
         top = soma.levels * steps
@@ -139,6 +141,7 @@ class _Work:
         factor, shared = self.current(soma)
         bars = np.concatenate([soma.theta] * self.steps) if soma.ladder else self.multiples(soma)
         bias = rows(soma.bias, self.steps)
+        bars, bias = even(soma, bars, bias)
         n = int(soma.levels.max())
         never, always = bars > V_MAX, bars <= -V_MAX
         bars = bars - np.repeat(bias, n, axis=0)
@@ -215,6 +218,13 @@ class _Work:
             self.stop(soma, "its potential may saturate between the steps, so the sum is not proved to be exact")
             return False
         return True
+
+
+def even(soma: Soma, *values: IntArray) -> tuple[IntArray, ...]:
+    """Stored parameters with equally many axes: numbers per channel are spread where others are per neuron."""
+    if len({value.ndim for value in values}) == 1:
+        return values
+    return tuple(np.stack([soma.spread(row) for row in value]) for value in values)
 
 
 def _repeating(program: Program) -> set[str]:
