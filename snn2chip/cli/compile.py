@@ -98,6 +98,10 @@ def compile(
             "--transform", metavar="NAME", help="Rewrite the program exactly, e.g. fuse-time; may be repeated."
         ),
     ] = None,
+    golden: Annotated[
+        int,
+        typer.Option("--golden", metavar="N", min=0, help="Keep N test samples and what every neuron answers in FILE."),
+    ] = 0,
     artifacts: Artifacts = None,
 ) -> None:
     """Compile and save."""
@@ -107,6 +111,8 @@ def compile(
         raise InputError("name where the program goes: -o FILE.s2c, --artifacts DIR or both")
     if artifacts is not None:
         ready(artifacts)
+    if golden and out is None:
+        raise InputError("--golden goes with -o FILE.s2c; --artifacts keeps golden vectors of its own")
     rows = listen()
     given = {
         "--model": model,
@@ -181,7 +187,7 @@ def compile(
     from snn2chip.analysis.proofs import range_summary
 
     if out is not None:
-        program.save(out)
+        program.save(out, golden=golden, inputs=golden_samples(program, golden, data=data))
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
     typer.echo(f"ranges: {range_summary(program)}")
@@ -195,6 +201,16 @@ def compile(
     for made in (out, artifacts):
         if made is not None:
             typer.echo(f"wrote {made}")
+
+
+def golden_samples(program: Program, count: int, *, data: str | None) -> Any:
+    """The first test samples of the program's data set, or None for random ones where it names none."""
+    if not count or (data is None and "data" not in program.meta):
+        return None
+    from snn2chip.cli.feed import make_feed
+
+    feed = make_feed(program, path=None, samples=count, data=data, steps_in_input=False)
+    return next(iter(feed.blocks(count)))[0]
 
 
 def parse_range(text: str) -> tuple[float, float]:

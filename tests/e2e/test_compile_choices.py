@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,16 @@ def test_what_does_not_fit_leaves_no_file(words: dict[str, list[str]], name: str
     assert result.exit_code == 2
     assert text in " ".join(result.output.split())
     assert not Path("p.s2c").exists()
+
+
+def test_golden_samples_of_its_data(words: dict[str, list[str]], invoke: Callable[..., str]) -> None:
+    """--golden keeps the first test samples of the data set, and the file then proves itself."""
+    from snn2chip.data import open_data
+    from snn2chip.golden import read_golden
+
+    compiled([*words["lif"], "--golden", "3"])
+    _, golden = read_golden("p.s2c")
+    first = open_data("digits", split="test").take(3).arrays()[0]["x"]
+    (raw,) = golden.raw.values()
+    assert (raw == first).all()
+    assert "EQUAL" in invoke("check", "p.s2c", "--golden", "--backends", "torch")
