@@ -20,12 +20,11 @@ import numpy as np
 from snn2chip.errors import FileFormatError
 from snn2chip.frontends.netx_file import MAX_ELEMENTS, MAX_RATIO, READ_ERRORS, SMALL, broken
 from snn2chip.frontends.netx_heap import unreadable
+from snn2chip.frontends.nir_texts import Damaged, Texts
 
 MAX_NODES, MAX_EDGES, MAX_DEPTH = 10_000, 100_000, 8
 MAX_NAME = 500
 MAX_TEXT = 1 << 24
-TEXT_BYTES = 1 << 26
-"""Bytes that one read of texts may take; a file can name one long text many times."""
 FILTERS = (1, 2, 3, 32000)
 """Deflate, shuffle, checksum, LZF: the filters that come with h5py; others would be loaded from somewhere."""
 GRAPH = "NIRGraph"
@@ -75,7 +74,7 @@ def read_nir(path: str | os.PathLike[str]) -> NirGraph:
         raise FileFormatError(f"{path}: {reason}")
     try:
         with h5py.File(path, "r") as file:
-            reader = _Reader(texts=max(1, TEXT_BYTES // (2 * Path(path).stat().st_size)))
+            reader = _Reader(Texts(Path(path)))
             graph = reader.file(file)
     except (*READ_ERRORS, RecursionError) as error:
         raise FileFormatError(f"{path}: damaged, truncated or not a .nir (HDF5) file ({shown(str(error))})") from error
@@ -87,11 +86,11 @@ def read_nir(path: str | os.PathLike[str]) -> NirGraph:
 class _Reader:
     """Reads groups and datasets, counts their sizes, and collects what is wrong instead of stopping."""
 
-    def __init__(self, *, texts: int) -> None:
+    def __init__(self, texts: Texts) -> None:
         self.problems: list[str] = []
         self.left = MAX_ELEMENTS
         self.nodes = MAX_NODES
-        self.texts = min(texts, 4096)
+        self.texts = texts
 
     def file(self, file: Any) -> NirGraph:
         root = self._member(file, "node", h5py.Group)
@@ -162,25 +161,22 @@ class _Reader:
         if len(data.shape) != 2 or data.shape[1] != 2 or data.shape[0] > MAX_EDGES:
             self.problems.append(f"{where}/edges: expected up to {MAX_EDGES} pairs of names, got {data.shape}")
             return ()
-        rows = self._texts(data, f"{where}/edges")
-        return tuple((str(a), str(b)) for a, b in rows)
+        names = self._texts(data, f"{where}/edges", longest=MAX_NAME * (MAX_DEPTH + 1))
+        return tuple(zip(names[::2], names[1::2], strict=True))
 
-    def _texts(self, data: Any, where: str) -> list[Any]:
-        """Texts of a dataset, a few at a time: a small file may refer to one long text from every element."""
-        if not self._plain(data, where):
+    def _texts(self, data: Any, where: str, *, longest: int) -> list[str]:
+        """Texts of a dataset, of fixed or variable length."""
+        info = h5py.check_string_dtype(data.dtype)
+        if info is None or not self._plain(data, where):
+            self.problems += [f"{where}: expected texts, got {data.dtype}"] if info is None else []
             return []
-        if h5py.check_string_dtype(data.dtype) is None:
-            self.problems.append(f"{where}: expected texts, got {data.dtype}")
+        try:
+            if info.length is None:
+                return self.texts.of(data, longest=longest)
+            return [v.decode("utf8", "replace") for v in np.ravel(data[()]).tolist()]
+        except (Damaged, *READ_ERRORS) as error:
+            self.problems.append(f"{where}: damaged: {shown(str(error))}")
             return []
-        rows: list[Any] = []
-        for start in range(0, len(data), self.texts):
-            for row in data[start : start + self.texts]:
-                names = [v.decode("utf8", "replace") if isinstance(v, bytes) else str(v) for v in np.atleast_1d(row)]
-                if any(len(n) > MAX_NAME * (MAX_DEPTH + 1) for n in names):
-                    self.problems.append(f"{where}: a name of more than {MAX_NAME} letters")
-                    return []
-                rows.append(names)
-        return rows
 
     def _kind(self, group: Any, where: str) -> str:
         value = self._value(group, "type", f"{where}/type")
@@ -226,18 +222,23 @@ class _Reader:
         if data is None:
             self.problems.append(f"{where}: missing, or no plain dataset of this file")
             return None
+        if h5py.check_string_dtype(data.dtype) is not None:
+            if data.size != 1:
+                self.problems.append(f"{where}: expected one text, got {data.shape}")
+                return None
+            return next(iter(self._texts(data, where, longest=MAX_TEXT)), None)
         if not self._plain(data, where):
+            return None
+        if data.dtype.kind not in "biuf":
+            self.problems.append(f"{where}: expected numbers, got {data.dtype}")
             return None
         try:
             value = data[()]
         except READ_ERRORS as error:
             self.problems.append(f"{where}: damaged ({shown(str(error))})")
             return None
-        if isinstance(value, (bytes, str)):
-            text = value.decode("utf8", "replace") if isinstance(value, bytes) else value
-            return text[:MAX_TEXT]
         array = np.asarray(value)
-        if array.dtype.kind not in "biuf" or array.ndim > 6:
+        if array.ndim > 6:
             self.problems.append(f"{where}: expected numbers, got {array.dtype} {array.shape}")
         elif array.dtype.kind == "f" and not np.isfinite(array).all():
             self.problems.append(f"{where}: holds NaN or infinite values")

@@ -17,7 +17,7 @@ from snn2chip.frontends.nir_file import NirGraph, NirNode, read_nir, shown
 def look(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A JSON-able description: nodes with the ranges of their fields, edges, and the profiles that the values fit."""
     graph = read_nir(path)
-    nodes = [
+    nodes: list[dict[str, Any]] = [
         {"name": shown(node.name), "type": node.kind, "fields": {shown(k): _brief(v) for k, v in node.fields.items()}}
         for node in _primitives(graph)
     ]
