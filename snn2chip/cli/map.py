@@ -48,6 +48,7 @@ def map_(
     from snn2chip.cli.screen import write_json
     from snn2chip.ir.files import read
     from snn2chip.mapping.assign import map_program
+    from snn2chip.mapping.savings import savings
     from snn2chip.mapping.tables import as_dict
     from snn2chip.mapping.traffic import measured_rates
 
@@ -75,6 +76,8 @@ def map_(
     if json is not None:
         write_json(json, as_dict(found))
     show(found)
+    for saving in savings(found):
+        typer.echo(f"offered: {saving}")
     for file in (out, json):
         if file is not None:
             typer.echo(f"wrote {file}")

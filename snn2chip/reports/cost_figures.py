@@ -41,8 +41,9 @@ def ratios(costs: Costs) -> str:
     rows = costs.verdicts
     with Sheet(6.8, 0.34 * len(rows) + 0.9) as (sheet, ax):
         values = [max(v.ratio, 1e-6) for v in rows]
-        ax.barh(range(len(rows)), values, color=[COLOURS[v.verdict.split()[-1]] for v in rows], height=0.6)
-        ax.set_xscale("log")
+        colours = [COLOURS[v.verdict.split()[-1]] for v in rows]
+        ax.set_xscale("log")  # bars begin at 1: there a logarithm is 0
+        ax.barh(range(len(rows)), [v - 1 for v in values], left=1, color=colours, height=0.6)
         ax.margins(y=0.02)
         ax.axvline(1, color=INK, lw=1)
         ax.set_yticks(range(len(rows)), [v.basis.replace(" against ", "\nagainst ") for v in rows], fontsize=7)

@@ -13,8 +13,10 @@ from snn2chip.ir.host import encode
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
+from snn2chip.mapping.assign import map_program
 from snn2chip.mapping.fact import Fact
 from snn2chip.mapping.partition import partition
+from snn2chip.mapping.savings import savings
 from snn2chip.mapping.target_file import load_target
 from snn2chip.testing.programs import random_program
 from snn2chip.testing.seeds import seeds
@@ -121,11 +123,32 @@ def test_weights_take_one_bit_instead_of_two() -> None:
     )
     assert plain == 64 * 4096 * 2 // 8
     assert split == (64 * 4096 + 4096 + 64) // 8
+    assert savings(map_program(program, "loihi2")) == []  # it fits on one core, the shared sum would take another
     tight = load_target("loihi2")
     fact = Fact(40_000, "bytes", "own", "E")
     tight = attrs.evolve(tight, limits=attrs.evolve(tight.limits, synapse_memory_per_core=fact))
     assert partition(program, tight).tilings["n"].cores == 2
     assert partition(SplitSigns().run(program), tight).tilings["n"].cores == 1
+
+
+def test_a_mapping_offers_the_transform_where_it_saves_cores() -> None:
+    """2048 x 4096 signs: 128 KiB of synapses hold 128 neurons at 2 bits, 256 at 1; the sum has a core of its own."""
+    nodes = [
+        Input("x", 4096),
+        Synapse("w", "linear", signs(np.random.default_rng(0), 2048, 4096), 1),
+        Soma("n", 2048, theta=9),
+        Output("o", "count"),
+    ]
+    program = Program(nodes=nodes, edges=[("x", "w"), ("w", "n"), ("n", "o")], steps=1)
+    (offer,) = savings(map_program(program, "loihi2"))
+    split = map_program(SplitSigns().run(program), "loihi2")
+    assert (offer.before, offer.cores) == (2048 // 128, split.partition.cores)
+    assert offer.cores < offer.before
+    assert offer.bytes_before == 2048 * 4096 * 2 // 8
+    rounded = offer.synapse_bytes - (2048 * 4096 + 4096 + 2048) // 8  # up to whole bytes on every core
+    assert 0 <= rounded <= offer.cores
+    assert f"take {offer.cores} cores instead of 16" in str(offer)
+    assert savings(split) == []
 
 
 def test_what_saves_nothing_or_is_on_a_loop_stays() -> None:
