@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -138,15 +138,23 @@ def bench() -> Iterator[Bench]:
 
 
 def batches(*, quick: bool, repeats: int) -> Table:
-    """MLP 784-256-256-10, T=4: a batch of 256 in the own layouts, stock Lava, and a plain NumPy loop on one thread."""
+    """MLP 784-256-256-10, T=4: a batch of 256 in the own layouts, stock Lava, and a plain NumPy loop on one thread.
+
+    The own layouts, too, compute the first layer's current once per sample, because its frame stays.
+    """
     program = mlp()
     many, few, size = (512, 8, 256) if quick else (4096, 16, 256)
     x = pixels(program, many)
-    loop, part = NumpyLoop(program, reuse_first=False), x[: min(many, 1024)]
+    part = x[: min(many, 1024)]
 
-    def plain() -> Outputs:
-        with limited_threads(1):
-            return np.concatenate([loop(part[i : i + size]) for i in range(0, len(part), size)])
+    def loop(reuse: bool) -> Callable[[], Outputs]:
+        made = NumpyLoop(program, reuse_first=reuse)
+
+        def run() -> Outputs:
+            with limited_threads(1):
+                return np.concatenate([made(part[i : i + size]) for i in range(0, len(part), size)])
+
+        return run
 
     with bench() as made:
         rows = [
@@ -155,25 +163,18 @@ def batches(*, quick: bool, repeats: int) -> Table:
             made.row(f"layer, B={size}, async", program, x, layout="layer", mode="async", batch=size),
             made.row(f"fused, B={size}, sync", program, x, layout="fused", batch=size),
             made.row(f"fused, B={size}, async", program, x, layout="fused", mode="async", batch=size),
-            Row(name=f"NumPy loop, B={size}, one thread", samples=len(part), run=plain),
+            Row(name=f"NumPy loop, B={size}, one thread", samples=len(part), run=loop(False)),
+            Row(name="the same, first layer once", samples=len(part), run=loop(True)),
         ]
         table = measure("Emitted Lava, MLP 784-256-256-10, T=4: samples/s", rows, repeats=repeats)
         table.notes.update(made.starts())
     best = max((row for row in table.rows[1:5]), key=lambda row: row.rate)
-    loop_rate = table.rows[5].rate
+    plain, once = table.rows[5:]
+    table.notes["best layout vs the NumPy loop"] = f"{best.rate / plain.rate:.2f}"
+    name = "emitted Lava, batch of 256: best layout vs"
     return table.with_bars(
-        Bar(
-            name="emitted Lava, batch of 256: best layout vs stock, samples/s",
-            value=best.ratio,
-            limit=100,
-            at_least=True,
-        ),
-        Bar(
-            name="emitted Lava, batch of 256: best layout vs a NumPy loop",
-            value=best.rate / loop_rate,
-            limit=0.6,
-            at_least=True,
-        ),
+        Bar(name=f"{name} stock, per sample", value=best.ratio, limit=100, at_least=True),
+        Bar(name=f"{name} a NumPy loop of the same arithmetic", value=best.rate / once.rate, limit=0.6, at_least=True),
     )
 
 

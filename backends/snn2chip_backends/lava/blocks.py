@@ -14,7 +14,7 @@ import numpy as np
 from snn2chip.ir.nodes import Host, Input, Product, Synapse, describe
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
-from snn2chip.ir.validate import current_ranges
+from snn2chip.ir.validate import current_ranges, source_range
 from snn2chip.schedule import Schedule
 from snn2chip_backends.lava.arguments import Store, soma_params
 from snn2chip_backends.lava.layout import Choice
@@ -201,7 +201,8 @@ class BlockPlanner:
 
     def _soma(self, node: Soma, block: str) -> Values:
         sources = [edge.src for edge in self.program.into[node.name]]
-        reach = sum(self.bounds[name] for name in sources)
+        ends = [source_range(self.program, name) for name in sources]
+        reach = sum(max(-lo, hi) for lo, hi in ends)
         return {
             **self._memory(node, block),
             "label": describe(node),

@@ -1,7 +1,7 @@
 """The child process of a Lava run: read a job folder, run it, write `result.json`.
 
-The job is `job.json` (`nets`: folder, samples, frames and channels each; `mode`, `limit_s`, `channel_size`) beside
-the plans. Leaves with its whole session when the process that started it is gone.
+The job is `job.json` (`nets`: folder, samples, frames, constant inputs and channels each; `mode`, `limit_s`,
+`channel_size`) beside the plans. Leaves with its whole session when the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def run_job(folder: Path) -> dict[str, Any]:
         for sink, channels in net["channels"].items():
             extra[sink] = {"channels": [c | {"file": str(home / c["file"])} for c in channels]}
         extra[next(iter(net["channels"]))]["progress"] = str(folder / "progress.npy")
-        made = assemble(plan, arrays, samples=net["samples"], extra=extra, prefix=net["prefix"])
+        made = assemble(
+            plan, arrays, samples=net["samples"], extra=extra, prefix=net["prefix"], constant=net["constant"]
+        )
         sinks += [made[name] for name in net["channels"]]
         steps = max(steps, net["machine_steps"])
     tie(sinks)

@@ -20,7 +20,7 @@ from snn2chip.trace import Trace
 from snn2chip_backends.lava.blocks import WHOLE
 from snn2chip_backends.lava.guard import run_child
 from snn2chip_backends.lava.limits import CHANNEL_SIZE
-from snn2chip_backends.lava.net.assemble import SINKS, empty_file, write_plan
+from snn2chip_backends.lava.net.assemble import SINKS, empty_file, same_at_all_steps, write_plan
 from snn2chip_backends.lava.plan import NetPlan
 
 ASYNC_CHANNEL_SIZE = 16
@@ -80,6 +80,7 @@ class Net:
             "machine_steps": self.machine_steps,
             "prefix": self.prefix,
             "frames": frames,
+            "constant": [n.name for n in self.program.inputs if same_at_all_steps(self.inputs[n.name])],
             "channels": channels,
         }
 

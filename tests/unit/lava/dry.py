@@ -39,7 +39,9 @@ def drive(home: Path, job: dict[str, Any]) -> None:
     samples, batch, steps, stretch = job["samples"], plan["batch"], plan["steps"], plan["stretch"]
     items = {item["name"]: item for item in plan["processes"]}
     machines = {
-        name: Machine({**resolve(item["args"], arrays), "batch": batch, "samples": samples})
+        name: Machine(
+            {**resolve(item["args"], arrays), "batch": batch, "samples": samples, "constant": job["constant"]}
+        )
         for name, item in items.items()
         if item["kind"] == "block"
     }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from snn2chip_backends.lava.blocks import partition
+from snn2chip_backends.lava.net.machine.machine import Current
 from snn2chip_backends.lava.net.machine.maps import make_map
 from snn2chip_backends.lava.numbers import smallest, soma_bound, wire_type
 
+from snn2chip.checks.compare import compare
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -45,6 +48,28 @@ def test_random_programs_are_exact(layout: str, batch: int) -> None:
         for item in backend.plan(case.program).data["processes"]:
             numbers |= {part["number"] for key in ("somas", "currents") for part in item["args"].get(key, ())}
     assert numbers >= {"float32", "float64"}
+
+
+@pytest.mark.parametrize("layout", ["layer", "fused"])
+def test_what_does_not_change_within_a_sample_is_computed_once(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random programs on frames that stay, three samples in batches of two: equal, with fewer currents computed."""
+    computed = []
+    true_compute = Current.compute
+
+    def counted(self: Current, *given: Any) -> None:
+        before = self.kept[given[0] % len(self.kept)]
+        true_compute(self, *given)
+        computed.append(self.constant and given[0] % given[1] and self.kept[given[0] % len(self.kept)] is before)
+
+    monkeypatch.setattr(Current, "compute", counted)
+    for seed in range(30):
+        case = random_program(8000 + seed, wide=True)
+        coded = {name: np.repeat(x[:1, [0] * 3] + 0, len(x), 0) for name, x in case.coded.items()}
+        for name, x in coded.items():
+            x[:, 1] = case.coded[name][-1, -1]
+        got = DryLava(layout=layout, batch=2).run(case.program, coded)
+        compare(case.program, [get_backend("reference").run(case.program, coded), got]).raise_if_different()
+    assert sum(map(bool, computed)) > 30
 
 
 def one_layer(synapse: Synapse, shape: tuple[int, ...], hi: int, **soma: object) -> Program:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,12 @@ def assemble(
     samples: int = 0,
     extra: Mapping[str, Mapping[str, Any]] | None = None,
     prefix: str = "",
+    constant: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make and connect all processes of a plan; returns them by their name in the plan.
 
     `samples=0` runs without end; `extra[process]` adds arguments known only now (files); `prefix` goes before
-    the processes' Lava names.
+    the processes' Lava names; `constant` names inputs whose samples are the same at all steps.
     """
     made: dict[str, Any] = {}
     for item in plan["processes"]:
@@ -108,6 +109,8 @@ def assemble(
             args["samples"] = samples
         if kind in BLOCKS:
             args["batch"] = plan["batch"]
+        if kind == "block":
+            args["constant"] = list(constant)
         if item["kind"] in ("Dense", "Sparse"):
             prove_weights(item["name"], args["weights"])
         if item["kind"] != "GradedVec":  # it takes no name
@@ -126,6 +129,11 @@ def tie(sinks: list[Any]) -> None:
     """Connect sinks in a row (nothing is ever sent there), so that one runtime holds all their networks."""
     for i, sink in enumerate(sinks[1:]):
         sinks[i].link_out.connect(sink.link_in)
+
+
+def same_at_all_steps(frames: Any) -> bool:
+    """Whether payloads `[T, N, *shape]` do not change within a sample."""
+    return frames.strides[0] == 0 or all(np.array_equal(frame, frames[0]) for frame in frames[1:])
 
 
 def empty_file(path: str | Path, dtype: str, shape: tuple[int, ...]) -> None:

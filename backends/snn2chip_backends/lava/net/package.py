@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .assemble import SINKS, assemble, empty_file, read_plan, resolve, tie
+from .assemble import SINKS, assemble, empty_file, read_plan, resolve, same_at_all_steps, tie
 from .encode import encode, read_output
 from .runtime import NetworkFailure
 from .watch import run_network
@@ -37,9 +37,11 @@ def run_package(
     dtypes = {item["name"]: item["args"]["dtype"] for item in plan["processes"] if item["kind"] == "feed"}
     with tempfile.TemporaryDirectory(prefix="lava-net-") as scratch:
         extra: dict[str, dict[str, Any]] = {}
+        constant: list[str] = []
         for i, node in enumerate(plan["inputs"]):
             path = os.path.join(scratch, f"frames{i}.npy")
             coded = encode(resolve(node, arrays), samples[node["name"]], plan["steps"])
+            constant += [node["name"]] if same_at_all_steps(coded) else []
             np.save(path, coded.astype(dtypes.get(node["name"], np.int32)))
             extra[node["name"]] = {"frames": path}
         progress = os.path.join(scratch, "progress.npy")
@@ -52,7 +54,7 @@ def run_package(
             files[channel["node"], channel["what"]] = path
             sink = extra.setdefault(channel["sink"], {"channels": [], "progress": progress})
             sink["channels"].append({**channel, "file": path})
-        made = assemble(plan, arrays, samples=total, extra=extra)
+        made = assemble(plan, arrays, samples=total, extra=extra, constant=constant)
         sinks = [made[item["name"]] for item in plan["processes"] if item["kind"] in SINKS]
         tie(sinks)
         steps = plan["steps"] * plan["stretch"] * (-(-total // plan["batch"]) - 1) + plan["latency"]

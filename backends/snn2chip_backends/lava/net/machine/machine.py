@@ -6,7 +6,7 @@ step g = n*T + t (n: which batch) as long as somebody reads them, so that delays
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from .population import Population
 class Machine:
     """`par` holds `inputs`, `currents`, `somas`, `outputs` and the machine time (see `snn2chip_backends.lava.blocks`).
 
-    `samples=0` runs without end.
+    `samples=0` runs without end. `constant` names inputs that send the same payload at all steps of a sample: what
+    depends on nothing else is computed at its first.
     """
 
     def __init__(self, par: Mapping[str, Any]) -> None:
@@ -26,7 +27,8 @@ class Machine:
         self.clock = Clock(par)
         self.histories = {item["name"]: History(item, self.batch) for item in (*par["inputs"], *par["somas"])}
         self.inputs = [(item["name"], item["skew"]) for item in par["inputs"]]
-        self.currents = {item["name"]: Current(item, self.batch) for item in par["currents"]}
+        constant = set(par.get("constant", ()))
+        self.currents = {item["name"]: Current(item, self.batch, constant) for item in par["currents"]}
         self.somas = [Layer(item, self.batch, self.clock) for item in par["somas"]]
         self.place = ""
         by_name = {soma.name: soma for soma in self.somas}
@@ -94,14 +96,18 @@ class History:
 class Current:
     """A synapse or product; its currents are kept for consumers that take them later."""
 
-    def __init__(self, item: Mapping[str, Any], batch: int) -> None:
+    def __init__(self, item: Mapping[str, Any], batch: int, constant: Collection[str]) -> None:
         self.label, self.skew, self.sources = item["label"], item["skew"], item["sources"]
+        self.constant = all(name in constant and not delay for name, delay in self.sources)
         self.map = make_map(item, batch)
         self.kept: list[Any] = [None] * item["keep"]
 
     def compute(self, g: int, steps: int, histories: Mapping[str, History]) -> None:
         """The current of global logical step `g`; None stands for 0: a delayed payload before the sample's first."""
         slot = g % len(self.kept)
+        if self.constant and g % steps:
+            self.kept[slot] = self.at(g - 1)
+            return
         if any(g % steps < delay for _, delay in self.sources):
             self.kept[slot] = None
             return

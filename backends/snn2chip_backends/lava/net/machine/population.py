@@ -73,7 +73,7 @@ class Population:
         if self.s_prev is not None:
             v -= self.at("theta", t) * self.s_prev
         saturated = 0
-        if self.clips:
+        if self.clips and (v.max() > V_MAX or v.min() < -V_MAX):
             np.clip(v, -V_MAX, V_MAX, out=self.work)
             saturated = int(np.count_nonzero(self.work[:real] != v[:real]))
             v[...] = self.work
