@@ -74,16 +74,16 @@ class Counts:
 
 def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mapping[str, int]) -> Counts:
     """Count one block of `samples` samples from per-neuron sums that the backend provides."""
-    fan, busy = fan_outs(program), nonzero_fan_outs(program)
+    fan, busy, dense = fan_outs(program), nonzero_fan_outs(program), _dense(program)
     sources: dict[str, dict[str, int]] = {}
     on_host = tuple(n.name for n in program.nodes if isinstance(n, (Input, Host)))
     for node in (*program.inputs, *program.somas):
         nonzero, magnitude = reduce(node.name, program.steps)
-        size = int(np.prod(node.shape))
+        size, spikes = int(np.prod(node.shape)), int(nonzero.sum())
         sources[node.name] = {
             "neurons": size,
-            "spikes": int(nonzero.sum()),
-            "payload_sum": int(magnitude.sum()),
+            "spikes": spikes,
+            "payload_sum": spikes if magnitude is nonzero else int(magnitude.sum()),
             "neuron_updates": 0 if node.name in on_host else program.steps * samples * size,
             "saturations": int(saturations.get(node.name, 0)),
         }
@@ -92,11 +92,13 @@ def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mappin
         (edge,) = program.into[synapse.name]
         live = max(program.steps - edge.delay, 0)
         nonzero, magnitude = reduce(edge.src, live)
+        stored, used = fan[synapse.name], busy[synapse.name]
+        events = int(np.vdot(nonzero, stored))
         synapses[synapse.name] = {
-            "synaptic_events": int((nonzero * fan[synapse.name]).sum()),
-            "payload_weighted_events": int((magnitude * fan[synapse.name]).sum()),
-            "effective_operations": int((nonzero * busy[synapse.name]).sum()),
-            "dense_events": int(fan[synapse.name].sum()) * live * samples,
+            "synaptic_events": events,
+            "payload_weighted_events": events if magnitude is nonzero else int(np.vdot(magnitude, stored)),
+            "effective_operations": events if used is stored else int(np.vdot(nonzero, used)),
+            "dense_events": dense[synapse.name] * live * samples,
         }
     products = {
         n.name: program.steps * samples * int(np.prod(program.shapes[n.name]))
@@ -111,6 +113,14 @@ def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mappin
         products=products,
         on_host=on_host,
     )
+
+
+def _dense(program: Program) -> dict[str, int]:
+    """All stored synapses of every synapse (kept with the program)."""
+    cache: dict[str, int] | None = program.__dict__.get("_dense_events")
+    if cache is None:
+        cache = program.__dict__["_dense_events"] = {name: int(fan.sum()) for name, fan in fan_outs(program).items()}
+    return cache
 
 
 def fan_outs(program: Program) -> dict[str, IntArray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
@@ -59,7 +58,7 @@ class _Block:
     def __init__(self, program: Program, plan: Plan, payloads: dict[str, Tensor], records: Records) -> None:
         self.program, self.plan, self.records = program, plan, records
         self.values = payloads
-        self.left = Counter(name for names, _ in plan.components for name in plan.reads(program, names))
+        self.left = plan.readers.copy()
         self.batch = next(iter(payloads.values())).shape[1]
         for node in program.inputs:
             records.source(node.name, payloads[node.name])

@@ -103,7 +103,12 @@ def new_potentials(shape: tuple[int, ...], lead: tuple[int, ...]) -> Tensor:
 def in_memory_order(current: Tensor) -> Tensor:
     """The current `[T, B, *shape]` with every `[T, B]` row contiguous in memory order; copied only if it is not."""
     flat = current.permute(0, 1, 3, 4, 2) if current.ndim == 5 else current
-    return flat if flat[0, 0].is_contiguous() else flat.contiguous()
+    expected = 1
+    for length, stride in zip(flat.shape[:1:-1], flat.stride()[:1:-1], strict=True):
+        if length != 1 and stride != expected:
+            return flat.contiguous()
+        expected *= length
+    return flat
 
 
 class FusedSoma:

@@ -32,7 +32,8 @@ class Plan:
 
     `inlined`: synapses and products that feed one soma outside any loop; their current is made slice by slice,
     `slices[soma]` samples at a time. `sample_bytes`: what one sample keeps alive at the peak besides that.
-    `scaled`: inlined identity synapses whose weights the soma's compiled pass applies to the payloads themselves.
+    `readers`: how many read each value. `scaled`: inlined identity synapses whose weights the soma's compiled pass
+    applies to the payloads themselves.
     """
 
     currents: dict[str, Current]
@@ -43,6 +44,7 @@ class Plan:
     slices: dict[str, int]
     sample_bytes: int
     scaled: frozenset[str] = frozenset()
+    readers: Counter[str] = attrs.field(factory=Counter)
 
     def reads(self, program: Program, names: list[str]) -> Iterator[str]:
         """Values that evaluating `names` reads, one entry per reader."""
@@ -96,7 +98,8 @@ def _plan(program: Program, device: torch.device) -> Plan:
         slices={s.name: max(1, budget // _slice_bytes(program, s, inlined, types)) for s in program.somas},
         sample_bytes=0,
     )
-    return attrs.evolve(plan, sample_bytes=_sample_bytes(program, plan))
+    readers = Counter(name for names, _ in plan.components for name in plan.reads(program, names))
+    return attrs.evolve(plan, sample_bytes=_sample_bytes(program, plan), readers=readers)
 
 
 def _scaled(program: Program, somas: dict[str, SomaKernel], inlined: frozenset[str]) -> frozenset[str]:
@@ -127,7 +130,7 @@ def _slice_bytes(program: Program, soma: Soma, inlined: frozenset[str], types: T
 
 def _sample_bytes(program: Program, plan: Plan) -> int:
     """Bytes alive at the peak per sample: payloads in their own types, currents that several somas read."""
-    left = Counter(source for names, _ in plan.components for source in plan.reads(program, names))
+    left = Counter(name for names, _ in plan.components for name in plan.reads(program, names))
     alive, peak = {n.name: 8 * _size(program, n.name) for n in program.inputs}, 1
     for names, _ in plan.components:
         for name in names:

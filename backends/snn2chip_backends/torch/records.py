@@ -78,7 +78,7 @@ class Records:
             o.name: self._outputs[o.name].cpu().numpy().astype(np.int64).reshape(self.batch, -1)
             for o in program.outputs
         }
-        sums = {key: (a.cpu().numpy(), b.cpu().numpy()) for key, (a, b) in self._sums.items()}
+        sums = {key: _as_arrays(a, b) for key, (a, b) in self._sums.items()}
         saturated = {name: int(n) for name, n in self._saturated.items()}
 
         def reduce(name: str, steps: int) -> tuple[IntArray, IntArray]:
@@ -97,6 +97,12 @@ class Records:
             inputs={k: v for k, v in self._payloads.items() if k in sources},
             counts=count(program, reduce, samples=self.batch, saturations=saturated),
         )
+
+
+def _as_arrays(spikes: Tensor, magnitude: Tensor) -> tuple[IntArray, IntArray]:
+    """Both as arrays, the same one where they are the same tensor."""
+    first = spikes.cpu().contiguous().numpy()
+    return first, first if magnitude is spikes else magnitude.cpu().contiguous().numpy()
 
 
 def _counted(run: SomaRun | None, steps: int) -> tuple[Tensor, Tensor] | None:
@@ -118,6 +124,9 @@ def _sums(payload: Tensor, steps: int, total: int, kind: PayloadType) -> tuple[T
     rows = payload[: 1 if repeat > 1 else steps].flatten(0, 1)
     rows = rows[:0] if steps == 0 else rows
     binary = kind in BINARY
+    if len(rows) == 1:
+        magnitude = rows[0].to(torch.int64).abs_().mul_(repeat)
+        return (magnitude, magnitude) if binary else ((rows[0] != 0).to(torch.int64).mul_(repeat), magnitude)
     spikes = torch.zeros(rows.shape[1:], dtype=torch.int64, device=rows.device)
     magnitude = spikes if binary else torch.zeros_like(spikes)
     for start in range(0, len(rows), INT8_ROWS):

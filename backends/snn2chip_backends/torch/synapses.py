@@ -28,6 +28,8 @@ from snn2chip_backends.torch.pooled import pool, pooled_payload, unpooled
 from snn2chip_backends.torch.sparse import runs_sparse, sparse_matrix
 
 Shape = tuple[int, ...]
+FEW, SMALL = 8, 1 << 20
+"""Fewer rows than this are as fast in floats, for which matrices of up to so many weights are kept too."""
 Current = Callable[..., Tensor]
 """`current(payload)` of a synapse, `current(p, q)` of a product."""
 
@@ -86,8 +88,16 @@ def _in_bytes(synapse: Synapse, payload: PayloadType, bound: int, shape: Shape) 
     if synapse.kind == "conv2d":
         return _folded(int8.in_digits(int8.convolution(synapse, shape, _scale(synapse), count), bound))
     multiply = int8.in_digits(int8.linear(_as_stored(synapse.dense(), shape), _scale(synapse), count), bound)
-    out = synapse.shape or (-1,)
-    return _folded(lambda p: multiply(_flat(p)).view(len(p), *out))
+    out, dtype = synapse.shape or (-1,), float_type(max(bound, payload.magnitude))
+    if synapse.stored.size > SMALL:
+        return _folded(lambda p: multiply(_flat(p)).view(len(p), *out))
+    weight = on_device(_as_stored(synapse.dense(), shape) * _scale(synapse), dtype, torch.device("cpu")).t()
+
+    def few_or_many(p: Tensor) -> Tensor:
+        rows = _flat(p)
+        return (rows.to(dtype) @ weight if len(rows) < FEW else multiply(rows)).view(len(p), *out)
+
+    return _folded(few_or_many)
 
 
 def _as_stored(weight: IntArray, shape: Shape) -> IntArray:
