@@ -45,6 +45,8 @@ def compile(
 ) -> Program:
     """Compile a trained module to an integer program.
 
+    Modules of snntorch, spikingjelly, norse and sinabs go through their own NIR export and are checked against
+    themselves; blocks of lava-dl slayer hold integers already, of which only `steps` and `target` are asked.
     `sample`: one batch `[B, ...]`, `[T, B, ...]` or `[B, T, ...]` in the model's own input values, used for tracing.
     A model of several inputs takes a dict of them by the names of forward's parameters (or a tuple in their order), and
     so do `calibration`, `input_range`, `normalise` and `input_coding`; `run` then takes a dict, too.
@@ -67,6 +69,14 @@ def compile(
     `steps`, else it is an error. `target`: loihi2, loihi1, ideal or a target file of your own (.toml); what it cannot
     do is refused. Raises InputError, TraceError, QuantizeError, UnsupportedError, each listing everything at once.
     """
+    from snn2chip.frontends.modules import framework_of
+
+    if framework_of(model) == "lava":
+        from snn2chip.frontends.slayer import slayer_program
+        from snn2chip.mapping.capabilities import fitted
+        from snn2chip.mapping.target_file import load_target
+
+        return fitted(slayer_program(model, steps=steps), load_target(target))
     program, _ = compile_graph(
         model,
         sample,
@@ -226,11 +236,14 @@ def float_graph(
     A converted network, which is a graph already, is not traced.
     """
     from snn2chip.convert.activations import GraphNet
+    from snn2chip.frontends.modules import framework_of, module_graph
     from snn2chip.frontends.torch import trace
     from snn2chip.ir.graph import LayerGraph
     from snn2chip.passes import run_passes
 
     model = model.graph if isinstance(model, GraphNet) else model
+    if framework_of(model) is not None:  # another framework's layers: through its own export
+        model = module_graph(model, sample, steps=steps)
     graph = model if isinstance(model, LayerGraph) else trace(model, sample, steps=steps)
     if graph.steps == 1 and steps is None and not isinstance(model, LayerGraph) and model_steps(model) is None:
         raise InputError(

@@ -43,6 +43,9 @@ class Made:
 
     def checked(self, what: str) -> Made:
         """Itself; UnsupportedError with everything that NIR has no node for."""
+        for name, fields in self.nodes.items():
+            if any(isinstance(v, np.ndarray) and not np.isfinite(v).all() for v in fields.values()):
+                self.refused.append(f"{name}: numbers beyond single precision")
         if self.refused:
             raise UnsupportedError([f"{what}: NIR cannot say it: {text}" for text in dict.fromkeys(self.refused)])
         return self
@@ -59,7 +62,13 @@ def full(value: Any, shape: tuple[int, ...]) -> Any:
     array = np.asarray(value, dtype=np.float64)
     if array.ndim == 1 and array.size > 1 and len(shape) > 1:
         array = array.reshape(-1, *[1] * (len(shape) - 1))
-    return np.array(np.broadcast_to(array.reshape(array.shape if array.size > 1 else ()), shape), dtype=np.float32)
+    return single(np.broadcast_to(array.reshape(array.shape if array.size > 1 else ()), shape))
+
+
+def single(value: Any) -> Any:
+    """An array of its own in float32; what is beyond becomes infinite, and is refused when it is written."""
+    with np.errstate(over="ignore"):
+        return np.array(value, dtype=np.float32)
 
 
 def neuron_fields(
@@ -96,17 +105,17 @@ def neuron_fields(
 
 def linear_fields(weight: Any, bias: Any) -> Fields:
     """Linear, or Affine with a bias."""
-    fields: Fields = {"type": "Linear" if bias is None else "Affine", "weight": np.asarray(weight, dtype=np.float32)}
-    return fields if bias is None else {**fields, "bias": np.asarray(bias, dtype=np.float32)}
+    fields: Fields = {"type": "Linear" if bias is None else "Affine", "weight": single(weight)}
+    return fields if bias is None else {**fields, "bias": single(bias)}
 
 
 def conv_fields(
     weight: Any, bias: Any, shape: tuple[int, ...], *, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Fields:
     """Conv2d of a plane `[C, H, W]`, or Conv1d of a row `[C, L]` with kernels of height 1."""
-    weight = np.asarray(weight, dtype=np.float32)
+    weight = single(weight)
     geometry = [tuple(int(n) for n in pair) for pair in (stride, padding, dilation)]
-    bias = np.zeros(len(weight), np.float32) if bias is None else np.asarray(bias, dtype=np.float32)
+    bias = np.zeros(len(weight), np.float32) if bias is None else single(bias)
     fields: Fields = {"bias": bias, "groups": int(groups)}
     if len(shape) == 2:
         numbers = dict(zip(("stride", "padding", "dilation"), (pair[1] for pair in geometry), strict=True))
