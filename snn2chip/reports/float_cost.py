@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Largest batch that is timed."""
-LEAST, MOST = 5, 50
-"""Timed runs of one batch."""
+LEAST, FEW, MOST = 5, 3, 50
+"""Timed runs of one batch: at least, of a batch that takes longer than `SECONDS`, at most."""
 SECONDS = 1.0
 """Time after which no further run is started."""
 NETWORK = "float model as it runs"
@@ -136,9 +136,9 @@ def _moved(given: Any, device: str) -> tuple[Any, ...]:
 def _timed(module: nn.Module, x: tuple[Any, ...], batch: int) -> BatchTime:
     """Run until `SECONDS` are over, after one run that is not counted."""
     found: list[float] = []
-    _run(module, x)
+    least = LEAST if _run(module, x) < SECONDS else FEW
     began = time.perf_counter()
-    while len(found) < LEAST or (len(found) < MOST and time.perf_counter() - began < SECONDS):
+    while len(found) < least or (len(found) < MOST and time.perf_counter() - began < SECONDS):
         found.append(_run(module, x) / batch)
     low, middle, high = statistics.quantiles(found, n=4)
     return BatchTime(batch=batch, repeats=len(found), sample=Range(value=middle, lo=low, hi=high))

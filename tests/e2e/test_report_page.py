@@ -111,17 +111,49 @@ def test_in_chromium_every_figure_has_an_area_and_the_console_is_silent(files, w
     page = files / f"page{width}.html"
     result = call(files / "a.s2c", "--input", files / "x.npz", "--html", page)
     assert result.exit_code == 0, result.output
+    drawn = looked_at(page, width)
+    assert {"network", "rasters", "membranes", "firing", "rates", "payloads", "energy-chips", "cores-loihi2"} <= set(
+        drawn
+    )
+
+
+def looked_at(page: Path, width: int) -> dict[str, list[int]]:
+    """Heights of the drawings of every figure, in a window so wide, where nothing may stick out or complain."""
     page.write_text(page.read_text().replace("</body>", MEASURE))
     dom, console = browse(page, width)
     assert console == ""
     title = dom[dom.index("<title>") + 7 : dom.index("</title>")].replace("&quot;", '"')
     found = json.loads(title)
     drawn = {name: heights for name, *heights in found["seen"]}
-    assert {"network", "rasters", "membranes", "firing", "rates", "payloads", "energy-chips", "cores-loihi2"} <= set(
-        drawn
-    )
     assert all(heights and min(heights) > 60 for heights in drawn.values()), drawn
     assert found["wide"] <= found["inner"]  # nothing sticks out of a narrow window
+    return drawn
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [500, 1200])
+def test_in_chromium_the_float_side_fits_too(files, width) -> None:
+    import torch
+    from torch import nn
+
+    import snn2chip
+    from snn2chip.checks.float_model import FloatModel
+    from snn2chip.quantize.calibrate import calibrate
+    from snn2chip.quantize.lower import lower
+    from snn2chip.testing import graphs
+
+    x = np.random.default_rng(0).integers(0, 16, (8, 1, 6, 6))
+    graph = graphs.chain(3)
+    program = lower(graph, calibrate(graph, x), meta={"name": "chain"})
+    model = FloatModel(module=nn.Linear(36, 3), prepare=lambda raw: torch.as_tensor(raw).float().flatten(1))
+    report = snn2chip.report(
+        program, x, labels=np.zeros(8, int), float_graph=graph, float_model=model, targets=("loihi2",), sensitivity=4
+    )
+    page = files / f"float{width}.html"
+    page.write_text(report.html())
+    wanted = {"versus-energy", "versus-latency", "divergence-depth", "divergence-time", "errors", "sensitivity"}
+    assert wanted <= set(looked_at(page, width))
 
 
 @pytest.mark.slow

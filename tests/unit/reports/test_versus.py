@@ -65,7 +65,7 @@ def test_operations_and_bytes_by_hand() -> None:
     assert [t.batch for t in cost.times] == [1, 64]
     for t in cost.times:
         assert 0 < t.sample.lo <= t.sample.value <= t.sample.hi
-        assert t.repeats >= module.LEAST
+        assert t.repeats >= module.FEW
     assert cost.device == "cpu"
     assert "thread" in cost.where
 
