@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.accuracy.rows import FOLDERS, Row
 from benchmarks.machine import describe_machine
+from snn2chip import quantize
 from snn2chip.ir.files import replacing, write_text
 from snn2chip.quantize.widths import weight_bytes
 
@@ -60,9 +61,12 @@ def checkpoint(row: Row, nets: Sequence[Path] = FOLDERS) -> Path | None:
 
 
 def identity(row: Row, path: Path, *, images: int) -> str:
-    """A digest of the row, the bytes of its net and the number of images."""
-    said = json.dumps([attrs.asdict(row), images], sort_keys=True).encode()
-    return hashlib.sha256(said + path.read_bytes()).hexdigest()[:16]
+    """A digest of the row, the bytes of its net, the number of images and the quantizer's sources."""
+    digest = hashlib.sha256(json.dumps([attrs.asdict(row), images], sort_keys=True).encode())
+    digest.update(path.read_bytes())
+    for source in sorted(Path(quantize.__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def measure(row: Row, path: Path, *, images: int, cache: Path) -> Result:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks accuracy`: every row whose result is missing or older than its net, then the page."""
+"""`python -m benchmarks accuracy`: rows whose result is missing or older than net and quantizer, then the page."""
 
 from __future__ import annotations
 

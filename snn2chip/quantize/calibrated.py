@@ -2,7 +2,7 @@
 
 Two networks run side by side: the float one and the one rounded so far. A layer reads x in the first, y in the second:
 
-    w'  = w + w E[(x - y) y^T] (E[y y^T] + r)^-1      makes up, as far as it is linear, for what came before
+    w'  = w + w E[(x - y) y^T] (E[y y^T] + r)^-1      if that makes up for what came before on other samples
     q, delta = w' rounded where the current feels it least (`rounding`)
     b'  = b + E[w x] - E[delta q y]                   the mean current is the float one
 
@@ -38,7 +38,9 @@ ROWS, LEAST_ROWS, ROWS_PER_WEIGHT = 1 << 14, 1 << 12, 16
 WHOLE = 2.0**-15
 """Relative error up to which weights count as on a grid that holds them already; they keep it."""
 ENOUGH = 8
-"""Rows per weight from which on w' is told from chance."""
+"""Rows per weight, of half the samples, from which on w' is looked for."""
+GAIN = 0.95
+"""What share of the current's error w' must leave, at most, on the other half of the samples."""
 
 
 @torch.no_grad()
@@ -139,14 +141,30 @@ def _rounded(layer: AffineLayer, target: FloatArray, x: Tensor, y: Tensor, most:
     groups = getattr(layer, "groups", 1)
     values, delta = np.empty(flat.shape, dtype=np.int8), np.empty(len(flat))
     for rows, (a, b) in zip(np.split(np.arange(len(flat)), groups), _reads(layer, x, y), strict=True):
-        wanted = flat[rows]
-        b = b - b.mean(0)
+        a, b = a - a.mean(0), b - b.mean(0)
         moments = b.T @ b / len(b)
-        if len(b) >= ENOUGH * b.shape[1]:
-            lost = (a - a.mean(0) - b).T @ b / len(b)
-            wanted = wanted + np.linalg.solve(damped(moments), (wanted @ lost).T).T
+        wanted = _made_up(flat[rows], a, b)
         values[rows], delta[rows] = round_with_feedback(wanted, moments, most)
     return values.reshape(target.shape), delta
+
+
+def _made_up(w: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    """Weights `[O, K]` on `b [rows, K]` for the currents of `w` on `a`; `w` itself unless other samples gain by them.
+
+    Where few payloads changed by chance a regression finds nothing, and its own noise is more than rounding costs.
+    """
+    half = len(b) // 2
+    if half < ENOUGH * b.shape[1]:
+        return w
+    tried = _regressed(w, a[:half], b[:half])
+    want = a[half:] @ w.T
+    before, after = (float(np.square(want - b[half:] @ v.T).sum()) for v in (w, tried))
+    return _regressed(w, a, b) if after < GAIN * before else w
+
+
+def _regressed(w: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    found: FloatArray = w + np.linalg.solve(damped(b.T @ b / len(b)), (w @ ((a - b).T @ b / len(b))).T).T
+    return found
 
 
 def _reads(layer: AffineLayer, x: Tensor, y: Tensor) -> Iterator[tuple[FloatArray, FloatArray]]:
