@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.layers import FloatSoma
-from snn2chip.nn.fused import fused
+from snn2chip.nn.fused import StepRule, fused, fused_step
 
 if TYPE_CHECKING:
     from snn2chip.nn.qat import IntegerGrid
@@ -119,6 +119,10 @@ class Neuron(nn.Module, ABC):
         """Return what the compiled kernels need to know, as a function of the currents; None: there are no kernels."""
         return None
 
+    def fused_step_rule(self, t: int) -> StepRule | None:
+        """Return the rule of step t alone, for neurons whose potential is a constant between steps; else None."""
+        return None
+
     @property
     def input_steps(self) -> int:
         """How many steps the input has: T, but for a window that reads another number of frames."""
@@ -182,6 +186,9 @@ class Neuron(nn.Module, ABC):
                 f"{type(self).__name__}: step {self._seen + 1} of a sample of {self.steps} steps; "
                 "call reset() before every sample or build the neuron with more steps"
             )
+        if not torch.compiler.is_compiling() and (sent := fused_step(self, x)) is not None:
+            self._seen += 1
+            return sent
         kind, x = x.dtype, wide(x)
         state = self._initial(x) if self._state is None else self._state
         if state[0].shape != x.shape:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, get_args
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -161,6 +162,14 @@ class EMPF(ExcessNeuron):
             grid=self.payload,
         )
 
+    def fused_step_rule(self, t: int) -> ExcessRule | None:
+        """Return the same for step t; a gradient that crosses steps takes the torch code."""
+        if self.detach != "state":
+            return None
+        self._clock[0] = t + 1
+        rule = self.fused_rule()
+        return attrs.evolve(rule, theta=rule.theta[t : t + 1], leak=self.leaks()[t : t + 1])
+
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = min(m, theta(t)), whatever was sent."""
         theta = self.now(self.theta_raw, like=m)
@@ -232,6 +241,12 @@ class EMPFParallel(ExcessNeuron):
         """Return the equations above as constants of the compiled kernels."""
         start = self.initial_potential()
         return ExcessRule(theta=self.threshold(), leak=None, v0=start, detach="state", grid=self.payload)
+
+    def fused_step_rule(self, t: int) -> ExcessRule:
+        """Return the same for step t."""
+        self._clock[0] = t + 1
+        rule = self.fused_rule()
+        return attrs.evolve(rule, theta=rule.theta[t : t + 1])
 
     def lower(self) -> FloatSoma:
         """Return a soma that fires its excess and keeps nothing, theta `[T,1]`."""

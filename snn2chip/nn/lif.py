@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, get_args
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -110,6 +111,10 @@ class LIF(Neuron):
             hard=self.reset_rule == "zero",
             detach=self.detach,
         )
+
+    def fused_step_rule(self, t: int) -> LevelRule | None:
+        """Return the same for one step; a gradient that crosses steps takes the torch code."""
+        return attrs.evolve(self.fused_rule(), steps=1) if self.detach == "state" else None
 
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = m - o (subtract) or v = m*(1 - s) (zero)."""

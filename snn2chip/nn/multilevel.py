@@ -101,6 +101,10 @@ class _MultiLevel(Neuron):
             detach=self.detach,
         )
 
+    def fused_step_rule(self, t: int) -> LevelRule | None:
+        """Return the same for one step; a gradient that crosses steps takes the torch code."""
+        return attrs.evolve(self.fused_rule(), steps=1) if self.detach == "state" else None
+
     def settle(self, m: Tensor, o: Tensor) -> Tensor:
         """Return v = m - o."""
         v = m - (o if self.detach == "nothing" else o.detach())

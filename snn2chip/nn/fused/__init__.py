@@ -1,10 +1,11 @@
 """Multi-step neurons as compiled kernels: one pass over the memory forward, one backward, for all T steps.
 
 The torch code of the neurons stays the definition; kernels give its payloads bit by bit and its gradients up to the
-order of sums over neurons. They run on float32 and bfloat16 currents in the CPU's memory when numba is installed.
+order of sums over neurons. They run on float32 and bfloat16 currents in the CPU's memory when numba is installed; on
+all steps at once, and on single steps where the potential between them is a constant (online training).
 Everything else takes the torch code: other types and devices, `torch.compile`, `torch.func`, forward-mode and
-gradients of gradients, tracing, integer training (`qat`), single steps, and neurons whose equations a subclass or a
-user has replaced. `why_plain` names the reason.
+gradients of gradients, tracing, integer training (`qat`), and neurons whose equations a subclass or a user has
+replaced. `why_plain` names the reason.
 """
 
 from __future__ import annotations
@@ -13,13 +14,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from snn2chip.nn.base import Neuron
+
+
+class StepRule(Protocol):
+    """What one step of a neuron needs to know."""
+
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return payload values and potentials of one step `[1,B,...]` from potentials v `[B,...]` or the start."""
+        ...
+
 
 _EQUATIONS = ("mix", "integrate", "fire", "settle", "forward", "_initial", "_advance")
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -45,6 +55,22 @@ def fused(neuron: Neuron, x: Tensor) -> Tensor | None:
     return None if rule is None else rule(x)
 
 
+def fused_step(neuron: Neuron, x: Tensor) -> Tensor | None:
+    """Return the payload values of one step `[B,...]` by the kernels and keep the potentials, or None as `fused`."""
+    if why_plain(neuron, x):
+        return None
+    state = neuron._state
+    v = None if state is None else state[0]
+    if v is not None and (v.shape != x.shape or v.dtype != torch.float32 or v.requires_grad or v.device != x.device):
+        return None
+    rule = neuron.fused_step_rule(neuron._seen)
+    if rule is None:
+        return None
+    sent, after = rule.step(x.unsqueeze(0), v)
+    neuron._state = after.squeeze(0), None
+    return sent.squeeze(0)
+
+
 def why_plain(neuron: Neuron, x: Tensor) -> str:
     """Return why a neuron takes the torch code for currents x, or "" when kernels exist for what it is and x is."""
     if not _allowed:
@@ -55,8 +81,8 @@ def why_plain(neuron: Neuron, x: Tensor) -> str:
         return f"{x.dtype} on {x.device.type}"
     if type(x) not in (Tensor, nn.Parameter) or x.layout != torch.strided or 0 in x.shape:
         return "not an ordinary tensor"
-    if neuron.qat is not None or neuron.step_mode != "m":
-        return "integer training" if neuron.qat is not None else "single steps"
+    if neuron.qat is not None:
+        return "integer training"
     if any(value.dtype != torch.float32 or value.device != x.device for value in _constants(neuron)):
         return "constants of another type or device"
     if not _own_equations(type(neuron)) or any(name in vars(neuron) for name in _EQUATIONS[:4]):

@@ -99,6 +99,17 @@ def _narrow(value: Any, row: Any) -> Any:
     return same if row.dtype == numba.types.float32 else rounded
 
 
+@compiled
+def begin(v0: Any, start: int, n: int, v: Any) -> None:
+    """Write the potentials that neurons start .. start+n begin with: one for all `[1]`, or each its own `[N]`."""
+    if v0.shape[0] == 1:
+        for i in range(n):
+            v[i] = v0[0]
+    else:
+        for i in range(n):
+            v[i] = v0[start + i]
+
+
 def _dot(a: Any, b: Any, n: int) -> Any:
     """Return sum a[i]*b[i] of the first n elements, in any order."""
     found = np.float32(0.0)

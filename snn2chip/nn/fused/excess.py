@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from snn2chip.nn.base import DetachName, wide
-from snn2chip.nn.fused.layout import as_like, like, matrix, packed
+from snn2chip.nn.fused.layout import as_like, begins, ends, like, matrix, packed
 from snn2chip.nn.fused.levels import DETACHED
 from snn2chip.nn.fused.work import spread
 from snn2chip.nn.payload import PayloadGrid
@@ -30,12 +30,23 @@ class ExcessRule:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return payloads of currents x, `[T,B,...]` both."""
-        result: Tensor = _Excess.apply(x, self.leak, self.theta, self.v0, self)  # type: ignore[no-untyped-call]
+        result: Tensor = _Excess.apply(x, self.leak, self.theta, self.v0, False, self)[0]  # type: ignore[no-untyped-call]
+        return result
+
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return payloads and potentials after one step `[1,B,...]` from potentials v (None: v(0)).
+
+        For `detach` state alone: the potentials are constants, but for a trained v(0). Nothing kept: they are 0.
+        """
+        if self.leak is None:
+            return self(x), torch.zeros(()).expand(x.shape)
+        begun = self.v0 if v is None else v.unsqueeze(0)
+        result: tuple[Tensor, Tensor] = _Excess.apply(x, self.leak, self.theta, begun, True, self)  # type: ignore[no-untyped-call]
         return result
 
     def plain(self, x: Tensor, leak: Tensor | None, theta: Tensor, v0: Tensor) -> Tensor:
         """Return the same by torch operations, which can be differentiated twice."""
-        v, payloads = v0, []
+        v, payloads = v0[0] if v0.dim() else v0, []
         for t, current in enumerate(wide(x).unbind(0)):
             m = current if leak is None else leak[t] * v + current
             s = torch.relu(m - theta[t])
@@ -45,11 +56,12 @@ class ExcessRule:
                 v = straight_through(m, value=v) if self.detach == "reset" else v.detach()
         return torch.stack(payloads)
 
-    def constants(self) -> tuple[Any, ...]:
-        """Return leak, theta, v0 and whether anything is kept, as the kernels take them."""
+    def constants(self, v: Tensor, x: Tensor) -> tuple[Any, ...]:
+        """Return leak, theta, v0 and whether anything is kept, as the kernels take them; `v` lies as x does."""
         theta = self.theta.detach().contiguous().numpy()
         leak = np.zeros_like(theta) if self.leak is None else self.leak.detach().contiguous().numpy()
-        return leak, theta, np.float32(float(self.v0)), self.leak is not None
+        start = begins(v, x, 0.0) if v.dim() else begins(None, x, float(v))
+        return leak, theta, start, self.leak is not None
 
     def payload(self) -> tuple[Any, ...]:
         """Return step (0: none), top, half-even as the kernels take them."""
@@ -61,16 +73,27 @@ class ExcessRule:
 
 class _Excess(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, leak: Tensor | None, theta: Tensor, v0: Tensor, rule: ExcessRule) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, leak: Tensor | None, theta: Tensor, v0: Tensor, keep: bool, rule: ExcessRule
+    ) -> tuple[Tensor, Tensor | None]:
         from snn2chip.nn.fused import excess_kernels
 
         x = packed(x)
         out = like(x, steps=x.shape[0])
-        source, target, constants = matrix(x), matrix(out), (*rule.constants(), *rule.payload())
-        spread(lambda first, last: excess_kernels.forward(source, *constants, target, first, last), target.shape[1])
+        end = like(x, steps=1, dtype=torch.float32) if keep else None
+        source, target, constants = matrix(x), matrix(out), (*rule.constants(v0, x), *rule.payload())
+        last_v = ends(end)
+
+        def work(first: int, last: int) -> None:
+            excess_kernels.forward(source, *constants, target, last_v, first, last)
+
+        spread(work, target.shape[1])
         ctx.rule = rule
         ctx.save_for_backward(x, leak, theta, v0)
-        return out
+        if end is None:
+            return out, None
+        ctx.mark_non_differentiable(end)
+        return out, end
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -83,10 +106,10 @@ class _Excess(Function):
         if torch.is_grad_enabled():
             chosen = [value for value, wanted in zip(inputs, needed, strict=True) if wanted and value is not None]
             found = iter(torch.autograd.grad(rule.plain(*inputs), chosen, grads[0], create_graph=True))
-            return *(next(found) if wanted else None for wanted in needed), None
+            return *(next(found) if wanted else None for wanted in needed), None, None
         g_x = like(x, steps=x.shape[0])
         source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
-        constants = rule.constants()
+        constants = rule.constants(v0, x)
         sizes = [count if wanted else 0 for count, wanted in zip((len(theta), len(theta), 1), needed[1:], strict=True)]
 
         def work(first: int, last: int) -> list[Any]:
@@ -101,5 +124,6 @@ class _Excess(Function):
             g_leak.to(theta.dtype) if needed[1] else None,
             g_theta.to(theta.dtype) if needed[2] else None,
             g_start.to(v0.dtype).view(v0.shape) if needed[3] else None,
+            None,
             None,
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from snn2chip.nn.fused.compiled import BLOCK, compiled, dot, narrow, total, widen
+from snn2chip.nn.fused.compiled import BLOCK, begin, compiled, dot, narrow, total, widen
 
 NOTHING, RESET, STATE = 0, 1, 2  # what is detached
 
@@ -28,17 +28,20 @@ def forward(
     top: Any,
     even: bool,
     out: Any,
+    end: Any,
     first: int,
     last: int,
 ) -> None:
-    """Write the payloads `[T,N]` of neurons first .. last; leak and theta are `[T]`; step 0 sends s itself."""
+    """Write payloads `[T,N]` and, unless empty, the last potentials of neurons first .. last.
+
+    leak and theta are `[T]`; step 0 sends s itself.
+    """
     zero, half = np.float32(0.0), np.float32(0.5)
     v = np.empty(BLOCK, np.float32)
     sent = np.empty(BLOCK, np.float32)
     for start in range(first, last, BLOCK):
         n = min(BLOCK, last - start)
-        for i in range(n):
-            v[i] = v0
+        begin(v0, start, n, v)
         for t in range(out.shape[0]):
             source, target = x[t, start : start + n], out[t, start : start + n]
             factor, bound = leak[t], theta[t]
@@ -55,6 +58,8 @@ def forward(
                     sent[i] = (top if code > top else code) * step
             for i in range(n):
                 target[i] = narrow(sent[i], target)
+        if end.shape[0] > 0:
+            end[start : start + n] = v[:n]
 
 
 @compiled
@@ -82,8 +87,8 @@ def backward(
     to_theta = np.empty(BLOCK, np.float32)
     for start in range(first, last, BLOCK):
         n = min(BLOCK, last - start)
+        begin(v0, start, n, v)
         for i in range(n):
-            v[i] = v0
             g_v[i] = zero
         for t in range(steps):
             source, earlier, potential = x[t, start : start + n], before[t], m_of[t]

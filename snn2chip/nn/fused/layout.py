@@ -40,6 +40,16 @@ def matrix(x: Tensor) -> Any:
     return flat.numpy() if x.dtype == torch.float32 else flat.view(torch.int16).numpy().view(np.uint16)
 
 
+def begins(v: Tensor | None, x: Tensor, v0: float) -> Any:
+    """Return the potentials a call begins with: `[1]` of v0, or `[N]` of v `[1,B,...]` in the order of x."""
+    return np.full(1, v0, np.float32) if v is None or v.dim() == 1 else matrix(as_like(v, x)).reshape(-1)
+
+
+def ends(v: Tensor | None) -> Any:
+    """Return where the last potentials go as an array `[N]`, empty where nobody asks for them."""
+    return np.empty(0, np.float32) if v is None else matrix(v).reshape(-1)
+
+
 def _is_packed(x: Tensor) -> bool:
     if x.shape[0] > 1 and x.stride(0) != x[0].numel():
         return False

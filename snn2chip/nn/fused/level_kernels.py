@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from snn2chip.nn.fused.compiled import BLOCK, compiled, dot, narrow, widen
+from snn2chip.nn.fused.compiled import BLOCK, begin, compiled, dot, narrow, widen
 
 NOTHING, RESET, STATE = 0, 1, 2  # what is detached
 
@@ -39,16 +39,25 @@ def arriving(x: Any, omega: Any, t: int, start: int, n: int, current: Any) -> No
 
 @compiled
 def forward(
-    x: Any, omega: Any, leak: Any, v0: Any, theta: Any, levels: Any, hard: bool, out: Any, first: int, last: int
+    x: Any,
+    omega: Any,
+    leak: Any,
+    v0: Any,
+    theta: Any,
+    levels: Any,
+    hard: bool,
+    out: Any,
+    end: Any,
+    first: int,
+    last: int,
 ) -> None:
-    """Write the payloads `[T,N]` of neurons first .. last; all constants are float32."""
+    """Write payloads `[T,N]` of neurons first .. last and, unless empty, potentials `[N]`; constants are float32."""
     zero, one = np.float32(0.0), np.float32(1.0)
     v = np.empty(BLOCK, np.float32)
     current = np.empty(BLOCK, np.float32)
     for start in range(first, last, BLOCK):
         n = min(BLOCK, last - start)
-        for i in range(n):
-            v[i] = v0
+        begin(v0, start, n, v)
         for t in range(out.shape[0]):
             arriving(x, omega, t, start, n, current)
             row = out[t, start : start + n]
@@ -70,6 +79,8 @@ def forward(
                     o = theta * s
                     row[i] = narrow(o, row)
                     v[i] = m - o
+        if end.shape[0] > 0:
+            end[start : start + n] = v[:n]
 
 
 @compiled
@@ -109,8 +120,8 @@ def backward(
     current = np.empty(BLOCK, np.float32)
     for start in range(first, last, BLOCK):
         n = min(BLOCK, last - start)
+        begin(v0, start, n, v)
         for i in range(n):
-            v[i] = v0
             g_v[i] = zero
         for t in range(steps):
             arriving(x, omega, t, start, n, current)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from snn2chip.nn.base import DetachName, wide
-from snn2chip.nn.fused.layout import as_like, like, matrix, packed
+from snn2chip.nn.fused.layout import as_like, begins, ends, like, matrix, packed
 from snn2chip.nn.fused.work import spread
 from snn2chip.nn.mixing import mixed
 from snn2chip.nn.surrogate import SurrogateOn, rectangular_fire, triangular_fire
@@ -42,15 +42,27 @@ class LevelRule:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return payload values `[T,B,...]` of currents x."""
-        result: Tensor = _Levels.apply(x, self.window, self.leak, self)  # type: ignore[no-untyped-call]
+        result: Tensor = _Levels.apply(x, self.window, self.leak, None, self)[0]  # type: ignore[no-untyped-call]
         return result
 
-    def plain(self, x: Tensor, window: Tensor | None, leak: Tensor) -> Tensor:
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return payload values and potentials after one step `[1,B,...]` from potentials v (None: v(0)).
+
+        For `detach` state alone: v is a constant before and after.
+        """
+        result: tuple[Tensor, Tensor] = _Levels.apply(x, self.window, self.leak, self.begun(v), self)  # type: ignore[no-untyped-call]
+        return result
+
+    def begun(self, v: Tensor | None) -> Tensor:
+        """Return the potentials a step begins with, `[1]` where one is for all neurons."""
+        return torch.full((1,), self.v0) if v is None else v.unsqueeze(0)
+
+    def plain(self, x: Tensor, window: Tensor | None, leak: Tensor, begun: Tensor | None = None) -> Tensor:
         """Return the same by torch operations, which can be differentiated twice."""
         theta = torch.tensor(self.theta)
         on: SurrogateOn = "payload" if self.height == 1.0 else "spike"
         currents = wide(x) if window is None else mixed(wide(x), window)
-        v = torch.full_like(currents[0], self.v0)
+        v = torch.full_like(currents[0], self.v0) if begun is None else begun[0]
         payloads: list[Tensor] = []
         for t in range(self.steps):
             m = leak * v + currents[t]
@@ -64,41 +76,54 @@ class LevelRule:
             payloads.append(o.to(x.dtype))
         return torch.stack(payloads)
 
-    def constants(self) -> tuple[Any, ...]:
-        """Return omega, leak, v0, theta, levels as the kernels take them."""
+    def constants(self, v: Tensor | None, x: Tensor) -> tuple[Any, ...]:
+        """Return omega, leak, v0, theta, levels as the kernels take them; `v` lies in memory as x does."""
         omega = np.empty((0, 0), np.float32) if self.window is None else self.window.detach().contiguous().numpy()
-        scalars = (float(self.leak), self.v0, self.theta, self.levels)
-        return (omega, *map(np.float32, scalars))
+        return (
+            omega,
+            np.float32(float(self.leak)),
+            begins(v, x, self.v0),
+            np.float32(self.theta),
+            np.float32(self.levels),
+        )
 
 
 class _Levels(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, window: Tensor | None, leak: Tensor, rule: LevelRule) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, window: Tensor | None, leak: Tensor, begun: Tensor | None, rule: LevelRule
+    ) -> tuple[Tensor, Tensor | None]:
         from snn2chip.nn.fused import level_kernels
 
         x = packed(x)
         out = like(x, steps=rule.steps)
-        source, target, constants = matrix(x), matrix(out), rule.constants()
+        end = None if begun is None else like(x, steps=1, dtype=torch.float32)
+        source, target, last_v = matrix(x), matrix(out), ends(end)
+        constants = rule.constants(begun, x)
 
         def work(first: int, last: int) -> None:
-            level_kernels.forward(source, *constants, rule.hard, target, first, last)
+            level_kernels.forward(source, *constants, rule.hard, target, last_v, first, last)
 
         spread(work, target.shape[1])
         ctx.rule = rule
-        ctx.save_for_backward(x, window, leak)
-        return out
+        ctx.save_for_backward(x, window, leak, begun)
+        if end is None:
+            return out, None
+        ctx.mark_non_differentiable(end)
+        return out, end
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         from snn2chip.nn.fused import level_kernels
 
-        x, window, leak = ctx.saved_tensors
+        x, window, leak, begun = ctx.saved_tensors
         rule: LevelRule = ctx.rule
         if torch.is_grad_enabled():
             inputs = (x, window, leak)
             chosen = [value for value, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(rule.plain(*inputs), chosen, grads[0], create_graph=True))
-            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None
+            found = iter(torch.autograd.grad(rule.plain(*inputs, begun), chosen, grads[0], create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
+        constants = rule.constants(begun, x)
         needs_x, needs_window, needs_leak = ctx.needs_input_grad[:3]
         g_x = like(x, steps=x.shape[0])
         source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
@@ -110,7 +135,7 @@ class _Levels(Function):
             level_kernels.backward(
                 source,
                 g_o,
-                *rule.constants(),
+                *constants,
                 *surrogate,
                 rule.hard,
                 DETACHED[rule.detach],
@@ -129,5 +154,6 @@ class _Levels(Function):
             g_x if needs_x else None,
             torch.from_numpy(g_window).to(window.dtype) if needs_window else None,
             torch.from_numpy(g_leak).to(leak.dtype).view(leak.shape) if needs_leak else None,
+            None,
             None,
         )

@@ -121,6 +121,49 @@ def test_pieces_and_threads_change_nothing(name: str, monkeypatch: pytest.Monkey
     assert all(torch.equal(pieces[key], threads[key]) for key in pieces)
 
 
+ONLINE = [case for case in CASES if case[0] != "lmht" and case[1].get("detach", "state") == "state"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "variant"), ONLINE)
+def test_single_steps_are_the_same_too(name: str, variant: dict[str, Any], dtype: torch.dtype) -> None:
+    """Payloads, potentials and gradients of every step of an online pass, also when the way changes half-way."""
+    neuron = away_from_start(name, {**variant, "step_mode": "s"}, steps=4)
+    x = currents(4, "channels_last", dtype)
+    g = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    found = []
+    for plain in ([True] * 4, [False] * 4, [False, True, False, True]):
+        neuron.reset()
+        neuron.zero_grad()
+        seen: list[Tensor] = []
+        for t in range(4):
+            leaf = x[t].detach().requires_grad_()
+            with plain_neurons(plain[t]):
+                out = neuron(leaf)
+                out.backward(g[t])
+            neuron.cut()
+            assert leaf.grad is not None
+            assert neuron.v is not None
+            seen += [out.detach(), neuron.v.detach(), leaf.grad]
+        found.append((seen, [p.grad for p in neuron.parameters() if p.grad is not None]))
+    (first, sums), *others = found
+    for seen, gradients in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, seen, strict=True))
+        for a, b in zip(sums, gradients, strict=True):
+            torch.testing.assert_close(b, a, rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["mht", "empf", "empf-parallel"])
+def test_single_steps_take_the_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    neuron = make_neuron(name, steps=2, step_mode="s")
+    monkeypatch.setattr(neuron, "_advance", None)
+    assert neuron(torch.ones(3)).shape == (3,)
+    assert neuron(torch.ones(3)).shape == (3,)
+    neuron.reset()
+    with plain_neurons(), pytest.raises(TypeError):
+        neuron(torch.ones(3))
+
+
 @pytest.mark.parametrize("name", FUSED)
 def test_memory_order_is_kept(name: str) -> None:
     neuron = make_neuron(name, steps=4)
@@ -199,7 +242,6 @@ def test_what_the_kernels_do_not_do_takes_the_torch_code() -> None:
     assert "float64" in why_plain(neuron, x.double())
     assert "meta" in why_plain(neuron, x.to("meta"))
     assert why_plain(LIF(steps=2).double(), x)
-    assert why_plain(LIF(steps=2, step_mode="s"), x[0]) == "single steps"
     assert why_plain(neuron, torch.ones(2, 0))
     assert neuron(torch.ones(2, 0)).shape == (2, 0)
     seen: list[str] = []
