@@ -193,7 +193,7 @@ def _recordings(samples: dict[str, Tensor]) -> Iterator[tuple[dict[str, Tensor],
     yield samples, tuple(LAYOUTS)
     if all(x.dim() > 2 and x.shape[1] == 1 for x in values):
         yield {name: torch.cat([x, x], 1) for name, x in samples.items()}, ("TB", "FB")
-    elif any(x.shape[0] == 1 for x in values) and all(1 in x.shape[:2] for x in values):  # with and without steps
+    elif len(samples) > 1 and any(x.shape[0] == 1 for x in values) and all(1 in x.shape[:2] for x in values):
         yield {name: torch.cat([x, x], int(x.shape[0] != 1)) for name, x in samples.items()}, ("B", "TB")
 
 

@@ -83,6 +83,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def predict(raw: Any) -> Any:
         return graph.run(torch.from_numpy(np.array(raw, np.float64))).output.numpy()
 
+    (tmp_path / "g.safetensors").write_bytes(b"not read: the float side is given")
     monkeypatch.setattr(float_side, "float_side", lambda *_, **__: (graph, predict))
     names = ("p.s2c", "--input", "x.npz", "--float", "g.safetensors", "--json", "out.json")
     return [name if name.startswith("--") else str(tmp_path / name) for name in names]

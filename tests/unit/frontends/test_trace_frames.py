@@ -58,5 +58,5 @@ class Unaveraged(nn.Module):
 
 
 def test_only_the_mean_reads_frames() -> None:
-    with pytest.raises(TraceError, match=r"body\.0 \(Repeat\).*copies something else than a static input"):
+    with pytest.raises(TraceError, match=r"body\.0 \(Repeat\).*joins a sum over steps"):
         trace(Unaveraged(), torch.rand(5, 4, 3))
