@@ -222,3 +222,32 @@ def test_check_and_report_take_the_float_model(digits, tmp_path):
     plain = ["check", str(program), "--samples", "3", "--backends", "reference,torch", "--json", str(bare)]
     assert runner.invoke(app, plain).exit_code == 0
     assert json.loads(bare.read_text())["float"] is None
+
+
+def test_artifacts_of_a_checkpoint_hold_its_own_float_model(digits, tmp_path):
+    checkpoint, out = digits.trained.path, tmp_path / "artifacts"
+    done = CliRunner().invoke(app, ["compile", str(checkpoint), "--artifacts", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "warning" not in done.output
+    report = json.loads((out / "report.json").read_text())
+    assert report["notes"] == []
+    assert report["samples"] == 64
+    assert (report["provenance"]["samples"], report["provenance"]["float"]) == ("digits", checkpoint.name)
+    assert report["agreement"] >= 0.95
+    assert {row["soma"] for row in report["fidelity"]["layers"]} >= {"neuron1", "neuron3", "readout"}
+    assert report["sensitivity"] is not None
+    assert report["versus"]["float_side"]["footprint"] == report["neurobench"]["FootprintFloatModel"]
+    source = json.loads((out / "manifest.json").read_text())["source"]
+    program = snn2chip.load(out / "program.s2c")
+    assert source["sha256"] == program.meta["checkpoint_sha256"]
+    assert program.digest() == digits.program.digest()
+    stages = [row["stage"] for row in json.loads((out / "timing.json").read_text())["stages"]]
+    order = [
+        "load the checkpoint",
+        "trace the model",
+        "pass fold-batchnorm",
+        "calibrate",
+        "quantize and lower",
+        "report",
+    ]
+    assert [name for name in dict.fromkeys(stages) if name in order] == order
