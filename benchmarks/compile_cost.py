@@ -30,6 +30,10 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "ResNet-34 at 224 x 224": {"model": "resnet34", "args": {"stem": "imagenet"}, "side": 224, "images": 8},
 }
+BARS: tuple[tuple[str, float, float | None], ...] = (
+    ("ResNet-18, 64..512 channels", 15, 4),
+    ("ResNet-34 at 224 x 224", 60, None),
+)
 PAGE = Path(__file__).parent / "compile_cost.md"
 HEAD = """# What compiling costs
 
@@ -113,4 +117,16 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"extra memory {slopes['extra']:.2f}, file {slopes['file']:.2f}; between the two largest {steep[0]:.2f} and "
         f"{steep[1]:.2f}. Below 1 because a part of the cost (tracing, activations) grows slower than the weights."
     )
-    return HEAD + "\n".join(lines) + "\n\n" + text + "\n"
+    return HEAD + "\n".join(lines) + "\n\n" + text + "\n\n" + bars({row["name"]: row for row in rows})
+
+
+def bars(rows: dict[str, dict[str, Any]]) -> str:
+    """What the two nets of papers may cost, and what they do; seconds are wall-clock, so of a quiet machine."""
+    lines = ["| bar | allowed | measured |", "| --- | ---: | ---: |"]
+    for name, seconds, factor in BARS:
+        row = rows[name]
+        lines.append(f"| {name}: seconds | {seconds} | {row['wall']:.1f} |")
+        if factor is not None:
+            extra = row["extra"] * 2**20 / (4 * row["weights"])
+            lines.append(f"| {name}: extra memory, x float32 | {factor} | {extra:.1f} |")
+    return "\n".join(lines) + "\n"
