@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from snn2chip.errors import InputError, UnsupportedError
+from snn2chip.errors import InputError, Snn2ChipError, UnsupportedError
 from snn2chip.stages import staged
 
 if TYPE_CHECKING:
@@ -76,13 +76,19 @@ def compile_checkpoint_graph(
     choices: Choices | None = None,
 ) -> tuple[Program, LayerGraph]:
     """Like `compile_checkpoint`, and also return the float graph (for fidelity)."""
-    from snn2chip.compiler import compile_float_graph, model_input
+    from snn2chip.compiler import compile_float_graph, model_input, steps_first, which_hold_steps
     from snn2chip.quantize.choices import Choices
 
     choices = choices or Choices()
     graph, found = checkpoint_graph(path, model=model, data=data, steps=steps)
-    raw = np.moveaxis(found.raw, 1, 0) if found.spec.time else found.raw
-    graph = choices.prepared(graph, raw, per_step=found.spec.time, input_range=input_range)
+    if found.spec is None:
+        raw = steps_first(graph, found.raw)
+        time_axis, norm = None, None
+    else:
+        raw = np.moveaxis(found.raw, 1, 0) if found.spec.time else found.raw
+        time_axis, norm = found.spec.time, found.spec.normalisation
+    per_step = which_hold_steps(graph, raw, time_axis)
+    graph = choices.prepared(graph, raw, per_step=per_step, input_range=input_range)
     program = compile_float_graph(
         graph,
         raw,
@@ -91,10 +97,10 @@ def compile_checkpoint_graph(
         bias_correction=bias_correction,
         rounding=rounding,
         target=target,
-        time_axis=found.spec.time,
+        time_axis=time_axis,
         input_range=input_range,
         choices=choices,
-        meta={**_meta(path, model, found), "model_input": model_input(graph, found.spec.normalisation)},
+        meta={**_meta(path, model, found), "model_input": model_input(graph, norm)},
     )
     return program, graph
 
@@ -110,11 +116,15 @@ def refuse_ordinary(path: str | os.PathLike[str], header: CheckpointHeader | Non
 
 @attrs.frozen(kw_only=True, eq=False)
 class Found:
-    """What belongs to a checkpoint: its header, raw calibration samples `[N, ...]`, input, data and class names."""
+    """What belongs to a checkpoint: its header, raw calibration samples `[N, ...]`, input, data and class names.
+
+    Of a model with several inputs the samples are arrays by name in the model's own layout, and `spec` is None.
+    """
 
     header: CheckpointHeader | None
     raw: Any
-    spec: InputSpec
+    spec: InputSpec | None
+    total: int
     data: str
     classes: tuple[str, ...]
 
@@ -125,6 +135,7 @@ def checkpoint_graph(
     """Return the float graph of a checkpoint in normal form, and what belongs to it."""
     from snn2chip.checkpoint import load_model
     from snn2chip.compiler import float_graph, model_steps
+    from snn2chip.frontends.torch import several_inputs
 
     module, header = load_model(path, model=model)
     refuse_ordinary(path, header)
@@ -133,9 +144,38 @@ def checkpoint_graph(
     if steps is not None and own not in (None, steps):
         raise InputError(f"{path}: the model runs T={own} steps, {steps} were asked for; leave steps out")
     steps = own if steps is None else steps
+    if header is None and (names := several_inputs(module)):
+        return _several(module, names, name, steps=steps)
     raw, spec, classes = calibration(name, header, steps=steps)
     graph = float_graph(module, spec.apply(raw[:TRACE_SAMPLES]), steps=steps, normalise=spec.normalisation)
-    return graph, Found(header=header, raw=raw, spec=spec, data=name, classes=classes)
+    return graph, Found(header=header, raw=raw, spec=spec, total=len(raw), data=name, classes=classes)
+
+
+def _several(module: Any, names: tuple[str, ...], data: str, *, steps: int | None) -> tuple[LayerGraph, Found]:
+    """The float graph of a model of several inputs and its samples, an array of each name in a file X.npz."""
+    import torch
+
+    from snn2chip.compiler import float_graph
+    from snn2chip.data import open_data
+
+    if not data.endswith(".npz"):
+        raise InputError(f"the model takes {', '.join(names)}; give samples with an array of each name, --data X.npz")
+    found = open_data(data, inputs=names)
+    arrays, _ = found.take(min(CALIBRATION_SAMPLES, found.total)).arrays()
+    stepped = {name: x.ndim > 2 and x.shape[1] == steps for name, x in arrays.items()}
+    moved = {name: np.moveaxis(x, 1, 0) if stepped[name] else x for name, x in arrays.items()}
+    traced = TRACE_SAMPLES + (steps == TRACE_SAMPLES)  # another number than T, so that the two are told apart
+    attempts = [arrays, moved] if any(stepped.values()) else [arrays]
+    for raw in attempts:  # [N, T, ...] or [T, N, ...], as the model takes it
+        few = {n: x[:, :traced] if raw is moved and stepped[n] else x[:traced] for n, x in raw.items()}
+        try:
+            graph = float_graph(module, {n: torch.as_tensor(x).float() for n, x in few.items()}, steps=steps)
+            break
+        except Snn2ChipError:
+            if raw is attempts[-1]:
+                raise
+    total = min(CALIBRATION_SAMPLES, found.total)
+    return graph, Found(header=None, raw=raw, spec=None, total=total, data=data, classes=())
 
 
 @staged("read calibration samples")
@@ -186,7 +226,7 @@ def _meta(path: str | os.PathLike[str], model: str | None, found: Found) -> dict
         "checkpoint_sha256": file_sha256(path),
         "data": found.data,
         "classes": list(found.classes),
-        "calibration": {"data": found.data, "split": "train", "samples": len(found.raw)},
+        "calibration": {"data": found.data, "split": "train", "samples": found.total},
     }
     header = found.header
     if header is not None:

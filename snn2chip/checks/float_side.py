@@ -37,10 +37,13 @@ def float_side(
 
     graph, found = checkpoint_graph(path, model=model, data=data)
     module, _ = load_model(path, model=model)
+    spec = found.spec
+    if spec is None:
+        raise InputError(f"{path}: takes several inputs; measure it with snn2chip.fidelity(program, module, inputs)")
 
     def prepare(raw: Any) -> Tensor:
         samples = np.asarray(raw)
-        return found.spec.apply(np.moveaxis(samples, 0, 1) if time_axis else samples)
+        return spec.apply(np.moveaxis(samples, 0, 1) if time_axis else samples)
 
     return graph, FloatModel(module=module, prepare=prepare)
 

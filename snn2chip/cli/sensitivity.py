@@ -70,6 +70,8 @@ def sensitivity(
     from snn2chip.data import open_data
 
     graph, found = checkpoint_graph(source, model=model, data=data, steps=steps)
+    if found.spec is None:
+        raise InputError(f"{source}: takes several inputs; this table is made for models of one")
     by_step = found.spec.time
     test = open_data(found.data, split="test", steps=graph.input.frames or graph.steps, by_step=by_step)
     arrays, labels = test.take(min(samples, test.total)).arrays()

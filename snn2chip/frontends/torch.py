@@ -116,22 +116,33 @@ def by_parameter(model: nn.Module, sample: Any) -> dict[str, Any]:
     """
     if isinstance(sample, Tensor) or not isinstance(sample, (Mapping, Sequence)):
         return {INPUT: sample}
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    known = [p for p in inspect.signature(model.forward).parameters.values() if p.kind in kinds]
-    needed = [p.name for p in known if p.default is inspect.Parameter.empty]
-    names = [p.name for p in known][: len(sample)]
-    given = sample if isinstance(sample, Mapping) else dict(zip(names, sample, strict=False))
+    known, needed = _parameters(model)
+    names = known[: len(sample)]
+    given = dict(sample) if isinstance(sample, Mapping) else dict(zip(names, sample, strict=False))
     if len(sample) == 1 and len(needed) <= 1:
         return {INPUT: next(iter(given.values()))}
-    if len(given) != len(sample) or list(given) != names or not set(needed) <= set(names):
+    if len(given) != len(sample) or set(given) != set(names) or not set(needed) <= set(names):
         got = ", ".join(map(str, sample)) if isinstance(sample, Mapping) else f"{len(sample)} samples"
         raise InputError(
-            f"{type(model).__name__}.forward takes {', '.join(p.name for p in known)}; got {got}. Give a sample of "
-            "each, in this order"
+            f"{type(model).__name__}.forward takes {', '.join(known)}; got {got}. Give a sample of each, by name or in "
+            "this order"
         )
     if bad := sorted({"output", INPUT} & set(names)):
         raise InputError(f"{type(model).__name__}.forward: {', '.join(bad)} names another layer; rename the parameter")
-    return dict(given)
+    return {name: given[name] for name in names}
+
+
+def several_inputs(model: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters that the model's forward needs, where there are several."""
+    needed = _parameters(model)[1]
+    return tuple(needed) if len(needed) > 1 else ()
+
+
+def _parameters(model: nn.Module) -> tuple[list[str], list[str]]:
+    """Names of the positional parameters of forward, and of those without a default."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = [p for p in inspect.signature(model.forward).parameters.values() if p.kind in kinds]
+    return [p.name for p in known], [p.name for p in known if p.default is inspect.Parameter.empty]
 
 
 def _title(name: str) -> str:

@@ -68,6 +68,8 @@ def test_each_parameter_of_forward_is_an_input() -> None:
         ("sound", "TB", (4,)),
     ]
     assert trace(whole(Two(), seed=3), tuple(x.values())).text() == graph.text()
+    turned = {name: x[name] for name in ("sound", "image")}
+    assert trace(whole(Two(), seed=3), turned).text() == graph.text()
     one = {"image": x["image"][:1], "sound": x["sound"][:, :1]}  # the batch is told from axes of size 1
     assert trace(whole(Two(), seed=3), one).text() == graph.text()
 
@@ -197,6 +199,36 @@ def test_files_golden_vectors_and_commands(tmp_path: Path) -> None:
     with np.load(tmp_path / "package" / "golden.npz") as kept:
         np.testing.assert_array_equal(kept["input/sound"], given["sound"][:3])
         np.testing.assert_array_equal(kept["output/out"], want[:3])
+
+
+MODULE = """
+import torch
+from test_inputs_exact import Two
+
+def net():
+    return Two()
+"""
+
+
+def test_a_state_dict_compiles_with_samples_of_each_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compile W.pth --model module:function --data X.npz`: the file has its samples first, the model its steps."""
+    net, x = whole(Two(), seed=3), samples()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    (tmp_path / "two_inputs_here.py").write_text(MODULE)
+    for folder in (tmp_path, Path(__file__).parent):
+        monkeypatch.syspath_prepend(str(folder))
+    np.savez(tmp_path / "x.npz", image=raw(x)["image"], sound=np.moveaxis(raw(x)["sound"], 0, 1))
+    words = ["compile", tmp_path / "w.pth", "--model", "two_inputs_here:net", "--weights", "int8"]
+    words += ["-o", tmp_path / "p.s2c"]
+    told = CliRunner().invoke(app, [str(word) for word in (*words, "--data", tmp_path / "x.npz")])
+    assert told.exit_code == 0, told.output
+    program, _ = compile_graph(net, x, weights="int8")
+    made = snn2chip.load(tmp_path / "p.s2c")
+    np.testing.assert_array_equal(snn2chip.run(made, raw(x)).outputs, snn2chip.run(program, raw(x)).outputs)
+    assert made.meta["calibration"]["samples"] == N
+    refused = CliRunner().invoke(app, [str(word) for word in words])
+    assert refused.exit_code == 2
+    assert "the model takes image, sound; give samples with an array of each name, --data X.npz" in refused.output
 
 
 def test_what_does_not_fit_is_named() -> None:
