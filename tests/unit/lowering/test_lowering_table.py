@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from snn2chip_models import build
 
+from benchmarks.lowering.nets import METHODS, NETS
 from benchmarks.lowering.page import COLUMNS, page
 from benchmarks.lowering.random_weights import calibrate
 from benchmarks.lowering.row import Row, read, shuffled, write
-from benchmarks.lowering.run import sound
+from benchmarks.lowering.run import RESULTS, ROWS, sound
 from snn2chip.compiler import compile as compile_module
 from snn2chip.nn.base import Neuron
 
@@ -52,6 +53,24 @@ def test_a_difference_and_an_equal_control_are_not_sound() -> None:
     assert not sound(attrs.evolve(ROW, control={"torch": True}))
     assert not sound(attrs.evolve(ROW, error="QuantizeError: x"))
     assert "**different**" in page([attrs.evolve(ROW, equal={**ROW.equal, "lava": False})])
+
+
+def test_a_row_is_complete_with_every_cell() -> None:
+    full = attrs.evolve(ROW, forced=99.0, extra_mb=12.0)
+    assert full.complete
+    for lacking in ({"forced": -1.0}, {"extra_mb": -1.0}, {"error": "QuantizeError: x"}, {"left_out": "1 bit"}):
+        assert not attrs.evolve(full, **lacking).complete
+
+
+def test_the_table_in_the_repository_is_whole() -> None:
+    """Thirty rows that count, all sound, every cell filled; the page is made of them."""
+    rows = [row for name in ROWS if (row := read(RESULTS / f"{name}.json")) is not None]
+    assert len(rows) == len(NETS) * len(METHODS) == 30
+    assert all(row.complete and sound(row) for row in rows)
+    text = (RESULTS.parents[1] / "lowering.md").read_text()
+    assert text == page(rows)
+    assert "to be measured" not in text
+    assert "does not count:" not in text
 
 
 def test_results_are_kept_as_they_are(tmp_path) -> None:  # type: ignore[no-untyped-def]
