@@ -125,7 +125,7 @@ def _fit(
     made, found = layer, None
     if not plain.exact and plain.error > WHOLE:
         values, delta = plain.values, plain.delta
-        if plain.bits not in (1, "ternary"):
+        if plain.bits != 1:
             spread = torch.as_tensor(unit).reshape(-1, *[1] * (len(shape) - 1)).to(x)
             values, delta = _rounded(layer, target, x / spread, y / spread, top(plain.bits))
         found = WeightParts(scale=torch.as_tensor(delta), integers=torch.as_tensor(values.astype(np.int64)))

@@ -33,6 +33,7 @@ def damped(moments: FloatArray) -> FloatArray:
 def round_with_feedback(target: FloatArray, moments: FloatArray, most: int) -> tuple[IntValues, FloatArray]:
     """Integers `[O, K]` within +-`most` and the unit `delta [O]` for weights `[O, K]` read with moments `[K, K]`."""
     plain = unit_of(target, most)
+    plain = np.where(plain > 0, plain, float(plain.max()) or 1.0)  # a channel without weights: any unit does
     order = np.argsort(-np.diag(moments), kind="stable")
     back = np.argsort(order, kind="stable")
     h = damped(moments)[np.ix_(order, order)]

@@ -51,7 +51,7 @@ def test_mean_currents_are_the_float_ones(mode: str) -> None:
         assert (a - b).abs().max() < 1e-4 * want.values[name].abs().max()
 
 
-@pytest.mark.parametrize("mode", ["int4", "int3"])
+@pytest.mark.parametrize("mode", ["int4", "int3", "ternary"])
 def test_currents_are_closer_on_other_samples(mode: str) -> None:
     x = torch.as_tensor(OTHER).double()
     want = GRAPH.run(x, collect=True).values

@@ -74,6 +74,7 @@ def test_silent_inputs_and_silent_channels() -> None:
     for given in (h, np.zeros((12, 12))):
         values, delta = round_with_feedback(w, given, 7)
         assert np.isfinite(delta).all()
+        assert (delta > 0).all()
         assert not values[2].any()
         assert values[[0, 1, 3]].any(1).all()
 
