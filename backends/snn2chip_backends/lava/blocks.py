@@ -88,7 +88,7 @@ class BlockPlanner:
         for node in program.nodes:
             if isinstance(node, (Input, Host)):
                 port = [list(node.shape), wire_type(node.payload_type())]
-                args = {"outs": [port], "stretch": self.timing.stretch, "dtype": port[1]}
+                args = {"outs": [port], **time, "dtype": port[1]}
                 self._add(node.name, "feed", args, node.name)
         for channel in channels:
             channel["last"] = channel["what"] == "potential" and record != "all"  # an output reads no earlier one

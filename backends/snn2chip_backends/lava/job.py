@@ -60,12 +60,14 @@ class Net:
         """Write plan, frames and empty result files; return the job's entry."""
         home.mkdir()
         write_plan(home, self.plan.data, self.plan.arrays)
-        frames = {}
+        frames, constant = {}, []
         dtypes = {p["name"]: p["args"]["dtype"] for p in self.plan.data["processes"] if "dtype" in p["args"]}
         for i, node in enumerate(self.program.inputs):
-            frames[node.name] = f"frames{i}.npy"
-            dtype = dtypes.get(node.name, node.payload_type().dtype())
-            np.save(home / frames[node.name], self.inputs[node.name].astype(dtype))
+            frames[node.name], x = f"frames{i}.npy", self.inputs[node.name]
+            if node.name in dtypes and same_at_all_steps(x):
+                constant.append(node.name)
+                x = x[:1]
+            np.save(home / frames[node.name], x.astype(dtypes.get(node.name, node.payload_type().dtype())))
         channels: dict[str, list[dict[str, Any]]] = {
             p["name"]: [] for p in self.plan.data["processes"] if p["kind"] in SINKS
         }
@@ -80,7 +82,7 @@ class Net:
             "machine_steps": self.machine_steps,
             "prefix": self.prefix,
             "frames": frames,
-            "constant": [n.name for n in self.program.inputs if same_at_all_steps(self.inputs[n.name])],
+            "constant": constant,
             "channels": channels,
         }
 

@@ -58,7 +58,7 @@ def drive(home: Path, job: dict[str, Any]) -> None:
             n, t = divmod(k, steps)
             part = np.zeros((batch, *x.shape[2:]), x.dtype)
             if not rest and n * batch < samples:
-                part = x[t, np.minimum(np.arange(n * batch, (n + 1) * batch), samples - 1)]
+                part = x[t % len(x), np.minimum(np.arange(n * batch, (n + 1) * batch), samples - 1)]
             sent[name, "out_0"] = part
         for name, machine in machines.items():
             for i, value in enumerate(machine.step(m)):

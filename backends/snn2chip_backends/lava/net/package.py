@@ -41,7 +41,9 @@ def run_package(
         for i, node in enumerate(plan["inputs"]):
             path = os.path.join(scratch, f"frames{i}.npy")
             coded = encode(resolve(node, arrays), samples[node["name"]], plan["steps"])
-            constant += [node["name"]] if same_at_all_steps(coded) else []
+            if node["name"] in dtypes and same_at_all_steps(coded):
+                constant.append(node["name"])
+                coded = coded[:1]
             np.save(path, coded.astype(dtypes.get(node["name"], np.int32)))
             extra[node["name"]] = {"frames": path}
         progress = os.path.join(scratch, "progress.npy")

@@ -37,7 +37,10 @@ class Ported(AbstractProcess):  # type: ignore[misc]
 
 
 class Feed(Ported):
-    """Sends `frames[t, n*B : (n+1)*B]` of a .npy file `[T, N, *shape]` at machine step `(n*T + t)*stretch`."""
+    """Sends `frames[t, n*B : (n+1)*B]` of a .npy file at machine step `(n*T + t)*stretch`.
+
+    The file is `[T, N, *shape]`, or `[1, N, *shape]` for samples that are the same at all steps.
+    """
 
 
 class Block(Ported):
@@ -54,21 +57,21 @@ class FeedModel(PyLoihiProcessModel):  # type: ignore[misc]
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.frames = np.load(proc_params["frames"], mmap_mode="r", allow_pickle=False)
-        self.batch, self.stretch = proc_params["batch"], proc_params["stretch"]
+        self.batch, self.steps, self.stretch = (proc_params[name] for name in ("batch", "steps", "stretch"))
         self.idle = np.zeros((self.batch, *self.frames.shape[2:]), self.frames.dtype)
 
     def run_spk(self) -> None:
         """Send the frame of this machine step."""
         frame, rest = divmod(self.time_step - 1, self.stretch)
-        steps, samples = self.frames.shape[:2]
-        start = frame // steps * self.batch
+        rows, samples = self.frames.shape[:2]
+        start, row = frame // self.steps * self.batch, frame % self.steps % rows
         if rest or start >= samples:
             self.out_0.send(self.idle)
         elif start + self.batch <= samples:
-            self.out_0.send(self.frames[frame % steps, start : start + self.batch])
+            self.out_0.send(self.frames[row, start : start + self.batch])
         else:
             numbers = np.minimum(np.arange(start, start + self.batch), samples - 1)
-            self.out_0.send(self.frames[frame % steps, numbers])
+            self.out_0.send(self.frames[row, numbers])
 
 
 class BlockModel(PyLoihiProcessModel):  # type: ignore[misc]
