@@ -31,6 +31,8 @@ class Stbp(LightningModule):
     def __init__(self, model: nn.Module, recipe: Recipe, *, steps_per_epoch: int) -> None:
         super().__init__()
         self.model, self.recipe, self.steps_per_epoch = model, recipe, steps_per_epoch
+        if recipe.memory_order == "channels_last":  # weights as the pictures, or a convolution turns them at every step
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.run: Any = _as_function(model, recipe)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +42,7 @@ class Stbp(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of one batch; raises InputError when the model does not return `[B, classes]`."""
-        x, labels = in_memory(batch[0], self.recipe.memory), batch[1]
+        x, labels = in_memory(batch[0], self.recipe.memory_order), batch[1]
         logits = self.run(x)
         if logits.dim() != 2 or len(logits) != len(labels):
             raise InputError(
@@ -80,7 +82,7 @@ class Online(Stbp):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Train on one batch and return the mean loss of its steps."""
-        x, labels = in_memory(batch[0], self.recipe.memory), batch[1]
+        x, labels = in_memory(batch[0], self.recipe.memory_order), batch[1]
         optimiser = cast("Any", self.optimizers())
         losses = online_losses(
             self.model,
@@ -120,7 +122,7 @@ class Data(LightningDataModule):
         return loader(self.batches, workers=self.workers, pin=self.pin)
 
 
-def in_memory(x: Tensor, order: str | None) -> Tensor:
+def in_memory(x: Tensor, order: str) -> Tensor:
     """Return pictures `[..,C,H,W]` with their channels last in memory unless `order` is contiguous; others as they are.
 
     Convolutions, norms and the compiled neurons keep that order through the whole net.

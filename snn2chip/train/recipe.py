@@ -2,7 +2,8 @@
 
     title, method, seed, epochs, batch, threads (CPU threads: part of the recipe, since sums depend on them),
     precision (32 | bf16-mixed | 16-mixed), compile (torch.compile), deterministic,
-    memory (channels_last | contiguous: the order of a picture's values while training; channels_last when not given)
+    memory (channels_last | contiguous: the order of a picture's values while training; channels_last in mixed
+    precision and contiguous otherwise when not given)
     [data] name, frames (of events; T when not given), train_samples, test_samples (the first of them)
     [input] scale, mean, std             x = (raw*scale - mean)/std
     [model] name, args                   args hold T, L, weights (binary | ternary | intN), qat, ...
@@ -90,6 +91,11 @@ class Recipe:
     def __attrs_post_init__(self) -> None:
         if breaches := list(self._breaches()):
             raise InputError([f"recipe {self.name!r}: {text}" for text in breaches])
+
+    @property
+    def memory_order(self) -> str:
+        """What `memory` says, or what is mostly faster in this precision."""
+        return self.memory or ("contiguous" if self.precision == "32" else "channels_last")
 
     def _breaches(self) -> Iterator[str]:
         for key, known in _CHOICES:

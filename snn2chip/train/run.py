@@ -59,6 +59,8 @@ def train_recipe(
     `out`.resume.ckpt and ends with the same bytes as an unbroken one.
     Raises InputError for a bad recipe or data, EnvironmentFault without Lightning.
     """
+    import torch
+
     from snn2chip.checkpoint import save_checkpoint
     from snn2chip.train.accuracy import evaluate
     from snn2chip.train.lightning_run import fit, repeatable, require_lightning
@@ -94,6 +96,7 @@ def train_recipe(
     }
     resume = resume_path(out)
     writes = fit(model, batches, recipe, options=options, resume=resume, identity=identity)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if options.processes > 1:  # norms may have become synchronised ones
         fresh = prepare(recipe)[0]
         fresh.load_state_dict(model.state_dict())

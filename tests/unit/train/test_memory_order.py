@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn2chip.errors import InputError
 from snn2chip.nn import NEURONS, Repeat
-from snn2chip.train.modules import in_memory
+from snn2chip.train.modules import in_memory, module_for
 from snn2chip.train.recipe import recipe_from
 
 TABLES: dict[str, Any] = {
@@ -30,12 +30,11 @@ def last(x: Tensor) -> bool:
 def test_values_stay_and_only_pictures_move() -> None:
     x = torch.randn(2, 3, 4, 5, 6)
     for picture in (x[0], x):
-        moved = in_memory(picture, None)
+        moved = in_memory(picture, "channels_last")
         assert torch.equal(moved, picture)
         assert last(moved.flatten(0, -4))
         assert in_memory(picture, "contiguous") is picture
-        assert torch.equal(in_memory(picture, "channels_last"), picture)
-    assert in_memory(x[0, 0], None).data_ptr() == x.data_ptr()
+    assert in_memory(x[0, 0], "channels_last").data_ptr() == x.data_ptr()
 
 
 def test_repeat_keeps_the_order() -> None:
@@ -57,13 +56,23 @@ def test_every_convolution_of_a_net_sees_channels_last(name: str) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_pre_hook(lambda module, args: seen.append(last(args[0])))
-    model(in_memory(torch.randn(2, 3, 32, 32), None))
+    model(in_memory(torch.randn(2, 3, 32, 32), "channels_last"))
     assert len(seen) == 21
     assert all(seen)
 
 
+def test_weights_lie_as_the_pictures_do() -> None:
+    for memory in ("channels_last", "contiguous"):
+        recipe = recipe_from({**TABLES, "memory": memory}, name="a")
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3))
+        module_for(model, recipe, steps_per_epoch=1)
+        assert last(model[1].weight) == (memory == "channels_last")
+
+
 def test_a_recipe_names_the_order() -> None:
-    assert recipe_from(TABLES, name="a").memory is None
-    assert recipe_from({**TABLES, "memory": "contiguous"}, name="a").memory == "contiguous"
+    assert recipe_from(TABLES, name="a").memory_order == "contiguous"
+    assert recipe_from({**TABLES, "precision": "bf16-mixed"}, name="a").memory_order == "channels_last"
+    for memory in ("channels_last", "contiguous"):
+        assert recipe_from({**TABLES, "memory": memory}, name="a").memory_order == memory
     with pytest.raises(InputError, match="memory 'rows' is unknown; known: channels_last, contiguous"):
         recipe_from({**TABLES, "memory": "rows"}, name="a")
