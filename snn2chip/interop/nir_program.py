@@ -1,8 +1,8 @@
 """An integer program as a `.nir` file: `export_program(program, path)`, exact values in NIR's words.
 
 Weights and thresholds are whole numbers (float32, exact below 2^24), a threshold lies half a unit below the integer, so
-that > and >= read it alike. What NIR cannot say (rounding toward zero, saturation, resets, levels) is listed; the
-program itself is kept in the metadata, which loses nothing.
+that > and >= read it alike, unless it is subtracted (then it is >=). What NIR cannot say (rounding toward zero,
+saturation, resets, levels) is listed; the program itself is kept in the metadata, which loses nothing.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class _Writer:
             fields = conv_fields(weight, bias, shape, **geometry)
         elif node.kind == "sumpool":
             fields = pool_fields("SumPool2d", node.kernel_size, node.stride, node.padding)
-        elif (weight == 1).all():
+        elif (weight == 1).all() and sources:
             self.at[node.name] = sources[0]
             return
         else:
@@ -120,12 +120,14 @@ class _Writer:
     def _carry(self, soma: Soma) -> None:
         """Give the constant current of a soma without leak to a map that nothing else reads."""
         gain = soma.gain[0] / 2.0 ** soma.gain_shift[0]
-        if not (soma.bias != 0).any() or not (soma.leak == LEAK_ONE).all() or soma.syn_leak is not None:
+        through = soma.syn_leak is not None and len(soma.bias) > 1 and _integrated(soma)
+        plain = soma.syn_leak is None and len(soma.bias) == 1 and (soma.leak == LEAK_ONE).all()
+        if not (soma.bias != 0).any() or not (through or plain):
             return
         for edge in self.program.into[soma.name]:
             node = self.program[edge.src]
             alone = len(self.program.out_of[node.name]) == 1
-            if isinstance(node, Synapse) and node.kind in ("linear", "conv2d") and alone and len(soma.bias) == 1:
+            if isinstance(node, Synapse) and node.kind in ("linear", "conv2d") and alone:
                 bias = (soma.bias[0] / gain).ravel()
                 outputs = self.program.shapes[node.name][0]
                 if bias.size in (1, outputs):
@@ -135,7 +137,7 @@ class _Writer:
 
     def _soma(self, soma: Soma, sources: list[str]) -> None:
         file, shape = self.file, soma.shape
-        bad = _no_node(soma)
+        bad = _no_node(soma, carried=soma.name in self.carried)
         file.refused += [f"{soma.name}: {text}" for text in bad]
         gain = soma.gain[0] / 2.0 ** soma.gain_shift[0]
         if soma.fire == "relay":
@@ -148,19 +150,21 @@ class _Writer:
             fields = {"type": "Threshold", "threshold": full((soma.theta[0] - 0.5 - soma.bias[0]) / gain, shape)}
         elif not bad:
             fires = soma.fire == "levels" and soma.theta is not None
+            below = 0.5 if soma.reset in ("zero", "value") else 0.0  # a threshold that is subtracted stays whole
             fields = neuron_fields(
                 shape,
                 leak=soma.leak[0] / LEAK_ONE,
                 gain=gain,
                 bias=0.0 if soma.name in self.carried else soma.bias[0],
                 syn_leak=None if soma.syn_leak is None else soma.syn_leak[0] / LEAK_ONE,
-                theta=soma.theta[0] - 0.5 if fires and soma.theta is not None else None,
+                theta=soma.theta[0] - below if fires and soma.theta is not None else None,
                 v_reset=soma.v_reset[0] if soma.reset == "value" else 0.0,
             )
         if isinstance(fields, str):
             file.refused.append(f"{soma.name}: {fields}")
             fields = {"type": "IF"}
         said = [f"reset {soma.reset}"] if soma.fire == "levels" else []
+        said += ["fires at v >= theta"] if soma.fire == "levels" and soma.reset.startswith("subtract") else []
         said += [f"up to {int(soma.levels.max())} spikes in one step"] if (soma.levels > 1).any() else []
         said += ["a potential that starts elsewhere than at 0"] if (soma.v_init != 0).any() else []
         said += ["a floor of the potential"] if soma.v_min is not None else []
@@ -168,7 +172,18 @@ class _Writer:
         self.at[soma.name] = file.add(soma.name, fields, sources)
 
 
-def _no_node(soma: Soma) -> list[str]:
+def _integrated(soma: Soma) -> bool:
+    """Whether a constant current that changes from step to step is one constant behind the synaptic current."""
+    if soma.syn_leak is None or len(soma.syn_leak) > 1 or (soma.gain[0] == 0).any():
+        return False
+    if soma.syn_leak.ndim > 2 or soma.bias.ndim > 2:  # one value per neuron: no bias of a map says it
+        return False
+    sums = ((soma.syn_leak[0] / LEAK_ONE)[None] ** np.arange(len(soma.bias))[:, None]).cumsum(0)
+    want = soma.bias[:1] * sums
+    return bool((np.abs(want - soma.bias) <= sums + 1 + np.abs(want) / 512).all())
+
+
+def _no_node(soma: Soma, *, carried: bool) -> list[str]:
     """What NIR has no primitive for."""
     bad = [] if soma.fire in ("levels", "none", "relay") else [f"a soma that sends {soma.fire}"]
     bad += ["a temporal window"] if soma.window is not None else []
@@ -176,7 +191,10 @@ def _no_node(soma: Soma) -> list[str]:
     bad += [
         f"{key} that changes from step to step"
         for key in ("theta", "leak", "gain", "bias", "syn_leak", "v_reset")
-        if not soma.ladder and (value := getattr(soma, key)) is not None and len(value) > 1
+        if not soma.ladder
+        and (value := getattr(soma, key)) is not None
+        and len(value) > 1
+        and not (key == "bias" and carried)
     ]
     if soma.fire == "levels" and ((soma.out_gain != 1).any() or (soma.out_shift != 0).any()):
         bad.append("payloads other than the number of spikes")
