@@ -74,7 +74,8 @@ def converted(name: str, *, steps: int = 4, levels: int = 1) -> Program:
     from snn2chip.convert import to_if
 
     torch.manual_seed(0)
-    raw = np.random.default_rng(0).integers(0, 256, size=(32, 3, 32, 32))
+    images = 8 if name == "resnet18" else 32  # what sets weights and ranges; the large net takes its time
+    raw = np.random.default_rng(0).integers(0, 256, size=(images, 3, 32, 32))
     given = (torch.as_tensor(raw).float() - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     model = build(name, activation="qcfs", L=4, neuron_args={"vth": 2.0}).eval()
     calibrate(model, given, rate=0.35)
