@@ -82,6 +82,8 @@ def _check(soma: Soma, f: FloatSoma) -> None:
         bad.append(f"is {soma.fire}/{soma.reset}, its float neuron {f.fire}/{f.reset}")
     if soma.syn_leak is not None or soma.v_min is not None:
         bad.append("has a synaptic current or a floor")
+    if f.strict or f.reset in ("value", "subtract-delayed"):
+        bad.append("compares strictly, or resets late or to a value")
     if soma.fire == "levels":
         if (soma.levels != f.levels).any() or (soma.out_gain != 1).any() or soma.out_shift.any():
             bad.append("counts other levels, or scales its payload")

@@ -1,0 +1,63 @@
+"""NIR files on the command line: inspect, compile by profile, export, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import snn2chip
+from snn2chip.cli import app
+
+Invoke = Callable[..., str]
+FIXTURES = Path(__file__).parents[1] / "unit" / "nir" / "fixtures"
+NET = FIXTURES / "snntorch_mlp.nir"
+
+
+def refused(*args: object) -> str:
+    from typer.testing import CliRunner
+
+    done = CliRunner().invoke(app, [str(a) for a in args])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    return done.stderr
+
+
+def test_inspect_says_what_is_there_and_what_fits(invoke: Invoke) -> None:
+    text = invoke("inspect", NET)
+    assert "0 = Affine" in text
+    assert "1 = LIF" in text
+    assert "values fit: snntorch" in text
+    found = json.loads(invoke("inspect", NET, "--json"))
+    assert found["kind"] == "nir"
+    assert ["input", "0"] in found["edges"]
+
+
+def test_compile_export_and_compile_again(tmp_path: Path, invoke: Invoke) -> None:
+    how = ("--nir-profile", "snntorch", "--steps", "16", "--weights", "int8", "--data", "digits")
+    text = invoke("compile", NET, *how, "-o", tmp_path / "a.s2c")
+    assert "note: v > theta" in text or "profile snntorch" in text
+    program = snn2chip.load(tmp_path / "a.s2c")
+    assert program.meta["nir"] == {"profile": "snntorch", "options": {}}
+    assert any("dt = 0.0001" in note for note in program.meta["notes"])
+    text = invoke("export", tmp_path / "a.s2c", "--to", "nir", "-o", tmp_path / "a.nir")
+    assert "reset subtract-delayed" in text
+    invoke("compile", tmp_path / "a.nir", "-o", tmp_path / "b.s2c")
+    assert snn2chip.load(tmp_path / "b.s2c").digest() == program.digest()
+    invoke("export", NET, "--to", "nir", "--nir-profile", "snntorch", "--steps", "16", "-o", tmp_path / "c.nir")
+    text = invoke("compile", tmp_path / "c.nir", "--weights", "int8", "-o", tmp_path / "c.s2c")
+    assert snn2chip.load(tmp_path / "c.s2c").digest() == program.digest()
+
+
+def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
+    out = tmp_path / "a.s2c"
+    assert "--nir-profile snntorch|spikingjelly" in refused("compile", NET, "-o", out)
+    assert "give steps=T" in refused("compile", NET, "--nir-profile", "snntorch", "-o", out)
+    options = ("--nir-profile", "snntorch", "--steps", "4", "-o", out, "--nir-option")
+    assert "is none of dt, update" in refused("compile", NET, *options, "speed=3")
+    assert "reset_delay=False" in refused("compile", NET, *options, "reset=subtract")
+    assert "expected KEY=VALUE" in refused("compile", NET, *options, "levels")
+    assert "X.nir files" in refused("compile", FIXTURES / "snntorch_mlp.npz", "--nir-profile", "norse", "-o", out)
+    assert "known: nir" in refused("export", NET, "--to", "onnx", "-o", out)
+    assert "leave out --model" in refused("compile", NET, "--nir-profile", "snntorch", "--model", "mlp", "-o", out)
+    assert not out.exists()
