@@ -31,7 +31,7 @@ class Retime(Transform):
     one hop and is itself reached after a wait of at most `most`; more where a delay, shared out in whole logical
     steps or on a loop, asks for it. All branches of one source use one chain. The result
     has a `balanced_schedule(program, most=most)`, which places the relays; logical time stays as it is. Raises
-    UnsupportedError where no chains that were tried keep every wait that short (loops leave a plan little freedom).
+    UnsupportedError where no chains that were tried keep every wait that short (a synapse that feeds somas far apart).
     """
 
     name: ClassVar[str] = "retime"
