@@ -108,7 +108,7 @@ def test_every_layer_kind_can_be_stored() -> None:
 
     assert set(LAYERS) == kinds(Layer) - {"host", "gate"}  # made on the way to a program, from layers that are stored
     stored = {layer.kind for graph, _ in graphs().values() for layer in graph.layers}
-    assert set(LAYERS) - stored <= {"seca", "sumpool", "maxpool", "concat", "resample"}
+    assert set(LAYERS) - stored <= {"seca", "sumpool", "maxpool", "concat", "resample", "delay"}
 
 
 def test_the_users_files_are_not_named(tmp_path: Path) -> None:
