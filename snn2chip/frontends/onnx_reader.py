@@ -55,6 +55,13 @@ class Call:
             raise Refusal(f"input {index + 1} is computed by the network; it must be a constant")
         return None if value is None else as_float(value)
 
+    def weight(self, index: int) -> torch.Tensor:
+        """Return a constant input that may not be left out."""
+        value = self.number(index)
+        if value is None:
+            raise Refusal(f"has no input {index + 1}")
+        return value
+
     def only(self, **allowed: Any) -> None:
         """Refuse attributes that have another value than the allowed one."""
         bad = [f"{k}={self.get(k, v)}" for k, v in allowed.items() if self.get(k, v) != v]
@@ -110,7 +117,8 @@ class Reader:
             result = self._result(Call(node=node, values=values, attributes=fields), rules)
             self.values.update(dict.fromkeys(names))
             self.values[names[0]] = result
-        except (Refusal, Snn2ChipError, ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
+        except (Refusal, Snn2ChipError, ValueError, LookupError, ArithmeticError, RuntimeError,
+                AttributeError, TypeError) as error:  # fmt: skip
             title = f"{node.op_type} {node.name or (names or ['?'])[0]!r}"
             self.problems.append(f"{title}: {' '.join(str(error).split())[:300]}")
             self.values.update({name: None for name in names if name not in self.values})

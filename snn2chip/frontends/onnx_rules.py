@@ -45,8 +45,7 @@ def _plane(values: Sequence[int], *, fill: int) -> tuple[int, int]:
 
 def conv(b: Reader, call: Call) -> Value:
     """Conv: one or two spatial axes, groups, equal pads."""
-    weight, bias = call.number(1), call.number(2)
-    assert weight is not None
+    weight, bias = call.weight(1), call.number(2)
     kernel = list(weight.shape[2:])
     dilations = call.get("dilations", [1] * len(kernel))
     return b.add(
@@ -65,8 +64,7 @@ def conv(b: Reader, call: Call) -> Value:
 def gemm(b: Reader, call: Call) -> Value:
     """Gemm: alpha * A B + beta * C with constant B and C."""
     call.only(transA=0)
-    weight, bias = call.number(1), call.number(2)
-    assert weight is not None
+    weight, bias = call.weight(1), call.number(2)
     weight = (weight if call.get("transB", 0) else weight.T) * call.get("alpha", 1.0)
     if bias is not None:
         bias = bias.flatten().expand(len(weight)).clone() * call.get("beta", 1.0)
@@ -75,8 +73,8 @@ def gemm(b: Reader, call: Call) -> Value:
 
 def matmul(b: Reader, call: Call) -> Value:
     """MatMul of a row of features with a constant matrix."""
-    weight = call.number(1)
-    if weight is None or weight.dim() != 2:
+    weight = call.weight(1)
+    if weight.dim() != 2:
         raise Refusal("multiplies with something else than a constant matrix")
     return b.add(call, LinearLayer, [_flat(call.data())], weight=weight.T.contiguous())
 
@@ -90,9 +88,9 @@ def _flat(x: Data) -> Data:
 def norm(b: Reader, call: Call) -> Value:
     """BatchNormalization at inference."""
     call.only(training_mode=0, spatial=1)
-    gamma, beta, mean, var = (call.number(i) for i in range(1, 5))
-    if var is None or bool((var < 0).any()):
-        raise Refusal("has a negative or no variance")
+    gamma, beta, mean, var = (call.weight(i) for i in range(1, 5))
+    if bool((var < 0).any()):
+        raise Refusal("has a negative variance")
     fields = {"gamma": gamma, "beta": beta, "mean": mean, "var": var}
     return b.add(call, BatchNormLayer, [call.data()], **fields, eps=float(call.get("epsilon", 1e-5)))
 
@@ -162,8 +160,7 @@ def arithmetic(b: Reader, call: Call) -> Value:
             raise Refusal("joins two computed values; only their sum is linear")
         return b.add(call, AddLayer, [call.data(0), call.data(1)])
     first = isinstance(call.values[0], Data)
-    x, number = call.data(0 if first else 1), call.number(1 if first else 0)
-    assert number is not None
+    x, number = call.data(0 if first else 1), call.weight(1 if first else 0)
     number = _channels(number, x)
     if kind == "Div" and (not first or bool((number == 0).any())):
         raise Refusal("divides by a computed value or by zero")

@@ -21,8 +21,10 @@ FOLDED = frozenset(
     ("Add", "Cast", "Concat", "Constant", "Div", "Gather", "Identity", "Mul", "Neg", "Reshape", "Shape", "Slice",
      "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze")
 )  # fmt: skip
-"""Operations computed where all their values are constants: none makes more numbers than it reads (broadcasts are
-checked), so a small file stays small."""
+"""Operations computed where all their values are constants: none makes more numbers than its largest value has
+(broadcasts, joins and gathers are checked), so a small file stays small."""
+SMALL = 1 << 12
+"""Numbers that a join or a gather may always make: shapes and indexes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,9 +58,17 @@ def folded(node: Any, values: Sequence[Any], *, opset: int) -> NDArray[Any]:
         made = math.prod(np.broadcast_shapes(*(v.shape for v in values)))
         if made > max(sizes):
             raise Refusal(f"spreads constants to {made} numbers")
-    if node.op_type == "Gather" and sizes[1] > max(sizes[0], 16):
-        raise Refusal("gathers more numbers than there are")
+    if node.op_type in ("Concat", "Gather"):
+        made = sum(sizes) if node.op_type == "Concat" else _gathered(node, values)
+        if made > max(SMALL, *sizes):
+            raise Refusal(f"makes {made:,} numbers of constants that hold {max(sizes):,}")
     return _evaluated(node, values, opset=opset)
+
+
+def _gathered(node: Any, values: Sequence[Any]) -> int:
+    """Return how many numbers a Gather makes: one slice of its data per index."""
+    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    return values[0].size // max(values[0].shape[axis], 1) * values[1].size
 
 
 def reshaped(x: Data, kind: str, given: Any, attributes: Mapping[str, Any]) -> Shape:

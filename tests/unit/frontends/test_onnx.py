@@ -350,6 +350,38 @@ def test_spread_constants(tmp_path: Path) -> None:
         read_onnx(written(tmp_path / "a.onnx", nodes, weights))
 
 
+def test_doubled_and_gathered_constants(tmp_path: Path) -> None:
+    """Joins that double and gathers that multiply their constants are refused before they are made."""
+    end = helper.make_node("Relu", ["x"], ["y"])
+    doubled = [helper.make_node("Concat", [f"a{i}"] * 2, [f"a{i + 1}"], axis=0) for i in range(30)]
+    with pytest.raises(UnsupportedError, match="Concat 'a10': makes 5,120 numbers"):
+        read_onnx(written(tmp_path / "a.onnx", [*doubled, end], [number("a0", 5)]))
+    gather = helper.make_node("Gather", ["w", "at"], ["c"], name="big", axis=0)
+    weights = [number("w", 2, 5000), whole("at", [0] * 10_000)]
+    with pytest.raises(UnsupportedError, match="Gather 'big': makes 50,000,000 numbers"):
+        read_onnx(written(tmp_path / "b.onnx", [gather, end], weights))
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "fields"),
+    [
+        ("AveragePool", ["x"], {"kernel_shape": [0, 0]}),
+        ("MaxPool", ["x"], {"kernel_shape": [2, 2], "strides": [0, 0], "ceil_mode": 1}),
+        ("Conv", ["x"], {}),
+        ("Gemm", ["x", ""], {}),
+        ("BatchNormalization", ["x", "c", "", "c", "c"], {}),
+        ("Add", ["x", ""], {}),
+        ("Add", ["c", ""], {}),
+        ("Gather", ["c", "c"], {"axis": 5}),
+    ],
+)
+def test_senseless_operations(kind: str, inputs: list[str], fields: dict[str, Any], tmp_path: Path) -> None:
+    """Sizes of 0 and inputs that are left out are refused like every other operation."""
+    node = helper.make_node(kind, inputs, ["y"], name="n0", **fields)
+    with pytest.raises(UnsupportedError, match=f"{kind} 'n0'"):
+        read_onnx(written(tmp_path / "n.onnx", [node], [number("c", 3)]))
+
+
 @pytest.mark.parametrize("place", ["../w.bin", "/etc/hostname", "missing.bin"])
 def test_weights_elsewhere(place: str, tmp_path: Path) -> None:
     """A second file is read from the same folder only."""
