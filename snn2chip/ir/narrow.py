@@ -16,6 +16,7 @@ import numpy as np
 
 LEAST = 1024
 WIDTHS = (1, 2, 4)
+KINDS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
 def narrowed(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,9 +36,11 @@ def widened(stored: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]
     arrays = dict(stored)
     for name, said in how.items():
         bits, lo, step = (int(said[key]) for key in ("bits", "lo", "step"))
-        shape, kind = [int(n) for n in said["shape"]], np.dtype(str(said["dtype"]))
+        if said["dtype"] not in KINDS:
+            raise ValueError(f"array {name!r} is packed from numbers of {said['dtype']!r:.80}")
+        shape, kind = [int(n) for n in said["shape"]], np.dtype(said["dtype"])
         size = math.prod(shape)
-        if bits not in WIDTHS or step not in (1, 2) or kind.kind not in "iu" or min(shape, default=1) < 0:
+        if bits not in WIDTHS or step not in (1, 2) or min(shape, default=1) < 0:
             raise ValueError(f"array {name!r} is packed in a way that is not known: {said!r:.80}")
         if stored[name].dtype != np.uint8 or stored[name].shape != (-(-size * bits // 8),):
             raise ValueError(f"array {name!r} declares {shape} numbers of {bits} bits, the file holds others")

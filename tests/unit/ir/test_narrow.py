@@ -42,7 +42,7 @@ def test_round_trip(lo: int, span: int, step: int, size: int, dtype: str) -> Non
         ([7], 1),
         ([-1, 0, 1], 2),
         ([0, 1, 2], 2),
-        ([-8, 7], 1),
+        ([-8, 7], 4),
         ([-7, 0, 7], 4),
         ([0, 17], None),
     ],
@@ -71,6 +71,7 @@ SOUND = {"bits": 1, "lo": -1, "step": 2, "dtype": "int8", "shape": [2048]}
         {"lo": 127},
         {"dtype": "float32"},
         {"dtype": "object"},
+        {"dtype": ","},
     ],
 )
 def test_false_declarations(wrong: dict[str, object]) -> None:
