@@ -9,11 +9,11 @@ from benchmarks.accuracy.measure import Result
 HEAD = """# What quantization costs
 
 Written by `python -m benchmarks accuracy` from the files in `accuracy/results`; do not edit. Trained nets of
-`tests/data/trained` and of the zoo on all images of the test set: correct answers of the integer program beside those of
-the float model, and how many answers agree. Lost: float minus integer, in points; a bar is what a row may lose. Two nets that
-disagree on a share d of n images differ in accuracy by chance alone by up to about 100*sqrt(d/n) points (one standard
-deviation, shown as ±). Nothing was trained again for these rows: weights are rounded after training (binary weights
-were trained binary), on calibration images of the training set.
+`tests/data/trained` and of the zoo on all images of the test set: correct answers of the integer program beside those
+of the float model, and how many answers agree. Lost: float minus integer, in points; a bar is what a row may lose. Two
+nets that disagree on a share d of n images differ in accuracy by chance alone by up to about 100*sqrt(d/n) points (one
+standard deviation, shown as ±). Nothing was trained again for these rows: weights are rounded after training (binary
+weights were trained binary), on calibration images of the training set.
 
 - nearest: every weight to the nearest; fitted: weights, units and biases chosen on the calibration images
   (`compile --rounding fitted`).
