@@ -73,7 +73,7 @@ def test_a_trained_model_comes_back_with_its_accuracy_and_provenance(small, tmp_
     assert header.classes == tuple("0123456789")
     assert header.provenance["recipe"]["epochs"] == 2
     assert header.provenance["data"] == "digits"
-    assert set(header.provenance["versions"]) == {"snn2chip", "lightning", "torch", "numpy", "python"}
+    assert set(header.provenance["versions"]) == {"snn2chip", "lightning", "torch", "numpy", "numba", "python"}
 
 
 @needs_lightning
