@@ -151,12 +151,11 @@ def batches(*, quick: bool, repeats: int) -> Table:
         made = NumpyLoop(program, reuse_first=reuse)
 
         def run() -> Outputs:
-            with limited_threads(1):
-                return np.concatenate([made(part[i : i + size]) for i in range(0, len(part), size)])
+            return np.concatenate([made(part[i : i + size]) for i in range(0, len(part), size)])
 
         return run
 
-    with bench() as made:
+    with bench() as made, limited_threads(1):
         rows = [
             made.row("stock, one sample, sync", program, x[:few]),
             made.row(f"layer, B={size}, sync", program, x, layout="layer", batch=size),
