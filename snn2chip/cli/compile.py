@@ -14,6 +14,7 @@ from snn2chip.stages import listen
 
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
+    from snn2chip.quantize.spec import QuantSpec
 
 
 NIR_TAKES = ("--data", "--weights", "--quant", "--rounding", "--input-range", "--readout")
@@ -148,7 +149,7 @@ def compile(
             steps=steps,
             readout=readout,
             data=data,
-            unfit=[name for name in unfit if name not in NIR_TAKES],
+            given=unfit,
             quant=quant,
             how={
                 "weights": weights,
@@ -241,31 +242,47 @@ def from_nir(
     steps: int | None,
     readout: str,
     data: str | None,
-    unfit: list[str],
+    given: list[str],
     quant: Path | None,
     how: dict[str, Any],
 ) -> Program:
-    """A `.nir` file as a program: our own as it is, others by their profile."""
+    """A `.nir` file as a program: our own as it is, others by their profile; `given` are the flags that were set."""
     from snn2chip.interop.nir_compile import compile_nir, holds_program, import_nir_program
     from snn2chip.mapping.capabilities import fitted
     from snn2chip.mapping.target_file import load_target
-    from snn2chip.quantize.quant_file import read_quant
 
-    if unfit:
+    if unfit := [name for name in given if name not in NIR_TAKES]:
         raise InputError(f"{path}: leave out {', '.join(unfit)}")
     if profile is None and holds_program(path):
+        given = [*given, *(["--steps"] if steps else []), *(["--nir-option"] if options else [])]
+        if given:
+            raise InputError(f"{path}: holds an integer program of snn2chip; leave out {', '.join(given)}")
         return fitted(import_nir_program(path), load_target(how["target"]))
-    given = {}
+    chosen = {}
     for item in options or ():
         key, found, value = item.partition("=")
         if not found:
             raise InputError(f"--nir-option {item!r}: expected KEY=VALUE, as in --nir-option levels=31")
-        given[key] = value
-    if quant is not None:
-        spec = read_quant(quant)
-        how |= {"weights": spec.weights, "overrides": spec.overrides, "bias_correction": spec.bias_correction}
-    read = {"auto": None, "count": "sum"}.get(readout, readout)
-    return compile_nir(path, profile=profile, options=given, steps=steps, read=read, data=data, **how)
+        chosen[key] = value
+    spec = spec_of(quant, weights=how["weights"], rounding=how["rounding"])
+    how |= {key: getattr(spec, key) for key in ("weights", "overrides", "bias_correction", "rounding")}
+    read = None if readout == "auto" else readout
+    return compile_nir(path, profile=profile, options=chosen, steps=steps, read=read, data=data, **how)
+
+
+def spec_of(quant: Path | None, *, weights: str, rounding: str) -> QuantSpec:
+    """Widths and rounding of a TOML file and of the flags; InputError where they contradict each other."""
+    import attrs
+
+    from snn2chip.quantize.quant_file import read_quant
+    from snn2chip.quantize.spec import QuantSpec
+
+    if quant is None:
+        return QuantSpec(weights=weights, rounding=rounding)
+    spec = read_quant(quant)
+    if weights not in ("keep", spec.weights):
+        raise InputError(f"--weights {weights} and {quant} (weights = {spec.weights}) contradict each other")
+    return spec if rounding == "nearest" else attrs.evolve(spec, rounding=rounding)
 
 
 def from_checkpoint(
@@ -284,12 +301,8 @@ def from_checkpoint(
     """A model checkpoint, or the state_dict of a named model, as a program."""
     from snn2chip.checkpoint_compile import compile_checkpoint
     from snn2chip.quantize.choices import Choices
-    from snn2chip.quantize.quant_file import read_quant
-    from snn2chip.quantize.spec import QuantSpec
 
-    spec = QuantSpec(weights=weights, rounding=rounding) if quant is None else read_quant(quant)
-    if quant is not None and weights not in ("keep", spec.weights):
-        raise InputError(f"--weights {weights} and {quant} (weights = {spec.weights}) contradict each other")
+    spec = spec_of(quant, weights=weights, rounding=rounding)
     return compile_checkpoint(
         path,
         model=model,
@@ -297,7 +310,7 @@ def from_checkpoint(
         weights=spec.weights,
         overrides=spec.overrides,
         bias_correction=spec.bias_correction,
-        rounding=rounding if spec.rounding == "nearest" else spec.rounding,
+        rounding=spec.rounding,
         target=target,
         steps=steps,
         input_range=input_range,

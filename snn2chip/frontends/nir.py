@@ -27,7 +27,7 @@ from snn2chip.ir.layers import AddLayer, FloatSoma, InputLayer, Layer, OutputLay
 from snn2chip.ir.linear_layers import AffineLayer, LinearLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 
-READS = ("sum", "mean", "last")
+READS = ("sum", "mean", "last", "count")
 MAX_STEPS = 1 << 16
 MAX_NUMBERS = 1 << 26
 """Numbers of one layer and one sample beyond which a file is taken for damaged, before memory is touched."""
@@ -44,7 +44,8 @@ def import_nir(
     """Return the float graph of a `.nir` file over `steps` steps, as `profile` computes it.
 
     `options` override single conventions of the profile (`nir_profiles.OPTIONS`). `read`: sum or mean of the output's
-    spikes over the steps, or its last step (default: sum of spikes, last potential). A file of snn2chip needs neither.
+    spikes over the steps, its last step, or count, the steps with a spike (default: sum of spikes, last potential).
+    A file of snn2chip needs neither.
     Raises FileFormatError for a damaged file, InputError for a missing profile and for values that do not fit it,
     UnsupportedError that lists every node without a form; each with everything in it.
     """

@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 import snn2chip
 from snn2chip.cli import app
+from snn2chip.data import open_data
 
 Invoke = Callable[..., str]
 FIXTURES = Path(__file__).parents[1] / "unit" / "nir" / "fixtures"
@@ -61,3 +64,35 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     assert "known: nir" in refused("export", NET, "--to", "onnx", "-o", out)
     assert "leave out --model" in refused("compile", NET, "--nir-profile", "snntorch", "--model", "mlp", "-o", out)
     assert not out.exists()
+
+
+def test_own_programs_take_no_choices(tmp_path: Path, invoke: Invoke) -> None:
+    how = ("--nir-profile", "snntorch", "--steps", "2", "--data", "digits")
+    invoke("compile", NET, *how, "-o", tmp_path / "a.s2c")
+    invoke("export", tmp_path / "a.s2c", "--to", "nir", "-o", tmp_path / "a.nir")
+    text = refused("compile", tmp_path / "a.nir", "--weights", "binary", "--steps", "3", "-o", tmp_path / "b.s2c")
+    assert "holds an integer program of snn2chip; leave out --weights, --steps" in text
+    assert not (tmp_path / "b.s2c").exists()
+
+
+def test_a_toml_file_says_weights_and_rounding(tmp_path: Path, invoke: Invoke) -> None:
+    widths = tmp_path / "widths.toml"
+    widths.write_text('weights = "int4"\nrounding = "fitted"\n')
+    how = ("--nir-profile", "snntorch", "--steps", "2", "--data", "digits", "-o", tmp_path / "a.s2c")
+    invoke("compile", NET, "--quant", widths, *how)
+    assert snn2chip.load(tmp_path / "a.s2c").meta["rounding"] == "fitted"
+    assert "contradict each other" in refused("compile", NET, "--quant", widths, "--weights", "int8", *how)
+
+
+def test_count_is_of_steps_and_sum_of_spikes(tmp_path: Path, invoke: Invoke) -> None:
+    """Neurons of several spikes a step: a step counts once, whatever its level."""
+    net, x = FIXTURES / "sinabs_conv.nir", open_data("digits", split="test").take(40).arrays()[0]["x"]
+    for readout in ("count", "sum"):
+        how = ("--nir-profile", "sinabs", "--steps", "4", "--data", "digits", "--readout", readout)
+        invoke("compile", net, *how, "-o", tmp_path / "a.s2c")
+        program = snn2chip.load(tmp_path / "a.s2c")
+        trace = snn2chip.run(program, x.reshape(40, *program.inputs[0].raw_shape), record="all")
+        spikes = trace.payloads[program.into[program.outputs[0].name][0].src].astype(np.int64)
+        assert spikes.max() > 1
+        want = (spikes != 0).sum(0) if readout == "count" else spikes.sum(0)
+        assert np.array_equal(trace.outputs, want)
