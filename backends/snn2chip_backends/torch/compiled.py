@@ -132,6 +132,19 @@ def _add_times(x, p, factor):
 
 
 @inlined
+def _add_scaled(x, p, factor):
+    for i in range(x.size):
+        x[i] += p[i] * factor
+
+
+@inlined
+def _round(x, shift):
+    half = np.int32(1) << (shift - np.int32(1))
+    for i in range(x.size):
+        x[i] = (x[i] + half) >> shift
+
+
+@inlined
 def _times(x, gain):
     for i in range(x.size):
         x[i] *= gain[i]
@@ -296,6 +309,21 @@ def _row(d, field, t, start, itemsize):
     return d[field] + itemsize * (t * d[field + 1] + start * d[field + 2])
 
 
+@inlined
+def _gather(x, p, d, t, b, start):
+    """Sum of all currents at step t of sample b for the neurons from `start` on; `p` is room for one of them."""
+    for k in range(d[at.SOURCES]):
+        f = at.SOURCE + at.FIELDS * k
+        address = d[f] + (t * d[f + 2] + b * d[f + 3] + start) * d[f + 4]
+        if d[f + 5]:
+            if k == 0:
+                _clear(x)
+            _take(p, address, d[f + 1], True)
+            _add_times(x, p, _i32(d[f + 5] + 4 * start * d[f + 6], x.size))
+        else:
+            _take(x, address, d[f + 1], k == 0)
+
+
 @_compiled
 def run(d):
     """Run the soma that `d` describes."""
@@ -304,6 +332,9 @@ def run(d):
     x_, v_, s_ = np.empty(run_length, np.int32), np.empty(run_length, np.int32), np.empty(run_length, np.int32)
     u_, p_ = np.empty(run_length, np.int32), np.empty(run_length, np.int32)
     spikes_, total_ = np.zeros(run_length, np.int32), np.zeros(run_length, np.int32)
+    mixed = d[at.WINDOW] != 0
+    arrived = np.empty(steps * run_length if mixed else 1, np.int32)
+    window = _i32(d[at.WINDOW], steps * steps)
     saturated = np.int64(0)
     fire, reset, levels = d[at.FIRE], d[at.RESET], d[at.LEVELS]
     code = d[at.OUT_CODE]
@@ -319,17 +350,18 @@ def run(d):
                 _clear(u)
             if reset == at.DELAYED:
                 _clear(s)
+            if mixed:
+                for j in range(steps):
+                    _gather(arrived[j * run_length : j * run_length + n], p, d, j, b, start)
             for t in range(steps):
-                for k in range(d[at.SOURCES]):
-                    f = at.SOURCE + at.FIELDS * k
-                    address = d[f] + (t * d[f + 2] + b * d[f + 3] + start) * d[f + 4]
-                    if d[f + 5]:
-                        if k == 0:
-                            _clear(x)
-                        _take(p, address, d[f + 1], True)
-                        _add_times(x, p, _i32(d[f + 5] + 4 * start * d[f + 6], n))
-                    else:
-                        _take(x, address, d[f + 1], k == 0)
+                if mixed:
+                    _clear(x)
+                    for j in range(steps):
+                        _add_scaled(x, arrived[j * run_length : j * run_length + n], window[t * steps + j])
+                    if d[at.WINDOW_SHIFT]:
+                        _round(x, np.int32(d[at.WINDOW_SHIFT]))
+                else:
+                    _gather(x, p, d, t, b, start)
                 if d[at.TIMES]:
                     _times(x, _i32(_row(d, at.TIMES, t, start, 4), n))
                 if d[at.GAIN]:

@@ -127,7 +127,7 @@ class FusedSoma:
     def fits(soma: Soma, bounds: SomaBounds) -> bool:
         """Whether 32 bits hold everything on the way (products go through float64)."""
         room = bounds.driven + (1 << 24 if soma.syn_leak is not None else 0)
-        arriving = bounds.current if soma.window is None else bounds.mixing
+        arriving = bounds.current if soma.window is None else bounds.mixing >> soma.window_shift
         sizes = (arriving, room, bounds.total, bounds.spike, bounds.emitted >> int(soma.out_shift.min()))
         return max(sizes) < 1 << 31 and soma.size > 0
 
@@ -135,6 +135,10 @@ class FusedSoma:
         soma, d = self.soma, self.described
         d[at.NEURONS], d[at.RUN], d[at.SATURATES] = soma.size, self.run_length, self.bounds.saturates
         d[at.FLUSH] = max(1, COUNTED // self.highest)
+        reach = max(self.bounds.current, self.bounds.mixing + (1 << soma.window_shift))
+        self.mixes = soma.window is not None and reach < 1 << 31
+        if soma.window is not None and self.mixes:
+            d[at.WINDOW], d[at.WINDOW_SHIFT] = self._keep(soma.window.astype(np.int32)), soma.window_shift
         self._put(at.V_INIT, soma.v_init)
         if not (soma.gain_shift != 0).any() and self.bounds.scaled < 1 << 31:
             if (soma.gain != 1).any():

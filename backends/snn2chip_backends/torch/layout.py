@@ -24,7 +24,9 @@ OUT_GAIN, OUT_HALF, OUT_INVERSE, OUT_MIN, OUT_MAX = range(56, 71, 3)
 SOURCES, SOURCE, FIELDS, MOST_SOURCES = 71, 72, 7, 6
 TIMES = SOURCE + FIELDS * MOST_SOURCES
 """A gain without a shift that 32 bits hold; otherwise `GAIN`, `HALF` and `INVERSE` in float64."""
-PER_SAMPLE = TIMES + 3
+WINDOW, WINDOW_SHIFT = TIMES + 3, TIMES + 4
+"""Address of an int32 matrix `[T, T]` that mixes the currents of the steps (0: none), and the shift behind it."""
+PER_SAMPLE = TIMES + 5
 """Addresses of int32 `[B, neurons]`: steps of every sample with a payload other than 0, sum of its payloads."""
 LENGTH = PER_SAMPLE + 2
 

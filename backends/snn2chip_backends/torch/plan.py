@@ -107,7 +107,11 @@ def _scaled(program: Program, somas: dict[str, SomaKernel], inlined: frozenset[s
     found = set()
     for name, kernel in somas.items():
         edges = program.into[name]
-        if kernel.fused is None or kernel.soma.window is not None or len(edges) > MOST_SOURCES:
+        if (
+            kernel.fused is None
+            or len(edges) > MOST_SOURCES
+            or (kernel.soma.window is not None and not kernel.fused.mixes)
+        ):
             continue
         for i, edge in enumerate(edges):
             node = program[edge.src]

@@ -113,7 +113,7 @@ def _compiled(
     )
     for part in _slices(0, batch, size):
         currents = [source.part(part) for source in sources]
-        if kernel.soma.window is not None:
+        if kernel.soma.window is not None and not fused.mixes:
             currents = [kernel.arriving(currents)]
         fused.run(currents, part, steps if keeps else spoken, out)
     if keeps:

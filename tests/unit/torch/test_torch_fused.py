@@ -105,6 +105,36 @@ def test_layouts_and_threads(shape: tuple[int, ...], threads: int, monkeypatch: 
 
 
 @needs_numba
+@pytest.mark.parametrize(("shift", "mixes"), [(0, False), (8, False), (0, True), (3, True)])
+def test_windows_inside_and_outside_of_32_bits(shift: int, mixes: bool) -> None:
+    """Mixed currents beyond 31 bits go through float64 first; two currents, one of them payloads times a factor."""
+    rng = np.random.default_rng(2)
+    window = rng.integers(-9, 10, size=(3, 3)) * (3000 if not mixes else 1)
+    soma = Soma("n", (4, 3, 2), theta=rng.integers(50, 900, 4), levels=3, window=window, window_shift=shift, leak=4000)
+    top = 1 << (17 if not mixes else 9)
+    program = Program(
+        nodes=[
+            Input("in", (4, 3, 2), -top, top, coding="steps"),
+            Synapse("s", "identity", [3, -1, 2, 1]),
+            Synapse("c", "conv2d", rng.integers(-3, 4, size=(4, 4, 3, 3)), padding=1),
+            soma,
+            Output("o", "payload"),
+        ],
+        edges=[("in", "s"), ("in", "c"), ("s", "n"), ("c", "n"), ("n", "o")],
+        steps=3,
+    )
+    fused_soma = TorchBackend().plan(program).somas["n"].fused
+    if mixes or shift:
+        assert fused_soma is not None
+        assert fused_soma.mixes is mixes
+    x = rng.integers(-top, top + 1, size=(3, 5, 4, 3, 2))
+    expected, got = (run(program, x, backend=name) for name in ("reference", "torch"))
+    assert (expected.payloads["n"] == got.payloads["n"]).all()
+    assert (expected.potentials["n"] == got.potentials["n"]).all()
+    assert expected.payloads["n"].any()
+
+
+@needs_numba
 def test_counts_of_wide_payloads_do_not_overflow() -> None:
     """600 samples of the widest payload: their sum needs 34 bits."""
     top = (1 << 24) - 1
