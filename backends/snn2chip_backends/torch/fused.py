@@ -6,6 +6,7 @@ for shapes `[C, H, W]`, row by row otherwise; payloads and potentials are made i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -77,6 +78,10 @@ def compiled_pool() -> Pass | None:
 @lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=64, thread_name_prefix="snn2chip-soma")
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -142,3 +144,29 @@ def test_counts_of_wide_payloads_do_not_overflow() -> None:
     trace = run(program, np.full((600, 2), 1 << 22), backend="torch", record="outputs", block=600)
     assert trace.counts.sources["n"]["payload_sum"] == 2 * 600 * top
     assert trace.counts.sources["n"]["spikes"] == 1200
+
+
+FORKED = """
+import multiprocessing, numpy as np, torch
+from snn2chip_backends.torch import fused
+from snn2chip.api import run
+from snn2chip.ir.nodes import Input, Output, Synapse
+from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
+torch.set_num_threads(2)
+fused.ALONE = 0
+program = Program(nodes=[Input("in", 3, 0, 9), Synapse("s", "identity"), Soma("n", 3, theta=4), Output("o", "count")],
+                  edges=[("in", "s"), ("s", "n"), ("n", "o")], steps=3)
+work = lambda: run(program, np.tile([3, 5, 0], (8, 1)), record="outputs").outputs.tolist()
+first = work()
+child = multiprocessing.get_context("fork").Process(target=lambda: exit(0 if work() == first else 7))
+child.start()
+child.join(60)
+print(first[0], child.exitcode)
+"""
+
+
+@needs_numba
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.split("\n")[0] == "[2, 3, 0] 0"
