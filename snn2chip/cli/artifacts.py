@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from snn2chip.errors import InputError
+
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
     from snn2chip.reports.report import Report
@@ -34,7 +36,7 @@ Artifacts = Annotated[
 GOLDEN = 4
 """Samples with golden vectors."""
 SAMPLES = 64
-"""Samples of the report of a compile."""
+"""Samples of the report of a compile, at most."""
 WHAT = {
     "program.s2c": "integer program with golden vectors",
     "inputs.npz": "raw samples of the golden vectors",
@@ -64,7 +66,8 @@ def of_a_compile(*, float_model: Path | None, model: str | None, data: str | Non
     return {
         "data": data,
         "source": None,
-        "samples": SAMPLES,
+        "samples": None,
+        "most": SAMPLES,
         "float_model": float_model,
         "model": model,
         "targets": [target],
@@ -88,7 +91,7 @@ def write_artifacts(
     rows: Sequence[Stage] = (),
     notes: Sequence[str] = (),
 ) -> Report:
-    """Make golden vectors and the report (`options` are those of `made`) and write the folder, whole or not at all.
+    """Make golden vectors and the report (`options` of `made`, and `most` samples) and write the folder, all or nothing.
 
     A program without a data set of its own gets random samples. Raises InputError for a folder that holds anything
     else, BackendUnavailable when pages cannot be drawn.
@@ -107,8 +110,8 @@ def write_artifacts(
     with replacing_folder(folder) as part, listening() as own:
         file = part / "program.s2c"
         with stage("golden vectors"):
-            raw, chosen = _samples(program, part / "inputs.npz", options)
-            program.save(file, golden=GOLDEN, inputs=raw)
+            raw, count, chosen = _samples(program, part / "inputs.npz", options)
+            program.save(file, golden=count, inputs=raw)
             write_trace(part / "expected.npz", read_golden(file)[1].expected)
         with stage("report"):
             found = made(file, **chosen)
@@ -133,30 +136,36 @@ def write_artifacts(
     return found
 
 
-def _samples(program: Program, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Raw samples of the golden vectors by input, written to `file`, and the options of the report on its samples."""
+def _samples(program: Program, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], int, dict[str, Any]]:
+    """Raw samples of the golden vectors by input, written to `file`, their number, and options of a report on them."""
     import numpy as np
 
     from snn2chip.cli.feed import make_feed
     from snn2chip.golden import random_samples
 
-    chosen, y = dict(options), None
+    stepped = {node.name for node in program.inputs if node.coding == "steps"}
+    chosen, y, count = dict(options), None, GOLDEN
+    most = chosen.pop("most", None)
     if options["source"] is None and options["data"] is None and "data" not in program.meta:
-        raw, by_step = random_samples(program, GOLDEN), all(n.coding == "steps" for n in program.inputs)
+        raw = random_samples(program, GOLDEN)
         chosen |= {"source": file, "samples": None}
     else:
         given = {key: options[key] for key in ("data", "steps_in_input")}
-        feed = make_feed(program, path=options["source"], samples=GOLDEN, **given)
-        raw, y = next(iter(feed.blocks(GOLDEN)))
-        by_step = feed.time_axis
-    single = len(program.inputs) == 1
+        feed = make_feed(program, path=options["source"], **given)
+        if feed.time_axis and len(stepped) < len(program.inputs):
+            raise InputError("golden vectors hold raw samples as the program codes them, not every step; "
+                             "leave out --artifacts or the axis of steps")  # fmt: skip
+        count = min(GOLDEN, feed.samples.total)
+        raw, y = next(iter(feed.blocks(count)))
+        if most is not None:
+            chosen["samples"] = min(most, feed.samples.total)
     arrays = {
-        "x" if single else f"x/{name}": np.moveaxis(np.asarray(x), 0, 1) if by_step else np.asarray(x)
+        "x" if len(raw) == 1 else f"x/{name}": np.moveaxis(np.asarray(x), 0, 1) if name in stepped else np.asarray(x)
         for name, x in raw.items()
     }
     with file.open("wb") as stream:
         np.savez_compressed(stream, **arrays, **({} if y is None else {"y": np.asarray(y)}))
-    return raw, chosen
+    return raw, count, chosen
 
 
 def _plain(row: Stage) -> dict[str, Any]:

@@ -126,6 +126,54 @@ def test_what_is_not_ours_stays(program: Path, tmp_path: Path) -> None:
     assert (ours / "extra.txt").read_text() == "added by hand"
 
 
+def test_inputs_of_both_kinds_and_few_samples(tmp_path: Path) -> None:
+    """One input stands still, one has every step: inputs.npz is in the layout that `run --input` reads."""
+    file, folder = tmp_path / "two.s2c", tmp_path / "made"
+    Program(
+        nodes=[
+            Input("image", (3,), 0, 7), Synapse("v", "linear", np.array([[1, -2, 3]])),
+            Input("sound", (2,), 0, 7, coding="steps"), Synapse("w", "linear", np.array([[2, -1]])),
+            Soma("s", (1,), theta=np.array([5])), Output("o", read="count"),
+        ],
+        edges=[("image", "v"), ("v", "s"), ("sound", "w"), ("w", "s"), ("s", "o")],
+        steps=5,
+    ).save(file)  # fmt: skip
+    done = call("report", file, "--target", "loihi2", "--artifacts", folder)
+    assert done.exit_code == 0, done.output
+    with np.load(folder / "inputs.npz") as inputs:
+        assert {name: inputs[name].shape for name in inputs.files} == {
+            "x/image": (GOLDEN, 3),
+            "x/sound": (GOLDEN, 5, 2),
+        }
+        few = {name: inputs[name][:2] for name in inputs.files}
+    np.savez(tmp_path / "few.npz", **few)
+    words = ("--input", tmp_path / "few.npz", "--target", "loihi2", "--artifacts", folder)
+    done = call("report", file, *words)
+    assert done.exit_code == 0, done.output
+    assert json.loads((folder / "report.json").read_text())["samples"] == 2
+    with np.load(folder / "inputs.npz") as inputs, np.load(folder / "expected.npz") as expected:
+        assert all(np.array_equal(inputs[name], x) for name, x in few.items())
+        current = few["x/image"] @ [1, -2, 3] + (few["x/sound"] @ [2, -1]).T  # [steps, samples]
+        potential, fired = 0, 0
+        for now in current:
+            potential = potential + now
+            fires = potential >= 5
+            potential, fired = potential - 5 * fires, fired + fires
+        assert np.array_equal(expected["outputs"][:, 0], fired)
+    done = call("report", file, *words, "--steps-in-input")
+    assert done.exit_code == 2
+
+
+def test_a_compile_takes_the_samples_that_there_are(tmp_path: Path, invoke: Any) -> None:
+    """A data set of fewer samples than the report of a compile takes at most."""
+    nir = Path(__file__).parents[1] / "unit" / "nir" / "fixtures" / "snntorch_mlp.nir"
+    data = tmp_path / "few.npz"
+    np.savez(data, x=np.random.default_rng(3).integers(0, 17, (5, 64)), y=np.arange(5))
+    how = ("--nir-profile", "snntorch", "--steps", "2", "--data", data, "--target", "ideal")
+    invoke("compile", nir, *how, "--artifacts", tmp_path / "made")
+    assert json.loads((tmp_path / "made" / "report.json").read_text())["samples"] == 5
+
+
 def test_the_program_needs_a_place(program: Path) -> None:
     done = call("compile", program, "--transform", "dead-channel")
     assert done.exit_code == 2
