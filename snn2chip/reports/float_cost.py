@@ -46,6 +46,8 @@ BOARDS: Mapping[str, Fact] = {
     "Orin Nano": Fact(25.0, "W", "NV", "S*"),
 }
 """Full power of boards, by a part of the name that CUDA gives them."""
+OTHERS = ("PCIe", "NVL", "GH200", "MIG")
+"""Boards of the same chips with another power, and parts of a board."""
 
 
 @attrs.frozen(kw_only=True)
@@ -171,6 +173,8 @@ def _macs(module: nn.Module, x: tuple[Any, ...]) -> float:
 def _power(name: str, stated: float | None) -> Fact | None:
     if stated is not None:
         return Fact(float(stated), "W", "user", "E", note="power of the board while it runs")
+    if any(word.lower() in name.lower() for word in OTHERS):
+        return None
     return next((fact for key, fact in BOARDS.items() if key.lower() in name.lower()), None)
 
 

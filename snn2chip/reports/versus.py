@@ -64,7 +64,7 @@ def versus(report: Report, cost: FloatCost) -> Versus:
     if cost.power is None:
         notes.append(f"no power of {cost.name} is known: its energy is arithmetic only; state it with --board-power W")
     if cost.device == "cpu":
-        notes.append("there is no CUDA device here: the float side ran on the CPU")
+        notes.append("the float side ran on the CPU, not on a GPU")
     return Versus(float_side=cost, rows=tuple(rows), notes=tuple(notes))
 
 

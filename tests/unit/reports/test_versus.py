@@ -80,7 +80,18 @@ def test_board_power_times_measured_seconds() -> None:
         assert energy.factors[0].each["source"] == "user"
 
 
-@pytest.mark.parametrize(("name", "watts"), [("NVIDIA H200", 700), ("Orin Nano Super", 25), ("Quadro 2000", None)])
+@pytest.mark.parametrize(
+    ("name", "watts"),
+    [
+        ("NVIDIA H200", 700),
+        ("NVIDIA H100 80GB HBM3", 700),
+        ("Orin Nano Super", 25),
+        ("Quadro 2000", None),
+        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GH200 480GB", None),
+    ],
+)
 def test_boards_are_known_by_the_name_that_cuda_gives_them(name: str, watts: float | None) -> None:
     fact = module._power(name, None)
     assert (None if fact is None else fact.value) == watts
