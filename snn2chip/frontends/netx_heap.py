@@ -2,7 +2,8 @@
 
 Texts of variable length live in global heap collections: `GCOL`, version, size, then objects of 16 bytes header
 (index, references, reserved, size) and padded data; index 0 is the free rest. libhdf5 (1.14, 2.0) steps over a free
-object by its size alone and loops for ever when that is 0. Layout: HDF5 file format specification, III.E.
+object by its size alone and loops for ever when that is 0; an object beyond the end of its heap makes it crash.
+Layout: HDF5 file format specification, III.E.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def unreadable(path: Path, *, kind: str = ".net", writer: str = "lava-dl") -> st
 
 
 def _endless(data: mmap.mmap, start: int) -> bool:
-    """Whether walking the heap collection at `start` stops moving before its end."""
+    """Whether walking the heap collection at `start` stops moving before its end, or leaves it."""
     end = min(start + int.from_bytes(data[start + 8 : start + 16], "little"), len(data))
     at = start + OBJECT.size
     while at + OBJECT.size <= end:
         index, _, _, size = OBJECT.unpack_from(data, at)
-        if index == 0 and size == 0:
+        if (index == 0 and size == 0) or size > end - at:
             return True
         at += size if index == 0 else OBJECT.size + (size + 7) // 8 * 8
     return False

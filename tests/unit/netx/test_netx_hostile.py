@@ -74,6 +74,17 @@ def test_a_text_heap_that_would_hang_the_library(net, files):
         import_netx(path, steps=2)
 
 
+def test_a_text_beyond_its_heap_that_would_crash_the_library(net, files):
+    """The first text given a size of 2^40: libhdf5 would read that far."""
+    path = sound(net, files)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"GCOL") + 16
+    data[at + 8 : at + 16] = (1 << 40).to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match="damaged text heap"):
+        import_netx(path, steps=2)
+
+
 def test_flipped_bytes_never_escape_the_error_tree(net, files):
     """80 copies with eight random bytes changed: a program or one of our errors, never anything else."""
     path = sound(net, files)
