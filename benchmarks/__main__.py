@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--quick", action="store_true", help="smaller batches, nothing written")
     run.add_argument("--json", action="store_true", help="print JSON instead of tables")
     run.add_argument("--only", default="", help="questions by name, separated by commas (default: all)")
-    run.add_argument("--threads", type=int, default=2, help="threads of every library (default 2)")
+    run.add_argument("--threads", type=int, default=1, help="threads of every library (default 1)")
     run.add_argument("--repeats", type=int, default=5, help="timed runs of every row, alternated (at least 5)")
     run.add_argument("--resume", action="store_true", help="keep results that are there, ask the other questions")
     run.add_argument("--out", type=Path, help="folder of results and page (default: benchmarks/)")
