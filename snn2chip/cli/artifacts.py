@@ -91,7 +91,7 @@ def write_artifacts(
     rows: Sequence[Stage] = (),
     notes: Sequence[str] = (),
 ) -> Report:
-    """Make golden vectors and the report (`options` of `made`, and `most` samples) and write the folder, all or nothing.
+    """Make golden vectors and the report (`options` of `made`, and `most` samples) and write the folder, all or none.
 
     A program without a data set of its own gets random samples. Raises InputError for a folder that holds anything
     else, BackendUnavailable when pages cannot be drawn.

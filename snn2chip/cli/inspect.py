@@ -12,12 +12,12 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         "inspect",
-        help="Show what is in a program (.s2c), in weights (.pt, .safetensors) or in X.onnx.",
+        help="Show what is in a program (.s2c), in weights (.pt, .safetensors), in X.onnx or in X.nir.",
     )(inspect)
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt, .safetensors or .onnx file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt, .safetensors, .onnx or .nir file.")],
     soma: Annotated[
         str | None, typer.Argument(metavar="[SOMA]", help="With --micro: this soma only.", show_default=False)
     ] = None,

@@ -114,9 +114,10 @@ def report(
     wanted = [name for name, value in of_one if compare and value is not None]
     if wanted:
         raise InputError(f"{', '.join(wanted)} is of one program; leave out --compare")
-    if quick and (target or energy_model or html or artifacts):
+    if quick and (target or energy_model or html or artifacts or board_power is not None):
         raise InputError(
-            "--quick counts only what every run counts; leave it out for --target, --energy-model, --html, --artifacts"
+            "--quick counts only what every run counts; leave it out for --target, --energy-model, --html, --artifacts "
+            "and --board-power"
         )
     if float_model is None and (sensitivity or board_power is not None):
         raise InputError("--sensitivity and --board-power speak about the float model; name it with --float CKPT")

@@ -70,6 +70,9 @@ def test_quick_counts_only(files) -> None:
     assert result.exit_code == 0, result.output
     assert "energy" not in result.output
     assert call(files / "a.s2c", "--quick", "--html", files / "q.html").exit_code == 2
+    result = call(files / "a.s2c", "--quick", "--board-power", 50)
+    assert result.exit_code == 2
+    assert "leave it out for" in result.output
 
 
 def test_two_programs_side_by_side(files) -> None:
