@@ -28,7 +28,7 @@ from snn2chip.cli import (
     sensitivity,
     train,
 )
-from snn2chip.errors import Snn2ChipError
+from snn2chip.errors import InputError, Snn2ChipError
 
 ENVIRONMENT = 3
 INTERRUPTED = 130
@@ -41,7 +41,7 @@ class Guarded(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept `--debug` behind a verb too, and `zoo:NAME` for a file that comes with the zoo."""
         try:
-            args = [_located(word) for word in args]
+            args = [_located(word, before) for before, word in zip(["", *args], args)]  # noqa: B905
         except Snn2ChipError as error:
             stop(str(error), error.exit_code)
         end = args.index("--") if "--" in args else len(args)
@@ -68,9 +68,12 @@ class Guarded(TyperGroup):
             stop(f"{type(error).__name__}: {error}", ENVIRONMENT)
 
 
-def _located(word: str) -> str:
+def _located(word: str, before: str) -> str:
+    """The path of `zoo:NAME`; InputError where something would be written there."""
     if not word.startswith("zoo:"):
         return word
+    if before in ("-o", "--output", "--out", "--artifacts", "--json", "--html", "--csv", "--neurobench"):
+        raise InputError(f"{before} {word}: what comes with the zoo is not written; name a file of your own")
     from snn2chip_models.shipped import located
 
     return located(word)

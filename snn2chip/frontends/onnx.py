@@ -103,7 +103,9 @@ def _weights(reader: Reader, graph: Any) -> None:
         )  # fmt: skip
         if math.prod(tensor.dims) > stored * 8 or any(n < 0 for n in tensor.dims):
             raise ValueError(f"weight {tensor.name!r} declares {list(tensor.dims)}, the file holds less")
-        reader.constant(tensor.name, numpy_helper.to_array(tensor))
+        value = numpy_helper.to_array(tensor)
+        reader.stored += value.nbytes
+        reader.constant(tensor.name, value)
 
 
 def _input(reader: Reader, graph: Any) -> InputLayer:

@@ -20,6 +20,8 @@ from snn2chip.frontends.torch_refusals import Refusal
 from snn2chip.ir.layers import Layer, OutputLayer, Shape
 
 Value = Data | NDArray[Any]
+LEAST_ROOM = 1 << 24
+"""Bytes that may always be computed from constants."""
 Rule = Callable[["Reader", "Call"], Value]
 NAMES = {"conv2d": "conv", "batchnorm": "norm", "avgpool": "pool", "maxpool": "pool"}
 
@@ -80,6 +82,7 @@ class Reader:
         self.shapes: dict[str, Shape] = {}
         self.problems: list[str] = []
         self.notes: list[tuple[str, str]] = []
+        self.stored, self.computed = 0, 0  # bytes of constants in the file, and of those computed from them
         self._counts: dict[str, int] = {}
         self._last: dict[str, str] = {}  # results that only the end of the network may read
 
@@ -129,6 +132,9 @@ class Reader:
             return known_shape(call.values[0], call.attributes)
         if kind == "Constant" or (kind in FOLDED and not any(isinstance(v, Data) for v in call.values)):
             value = folded(call.node, call.values, opset=self.opset)
+            self.computed += value.nbytes
+            if self.computed > max(LEAST_ROOM, 2 * self.stored):
+                raise Refusal("computes more from its constants than the file holds; export with constants folded")
             self.constant(call.node.output[0], value)
             return value
         if kind not in rules:

@@ -67,6 +67,8 @@ def gemm(b: Reader, call: Call) -> Value:
     weight, bias = call.weight(1), call.number(2)
     weight = (weight if call.get("transB", 0) else weight.T) * call.get("alpha", 1.0)
     if bias is not None:
+        if tuple(bias.shape) not in ((), (1,), (1, 1), (len(weight),), (1, len(weight))):
+            raise Refusal(f"adds a constant {list(bias.shape)}; only one number per output")
         bias = bias.flatten().expand(len(weight)).clone() * call.get("beta", 1.0)
     return b.add(call, LinearLayer, [_flat(call.data())], weight=weight, bias=bias)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,7 @@ REFUSED = {
     "clip": (("Clip", ["x"], {}), "clips to None"),
     "pads": (("Conv", ["x", "w"], {"pads": [0, 0, 1, 1]}), "only equal pads"),
     "transposed": (("Gemm", ["x", "w"], {"transA": 1}), "transA=1"),
+    "bias of samples": (("Gemm", ["x", "w2", "column"], {}), "one number per output"),
     "border": (("AveragePool", ["x"], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}), "count_include_pad"),
     "ceil": (("AveragePool", ["x"], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}), "ceil_mode"),
     "concat": (("Concat", ["x", "x"], {"axis": 2}), "only the channels"),
@@ -285,6 +287,8 @@ def test_refused(name: str, tmp_path: Path) -> None:
     weights = [
         number("w", 4, 3, 3, 3),
         number("plane", 8, 8),
+        number("w2", 192, 5),
+        number("column", 3, 1),
         number("c", 3),
         number("five", 4, 5, 3, 3),
         whole("mixed", [-1, 8, 8]),
@@ -380,6 +384,15 @@ def test_senseless_operations(kind: str, inputs: list[str], fields: dict[str, An
     node = helper.make_node(kind, inputs, ["y"], name="n0", **fields)
     with pytest.raises(UnsupportedError, match=f"{kind} 'n0'"):
         read_onnx(written(tmp_path / "n.onnx", [node], [number("c", 3)]))
+
+
+def test_many_copies_of_constants(tmp_path: Path) -> None:
+    """Constants may not be multiplied by many small operations."""
+    names = ["w", *(f"c{i}" for i in range(60))]
+    nodes = [helper.make_node("Neg", [a], [b], name=b) for a, b in pairwise(names)]
+    nodes.append(helper.make_node("Relu", ["x"], ["y"]))
+    with pytest.raises(UnsupportedError, match="more from its constants than the file holds"):
+        read_onnx(written(tmp_path / "a.onnx", nodes, [number("w", 1000, 500)]))
 
 
 @pytest.mark.parametrize("place", ["../w.bin", "/etc/hostname", "missing.bin"])

@@ -37,6 +37,15 @@ def test_unknown_name() -> None:
     assert result.exit_code == 2
 
 
+def test_nothing_is_written_to_the_zoo() -> None:
+    """A shipped file as an output is refused."""
+    name = shipped_names()[0]
+    before = shipped(name).read_bytes()
+    result = CliRunner().invoke(app, ["map", "zoo:cifar10-resnet20-lmht.s2c", "-o", f"zoo:{name}"])
+    assert result.exit_code == 2
+    assert shipped(name).read_bytes() == before
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_golden(name: str) -> None:
     """Reference and torch give the stored payloads of every soma at every step."""
