@@ -24,7 +24,20 @@ from snn2chip.registry import get_backend
 Invoke = Callable[..., str]
 Network = Callable[..., Program]
 Outside = Callable[..., "subprocess.CompletedProcess[str]"]
-VERBS = ("demo", "train", "run", "check", "report", "map", "inspect", "emit", "doctor", "compile", "convert", "sensitivity")
+VERBS = (
+    "demo",
+    "train",
+    "run",
+    "check",
+    "report",
+    "map",
+    "inspect",
+    "emit",
+    "doctor",
+    "compile",
+    "convert",
+    "sensitivity",
+)
 
 
 def test_help_lists_the_verbs_and_is_quick(outside: Outside) -> None:
