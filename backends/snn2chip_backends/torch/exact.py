@@ -48,7 +48,7 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """No gradients, no autocast, no rounding algorithms; every flag is as before afterwards."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False))
         stack.enter_context(nnpack.flags(enabled=False))
         if not onednn_strict():
             stack.enter_context(_without_onednn())
