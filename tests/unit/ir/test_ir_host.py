@@ -179,9 +179,9 @@ def test_inputs_by_name() -> None:
 @pytest.mark.parametrize(
     ("inputs", "told"),
     [
-        (np.zeros((4, 2)), "takes inputs a, b; got a"),
-        ({"a": np.zeros((4, 2))}, "takes inputs a, b; got a"),
-        ({"a": np.zeros((4, 2)), "c": 0}, "takes inputs a, b; got a, c"),
+        (np.zeros((4, 2)), "takes several inputs, give a dict of samples by name: a [N, 2], b [T, N, 2]"),
+        ({"a": np.zeros((4, 2))}, "takes inputs a [N, 2], b [T, N, 2]; got a"),
+        ({"a": np.zeros((4, 2)), "c": 0}, "takes inputs a [N, 2], b [T, N, 2]; got a, c"),
         ({"a": np.zeros((4, 2)), "b": np.zeros((3, 5, 2))}, "different numbers of samples"),
         ({"a": np.zeros((0, 2)), "b": np.zeros((3, 0, 2))}, "no samples given"),
         ({"a": np.float64(3), "b": np.zeros((3, 1, 2))}, "input 'a': expected samples on the first axis"),

@@ -228,13 +228,14 @@ def test_delay(tmp_path, count):
 @pytest.mark.parametrize("kind", [lif, cuba])
 def test_recurrence_is_a_step_late_and_its_bias_by_profile(tmp_path, profile, first, kind):
     """Subgraphs keep their names; W s(t-1) + b, with b from the first or the second step on."""
-    back, bias = RNG.integers(-8, 9, (7, 7)) / 8.0, np.linspace(-0.5, 0.75, 7)
+    rng = np.random.default_rng(31)  # its own: the comparison must not hang on which tests ran before
+    back, bias = rng.integers(-8, 9, (7, 7)) / 8.0, np.linspace(-0.5, 0.75, 7)
     inner = {"input": given(7), "lif": kind(7), "w_rec": linear(back, bias), "output": read(7)}
     loop = graph(inner, [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")])
     nodes = {"input": given(5), "map": linear(W), "rec": loop, "output": read(7)}
     path = write(tmp_path / "a.nir", nodes, chain("input", "map", "rec", "output"))
     made = import_nir(path, profile=profile, steps=T)
-    x = inputs(5)
+    x = 0.97 * inputs(5)  # no potential is the threshold itself, where the last bit would decide
     v, u, s, last = (np.zeros((12, 7)) for _ in range(4))
     want = []
     for t, step in enumerate(x @ W.T):
