@@ -90,6 +90,10 @@ class Subject:
         return self.source == RANDOM
 
 
+DEEP_STEPS = 32
+"""Steps of IC-SNN on a trained residual net; with 4 it answers by chance, one threshold serves both ends of a block."""
+
+
 def images(
     split: str, count: int, *, side: int = 32, start: int = 0, data: str = "cifar10"
 ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -154,7 +158,7 @@ def lmht(net: NetSize) -> Subject:
 
 def lif(net: NetSize) -> Subject:
     """Plain LIF neurons, leak 1/2, soft reset."""
-    names = {"small-vgg": "fashion-empf-lif"}
+    names = {"small-vgg": "fashion-empf-lif", "resnet20": "cifar10-resnet20-lif"}
     if found := _trained(names.get(net.model, ""), "T4"):
         return found
     model, given = _made(net, activation="lif", T=net.T)
@@ -193,8 +197,9 @@ def parallel(net: NetSize) -> Subject:
 
 def empf(net: NetSize) -> Subject:
     """EM-PF I + III (I alone without blocks), binary weights, 6-bit payload (trained: 8-bit)."""
-    names = {"small-vgg": "fashion-empf"}
-    if found := _trained(names.get(net.model, ""), "binary weights, 8-bit payload, T4, I + III"):
+    names = {"small-vgg": ("fashion-empf", 8), "resnet20": ("cifar10-resnet20-empf", 6)}
+    trained, width = names.get(net.model, ("", 0))
+    if found := _trained(trained, f"binary weights, {width}-bit payload, T4, I + III"):
         return found
     bits = {"payload_bits": 6, "payload_step": 0.0625}
     name = net.empf
@@ -209,12 +214,13 @@ def ic_snn(net: NetSize) -> Subject:
     """A ReLU net without norms to IF neurons with initial potentials, compensated by a bias."""
     from snn2chip.convert import convert
 
-    def made(model: nn.Module, given: Tensor) -> Any:
+    def made(model: nn.Module, given: Tensor, *, steps: int = net.T) -> Any:
         few = given[: min(len(given), 32)]
-        return convert(model, given[:4], method="ic-snn", steps=net.T, data=few, quantile=0.99)
+        return convert(model, given[:4], method="ic-snn", steps=steps, data=few, quantile=0.99)
 
-    names = {"small-vgg": "cifar10-small-relu-nobn"}
-    if found := _trained(names.get(net.model, ""), f"T{net.T}", change=made):
+    names = {"small-vgg": ("cifar10-small-relu-nobn", net.T), "resnet20": ("cifar10-resnet20-relu", DEEP_STEPS)}
+    trained, steps = names.get(net.model, ("", 0))
+    if found := _trained(trained, f"T{steps}", change=lambda m, x: made(m, x, steps=steps)):
         return found
     model, given = _made(net, activation="relu", bn=False)
     return Subject(model=tune(made(model, given), given), sample=given[:4], source=RANDOM, options=f"T{net.T}")
