@@ -279,7 +279,7 @@ def compile_float_graph(
     meta: Mapping[str, Any] | None = None,
 ) -> Program:
     """Lower a float graph in normal form with ranges from raw calibration `data`, until nothing saturates on it."""
-    from snn2chip.analysis.proofs import refuse_wide, with_proofs
+    from snn2chip.analysis.proofs import refuse_wide, wide_somas, with_proofs
     from snn2chip.ir.coded_input import CodedInputLayer
     from snn2chip.mapping.capabilities import fitted
     from snn2chip.mapping.target_file import load_target
@@ -324,7 +324,7 @@ def compile_float_graph(
         data = np.moveaxis(data, 0, 1)  # a program takes the frames of a sample together: [N, F, ...]
     spare: dict[str, int] = {}
     full: list[str] = []
-    for _ in range(6):
+    for _ in range(TRIES):
         program = lower(
             lowered,
             ranges,
@@ -338,8 +338,10 @@ def compile_float_graph(
         full = _saturated(program, data)
         if not full:
             program = with_proofs(program, data, trained=_trained(program))
-            refuse_wide(program, chip)
-            return fitted(program, chip)
+            full = [name for name in wide_somas(program, chip) if spare.get(name, 0) < MORE_BITS]
+            if not full:
+                refuse_wide(program, chip)
+                return fitted(program, chip)
         for name in full:
             spare[name] = spare.get(name, 0) + 1
     raise QuantizeError([f"{name}: saturates on the calibration data whatever its fraction bits" for name in full])
@@ -359,6 +361,10 @@ def _raw(sample: Any, normalise: Mapping[str, Any] | None) -> Any:
     if normalise:
         raise InputError("with `normalise` the calibration data must be given, as raw values")
     return sample
+
+
+TRIES, MORE_BITS = 8, 3
+"""Lowerings tried, each with a spare bit more for what saturates; spare bits for a gain that leaves a chip's sums."""
 
 
 @staged("look for saturation")

@@ -44,11 +44,17 @@ def with_proofs(program: Program, data: Any, *, trained: Collection[str] = ()) -
     return attrs.evolve(program, meta={**program.meta, "ranges": status})
 
 
+def wide_somas(program: Program, target: Target) -> list[str]:
+    """Somas whose currents left the sums of a chip of 24 bits on the calibration data."""
+    if target.neuron.current_bits.value > 24:
+        return []
+    return [name for name, text in program.meta.get("ranges", {}).items() if text == WIDE]
+
+
 def refuse_wide(program: Program, target: Target) -> None:
     """Raise UnsupportedError that lists all somas whose currents left the chip's sums on the calibration data."""
-    bits = target.neuron.current_bits.value
-    wide = [name for name, text in program.meta.get("ranges", {}).items() if text == WIDE]
-    if not wide or bits > 24:
+    wide, bits = wide_somas(program, target), target.neuron.current_bits.value
+    if not wide:
         return
     ranges = program_ranges(program)
     found = []
