@@ -10,7 +10,6 @@ from pathlib import Path
 from snn2chip.errors import InputError
 
 FOLDER = Path(__file__).parent / "zoo"
-PREFIX = "zoo:"
 
 
 def shipped_names() -> tuple[str, ...]:
@@ -23,8 +22,3 @@ def shipped(name: str) -> Path:
     if name not in shipped_names():
         raise InputError(f"the zoo ships no file {name!r}; it has {', '.join(shipped_names())}")
     return FOLDER / name
-
-
-def located(argument: str) -> str:
-    """Return a word of the command line, `zoo:NAME` as the path of the shipped file."""
-    return str(shipped(argument.removeprefix(PREFIX))) if argument.startswith(PREFIX) else argument

@@ -33,6 +33,7 @@ from snn2chip.errors import InputError, Snn2ChipError
 ENVIRONMENT = 3
 INTERRUPTED = 130
 DEBUG = "--debug"
+ZOO = "zoo:"
 
 
 class Guarded(TyperGroup):
@@ -70,13 +71,13 @@ class Guarded(TyperGroup):
 
 def _located(word: str, before: str) -> str:
     """The path of `zoo:NAME`; InputError where something would be written there."""
-    if not word.startswith("zoo:"):
+    if not word.startswith(ZOO):
         return word
     if before in ("-o", "--output", "--out", "--artifacts", "--json", "--html", "--csv", "--neurobench"):
         raise InputError(f"{before} {word}: what comes with the zoo is not written; name a file of your own")
-    from snn2chip_models.shipped import located
+    from snn2chip_models.shipped import shipped
 
-    return located(word)
+    return str(shipped(word.removeprefix(ZOO)))
 
 
 def quiet_warnings() -> None:

@@ -21,7 +21,7 @@ from snn2chip.registry import get_backend
 from snn2chip.testing.conformance import cases
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_lava_programs import chain, edge_synapses, equal_on_lava, random_inputs, structures
+from test_lava_programs import chain, edge_pairs, equal_on_lava, random_inputs, structures
 
 pytestmark = [pytest.mark.lava, pytest.mark.skipif(sys.version_info[:2] != (3, 10), reason="lava-nc needs Python 3.10")]
 NOTE = {"layer": "one own process per layer", "fused": "a fast mode, not an independent oracle"}
@@ -48,21 +48,7 @@ def test_structures_and_a_part_of_the_conformance_programs(layout, mode, batch, 
 
 def test_currents_and_potentials_at_the_ends_with_a_batch_that_is_not_full():
     """Five samples in batches of two: what fills the third batch is neither recorded nor counted."""
-    from snn2chip.ir.geometry import out_shape
-
-    rng = np.random.default_rng(3)
-    pairs = {}
-    for name, (synapse, shape, lo, hi) in edge_synapses().items():
-        out = out_shape(synapse, shape)[0]
-        soma = Soma("s", out, gain=-3, gain_shift=9, bias=1, theta=50, levels=9, v_min=-(1 << 22), fire="levels")
-        program = Program(
-            nodes=[Input("x", shape, lo, hi), synapse, soma, Output("o", "payload")],
-            edges=[("x", "w"), ("w", "s"), ("s", "o")],
-            steps=2,
-        )
-        x = rng.choice([lo, hi, rng.integers(lo, hi + 1)], (2, 5, *shape))
-        x[0, 0], x[1, 0] = lo, hi
-        pairs[name] = (program, {"x": x})
+    pairs = edge_pairs()
     soma = Soma("s", 2, gain=1 << 14, theta=1 << 22, levels=1, reset="subtract")
     saturating = Program(
         nodes=[Input("x", 2, -255, 255), Synapse("w", weight=[[127, 3], [-127, 5]]), soma, Output("o", "payload")],

@@ -309,8 +309,8 @@ def edge_synapses() -> dict[str, tuple[Synapse, tuple[int, ...], int, int]]:
     }
 
 
-@pytest.mark.parametrize("stock", [True, False])
-def test_currents_at_the_ends_of_what_processes_hold(stock):
+def edge_pairs() -> Pairs:
+    """Programs of `edge_synapses` and five samples, the first at the lowest and then the highest payload."""
     from snn2chip.ir.geometry import out_shape
 
     rng = np.random.default_rng(3)
@@ -326,6 +326,12 @@ def test_currents_at_the_ends_of_what_processes_hold(stock):
         x = rng.choice([lo, hi, rng.integers(lo, hi + 1)], (2, 5, *shape))
         x[0, 0], x[1, 0] = lo, hi
         pairs[name] = (program, {"x": x})
+    return pairs
+
+
+@pytest.mark.parametrize("stock", [True, False])
+def test_currents_at_the_ends_of_what_processes_hold(stock):
+    pairs = edge_pairs()
     traces = equal_on_lava(pairs, stock=stock)
     chosen = {name: t.info["layout"][0]["process"] for name, t in traces.items()}
     if stock:

@@ -12,6 +12,7 @@ from torch.autograd import Function
 
 from snn2chip.nn.base import wide
 from snn2chip.nn.fused.layout import as_like, like, matrix, packed
+from snn2chip.nn.fused.twice import plain_gradients
 from snn2chip.nn.fused.work import spread
 from snn2chip.nn.surrogate import straight_through
 
@@ -71,9 +72,7 @@ class _Clip(Function):
         z, theta = ctx.saved_tensors
         rule: ClipRule = ctx.rule
         if torch.is_grad_enabled():
-            chosen = [value for value, needed in zip((z, theta), ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(rule.plain(z, theta), chosen, grads[0], create_graph=True))
-            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None
+            return *plain_gradients(rule.plain(z, theta), (z, theta), ctx.needs_input_grad[:2], grads[0]), None
         needs_z, needs_theta = ctx.needs_input_grad[:2]
         g_z = like(z, steps=z.shape[0])
         source, g_o, target = (matrix(value).reshape(-1) for value in (z, as_like(grads[0], z), g_z))

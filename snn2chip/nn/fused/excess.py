@@ -13,6 +13,7 @@ from torch.autograd import Function
 from snn2chip.nn.base import DetachName, wide
 from snn2chip.nn.fused.layout import as_like, begins, ends, like, matrix, packed
 from snn2chip.nn.fused.levels import DETACHED
+from snn2chip.nn.fused.twice import plain_gradients
 from snn2chip.nn.fused.work import spread
 from snn2chip.nn.payload import PayloadGrid
 from snn2chip.nn.surrogate import straight_through
@@ -104,9 +105,7 @@ class _Excess(Function):
         rule: ExcessRule = ctx.rule
         needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():
-            chosen = [value for value, wanted in zip(inputs, needed, strict=True) if wanted and value is not None]
-            found = iter(torch.autograd.grad(rule.plain(*inputs), chosen, grads[0], create_graph=True))
-            return *(next(found) if wanted else None for wanted in needed), None, None
+            return *plain_gradients(rule.plain(*inputs), inputs, needed, grads[0]), None, None
         g_x = like(x, steps=x.shape[0])
         source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
         constants = rule.constants(v0, x)

@@ -12,6 +12,7 @@ from torch.autograd import Function
 
 from snn2chip.nn.base import DetachName, wide
 from snn2chip.nn.fused.layout import as_like, begins, ends, like, matrix, packed
+from snn2chip.nn.fused.twice import plain_gradients
 from snn2chip.nn.fused.work import spread
 from snn2chip.nn.mixing import mixed
 from snn2chip.nn.surrogate import SurrogateOn, rectangular_fire, triangular_fire
@@ -120,9 +121,8 @@ class _Levels(Function):
         rule: LevelRule = ctx.rule
         if torch.is_grad_enabled():
             inputs = (x, window, leak)
-            chosen = [value for value, needed in zip(inputs, ctx.needs_input_grad, strict=False) if needed]
-            found = iter(torch.autograd.grad(rule.plain(*inputs, begun), chosen, grads[0], create_graph=True))
-            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
+            found = plain_gradients(rule.plain(*inputs, begun), inputs, ctx.needs_input_grad[:3], grads[0])
+            return *found, None, None
         constants = rule.constants(begun, x)
         needs_x, needs_window, needs_leak = ctx.needs_input_grad[:3]
         g_x = like(x, steps=x.shape[0])
