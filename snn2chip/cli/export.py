@@ -40,10 +40,12 @@ def _network(source: Path, profile: str | None, steps: int | None) -> Any:
 
     if not source.is_file():
         raise InputError(f"{source}: no such file")
+    if profile is not None and source.suffix != ".nir":
+        raise InputError(f"{source}: --nir-profile {profile} is for X.nir files; leave it out")
     if source.suffix == ".s2c":
         from snn2chip.api import load
 
-        return load(source)
+        return _of_steps(load(source), steps, source)
     if source.suffix == ".net":
         from snn2chip.frontends.netx import import_netx
 
@@ -53,8 +55,17 @@ def _network(source: Path, profile: str | None, steps: int | None) -> Any:
         from snn2chip.interop.nir_compile import holds_program, import_nir_program
 
         if profile is None and holds_program(source):
-            return import_nir_program(source)
+            return _of_steps(import_nir_program(source), steps, source)
         return import_nir(source, profile=profile, steps=steps)
     from snn2chip.checkpoint_compile import checkpoint_graph
 
     return checkpoint_graph(source, steps=steps)[0]
+
+
+def _of_steps(program: Any, steps: int | None, source: Path) -> Any:
+    """The program as it is; InputError where another number of steps is asked for."""
+    from snn2chip.errors import InputError
+
+    if steps not in (None, program.steps):
+        raise InputError(f"{source}: is a program of {program.steps} steps; --steps {steps} cannot change it")
+    return program

@@ -75,6 +75,20 @@ def test_own_programs_take_no_choices(tmp_path: Path, invoke: Invoke) -> None:
     assert not (tmp_path / "b.s2c").exists()
 
 
+def test_export_honours_or_refuses_its_options(tmp_path: Path, invoke: Invoke) -> None:
+    """--steps and --nir-profile say nothing in silence: a program has its steps, only X.nir has a profile."""
+    how = ("--nir-profile", "snntorch", "--steps", "2", "--data", "digits")
+    program, out = tmp_path / "a.s2c", tmp_path / "a.nir"
+    invoke("compile", NET, *how, "-o", program)
+    text = refused("export", program, "--to", "nir", "--steps", "3", "-o", out)
+    assert "is a program of 2 steps; --steps 3 cannot change it" in text
+    assert "is for X.nir files" in refused("export", program, "--to", "nir", "--nir-profile", "norse", "-o", out)
+    assert not out.exists()
+    invoke("export", program, "--to", "nir", "--steps", "2", "-o", out)
+    text = refused("export", out, "--to", "nir", "--steps", "5", "-o", tmp_path / "b.nir")
+    assert "is a program of 2 steps" in text
+
+
 def test_a_toml_file_says_weights_and_rounding(tmp_path: Path, invoke: Invoke) -> None:
     widths = tmp_path / "widths.toml"
     widths.write_text('weights = "int4"\nrounding = "fitted"\n')
