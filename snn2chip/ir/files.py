@@ -1,7 +1,8 @@
 """The `.s2c` file: safetensors arrays behind a JSON header with a format version.
 
 Nothing in it can execute code. Writing goes to a temporary file beside the target that is renamed at
-the end; reading checks sizes against the header before any array is touched and validates the program.
+the end; reading checks sizes against the header before any array is touched and validates the program. Dense weights
+of 8 bits are mapped, not copied (`snn2chip.ir.mapped`), and written from where they lie.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 from scipy import sparse
 
 from snn2chip.errors import FileFormatError, InputError, ProgramError
+from snn2chip.ir.mapped import mapped
 from snn2chip.ir.narrow import narrowed, widened
-from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse
+from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse, Unchanging
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import smallest_int
@@ -65,7 +67,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def _compact(array: Any) -> Any:
     lo, hi = (int(array.min()), int(array.max())) if array.size else (0, 0)
-    return np.ascontiguousarray(array.astype(smallest_int(lo, hi)))
+    return np.ascontiguousarray(array.astype(smallest_int(lo, hi), copy=False))
 
 
 def _pack(value: Any, key: str, arrays: Arrays) -> Any:
@@ -92,7 +94,7 @@ def to_header(program: Program) -> tuple[dict[str, Any], Arrays]:
     for node in program.nodes:
         fields = attrs.fields(type(node))
         packed = {
-            f.alias: _pack(getattr(node, f.name), f"{node.name}/{f.alias}", arrays)
+            f.alias: _pack(getattr(node, f.name), f"{node.name}/{f.alias}", arrays)  # weights as stored: no copy
             for f in fields
             if (type(node), f.name) not in LATER or getattr(node, f.name) is not None
         }
@@ -123,7 +125,7 @@ def checksum(header: Mapping[str, Any], arrays: Arrays) -> str:
     h = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(arrays):
         h.update(f"{name}:{arrays[name].dtype}:{arrays[name].shape}".encode())
-        h.update(arrays[name].tobytes())
+        h.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
     return h.hexdigest()
 
 
@@ -165,7 +167,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
     program = from_header(header, arrays, path=path)
     golden: dict[str, Any] = {}
     if header.get("golden") is not None:
-        own = {k[len("golden/") :]: v for k, v in arrays.items() if k.startswith("golden/")}
+        own = {k[len("golden/") :]: np.array(v) for k, v in arrays.items() if k.startswith("golden/")}
         golden = {"header": header["golden"], "arrays": own}
     extra = sorted(set(arrays) - arrays.used - {PLACEHOLDER} - {f"golden/{k}" for k in golden.get("arrays", {})})
     if extra:
@@ -174,7 +176,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
 
 
 def from_header(header: Mapping[str, Any], arrays: Arrays, *, path: Any) -> Program:
-    """The program of a header and its arrays, validated; FileFormatError for anything unsound."""
+    """The program of a header and its arrays, validated; FileFormatError for anything unsound.
+
+    Large weights are kept as they are given, not copied: the caller changes no array afterwards.
+    """
     try:
         if bad := [name for name, array in arrays.items() if array.dtype.kind not in "iu"]:
             raise ValueError(f"arrays must be integers, but {', '.join(bad)} are not")
@@ -216,14 +221,11 @@ def _read_raw(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
                     f"{path}: format version {header.get('version')!r}; this snn2chip reads versions "
                     + " and ".join(map(str, READABLE))
                 )
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays = mapped(path)
     except FileFormatError:
         raise
-    except (SafetensorError, OSError, ValueError, RecursionError, TypeError, MemoryError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError, TypeError, MemoryError) as error:
         raise FileFormatError(f"{path}: damaged, truncated or not an .s2c file ({error})") from error
-    bad = [name for name, array in arrays.items() if array.dtype.kind not in "iu"]
-    if bad:
-        raise FileFormatError(f"{path}: arrays must be integers, but {', '.join(bad)} are not")
     if header.pop("sha256", None) != checksum(header, arrays):
         raise FileFormatError(f"{path}: damaged: the contents do not fit the checksum; copy or compile it again")
     return header, arrays
@@ -262,7 +264,10 @@ def _program(header: Mapping[str, Any], arrays: Arrays) -> Program:
         unknown = set(entry) - {f.alias for f in attrs.fields(cls)}
         if unknown:
             raise ValueError(f"unknown fields {sorted(unknown)}")
-        nodes.append(cls(**{k: _unpack(v, arrays) for k, v in entry.items()}))
+        fields = {k: _unpack(v, arrays) for k, v in entry.items()}
+        if cls is Synapse and isinstance(fields.get("weight"), np.ndarray):
+            fields["weight"] = Unchanging(fields["weight"])
+        nodes.append(cls(**fields))
     return Program(
         nodes=nodes,
         edges=[tuple(edge) for edge in header["edges"]],

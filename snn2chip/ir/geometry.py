@@ -5,6 +5,9 @@ conv2d: `H' = floor((H + 2*padding - dilation*(k-1) - 1)/stride) + 1`, as in PyT
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from scipy import sparse
 
@@ -12,6 +15,7 @@ from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.types import IntArray, PayloadType
 
 Shape = tuple[int, ...]
+BLOCK = 1 << 18
 
 
 def conv_size(size: int, k: int, stride: int, padding: int, dilation: int) -> int:
@@ -103,18 +107,31 @@ def fan_out(synapse: Synapse, in_shape: Shape) -> IntArray:
     return out
 
 
+def row_blocks(matrix: Any) -> Iterator[Any]:
+    """The rows of a matrix in blocks of about a quarter of a million numbers: what widens them stays small."""
+    rows = max(1, BLOCK // max(1, matrix.shape[1]))
+    for start in range(0, len(matrix), rows):
+        yield matrix[start : start + rows]
+
+
+def _signed_sums(rows: Any) -> IntArray:
+    """Sums of the positive and of the negative numbers of each row."""
+    plus = np.maximum(rows, 0).sum(1, dtype=np.int64)
+    return np.stack([plus, rows.sum(1, dtype=np.int64) - plus], axis=1)
+
+
 def current_range(synapse: Synapse, payload: PayloadType) -> tuple[int, int]:
     """Static bounds `(lo, hi)` of any current that `synapse` can make of payloads in `payload`."""
-    w = synapse.weight
+    w = synapse.stored
     if synapse.kind in ("identity", "sumpool"):
         n = 1 if synapse.kind == "identity" else synapse.kernel_size[0] * synapse.kernel_size[1]
-        rows = np.stack([np.maximum(w.ravel(), 0) * n, np.minimum(w.ravel(), 0) * n], axis=1)
+        flat = synapse.weight.ravel()
+        rows = np.stack([np.maximum(flat, 0) * n, np.minimum(flat, 0) * n], axis=1)
     elif sparse.issparse(w):
         plus, minus = w.maximum(0).sum(1), w.minimum(0).sum(1)
         rows = np.concatenate([np.asarray(plus), np.asarray(minus)], axis=1).astype(np.int64)
     else:
-        flat = w.reshape(w.shape[0], -1)
-        rows = np.stack([np.maximum(flat, 0).sum(1), np.minimum(flat, 0).sum(1)], axis=1)
+        rows = np.concatenate([_signed_sums(part) for part in row_blocks(w.reshape(w.shape[0], -1))])
     hi = rows[:, 0] * payload.hi + rows[:, 1] * payload.lo
     lo = rows[:, 0] * payload.lo + rows[:, 1] * payload.hi
     return int(lo.min()) << synapse.exponent, int(hi.max()) << synapse.exponent

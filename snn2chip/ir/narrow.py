@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 LEAST = 1024
+BLOCK = 1 << 16
 WIDTHS = (1, 2, 4)
 KINDS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
@@ -25,8 +26,7 @@ def narrowed(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     for name, array in arrays.items():
         if array.size >= LEAST and (found := _width(array)) is not None:
             bits, lo, step = found
-            codes = ((array.astype(np.int64).ravel() - lo) // step).astype(np.uint8)
-            stored[name] = _packed(codes, bits)
+            stored[name] = _packed(array.ravel(), lo, step, bits)
             how[name] = {"bits": bits, "lo": lo, "step": step, "dtype": str(array.dtype), "shape": list(array.shape)}
     return stored, how
 
@@ -44,10 +44,14 @@ def widened(stored: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]
             raise ValueError(f"array {name!r} is packed in a way that is not known: {said!r:.80}")
         if stored[name].dtype != np.uint8 or stored[name].shape != (-(-size * bits // 8),):
             raise ValueError(f"array {name!r} declares {shape} numbers of {bits} bits, the file holds others")
-        values = lo + step * _codes(stored[name], bits)[:size].astype(np.int64)
-        if size and (values.min() < np.iinfo(kind).min or values.max() > np.iinfo(kind).max):
-            raise ValueError(f"array {name!r} holds numbers that are no {kind}")
-        arrays[name] = values.astype(kind).reshape(shape)
+        arrays[name] = np.empty(size, kind)
+        for at in range(0, size, BLOCK):
+            packed = stored[name][at * bits // 8 : (at + BLOCK) * bits // 8]
+            values = lo + step * _codes(packed, bits)[: size - at].astype(np.int64)
+            if values.min() < np.iinfo(kind).min or values.max() > np.iinfo(kind).max:
+                raise ValueError(f"array {name!r} holds numbers that are no {kind}")
+            arrays[name][at : at + BLOCK] = values
+        arrays[name] = arrays[name].reshape(shape)
     return arrays
 
 
@@ -56,15 +60,20 @@ def _width(array: Any) -> tuple[int, int, int] | None:
     lo, hi = int(array.min()), int(array.max())
     if hi - lo > 2 * (1 << WIDTHS[-1]):
         return None
-    even = hi - lo > 1 and not bool(((array.astype(np.int64) - lo) & 1).any())
+    flat = array.ravel()
+    parts = (flat[at : at + BLOCK] for at in range(0, flat.size, BLOCK))
+    even = hi - lo > 1 and all(bool(((part & 1) == (lo & 1)).all()) for part in parts)
     step = 2 if even else 1
     return next(((bits, lo, step) for bits in WIDTHS if (hi - lo) // step < 1 << bits), None)
 
 
-def _packed(codes: Any, bits: int) -> Any:
-    per = 8 // bits
-    rows = np.pad(codes, (0, -len(codes) % per)).reshape(-1, per)
-    return np.bitwise_or.reduce(rows << (bits * np.arange(per, dtype=np.uint8)), axis=1).astype(np.uint8)
+def _packed(flat: Any, lo: int, step: int, bits: int) -> Any:
+    per, out = 8 // bits, np.empty(-(-len(flat) * bits // 8), np.uint8)
+    for at in range(0, len(flat), BLOCK):
+        codes = ((flat[at : at + BLOCK].astype(np.int64) - lo) // step).astype(np.uint8)
+        rows = np.pad(codes, (0, -len(codes) % per)).reshape(-1, per) << (bits * np.arange(per, dtype=np.uint8))
+        out[at * bits // 8 : (at + BLOCK) * bits // 8] = np.bitwise_or.reduce(rows, axis=1)
+    return out
 
 
 def _codes(packed: Any, bits: int) -> Any:

@@ -6,7 +6,7 @@ current sources and feed somas; a synapse never feeds a synapse.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
@@ -152,8 +152,20 @@ SMALL = 4096
 """Weights up to which an array is kept in 64 bits; larger ones take a byte each where they fit."""
 
 
+class Unchanging(NamedTuple):
+    """Numbers that nobody else changes (a mapped file): a synapse keeps them where they are if it stores them so."""
+
+    array: Any
+
+
 def _packed(value: Any) -> Any:
     """Weights as they are stored: csr, or dense in 8 bits if there are many and they fit, else in 64."""
+    if isinstance(value, Unchanging):
+        value = value.array
+        if value.dtype == np.int8 and value.size > SMALL and value.flags.c_contiguous:
+            kept = value.view()
+            kept.setflags(write=False)
+            return kept
     many = isinstance(value, np.ndarray) and value.dtype.kind == "i" and value.size > SMALL
     if not many or int(value.min()) < -128 or int(value.max()) > 127:
         return _weight(value)
@@ -222,7 +234,7 @@ class Synapse:
         return self._weight
 
     def _smallest_bits(self) -> int | str:
-        values = self.values()
+        values = self.narrow_values()
         for bits in (1, "ternary", 2, 3, 4, 5, 6, 7, 8):
             if not WeightType(bits, self.sign).breaches(values, stored_only=bool(self.sparse)):
                 return bits
@@ -235,10 +247,13 @@ class Synapse:
 
     def values(self) -> IntArray:
         """The stored weights as one flat array (sparse: without the zeros)."""
-        weight = self.weight
-        if sparse.issparse(weight):
-            return np.asarray(weight.data)
-        flat: IntArray = weight.ravel()
+        return np.asarray(self.narrow_values(), dtype=np.int64)
+
+    def narrow_values(self) -> Any:
+        """The same in the type they are stored in: for comparing and counting, not for arithmetic."""
+        if sparse.issparse(self.stored):
+            return np.asarray(self.stored.data)
+        flat = self.stored.ravel()
         return flat[flat != 0] if self.sparse else flat
 
     def dense(self) -> IntArray:

@@ -199,7 +199,7 @@ def _synapse(node: Synapse) -> Iterator[str]:
     elif node.bits not in WEIGHT_BITS:
         yield f"bits must be 1, 'ternary' or 2..8, got {node.bits!r}"
     else:
-        yield from node.weight_type.breaches(node.values(), stored_only=bool(node.sparse))
+        yield from node.weight_type.breaches(node.narrow_values(), stored_only=bool(node.sparse))
     if not 0 <= node.exponent <= 16:
         yield f"exponent must be 0..16, got {node.exponent} (fold a negative one into the soma's gain)"
     if min(node.stride) < 1 or min(node.dilation) < 1 or min(node.padding) < 0 or node.groups < 1:
