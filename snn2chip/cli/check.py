@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
-from snn2chip.cli.feed import DataName, Device, Feed, InputFile, StepsInInput, make_feed
+from snn2chip.cli.feed import DataName, Device, InputFile, StepsInInput, make_feed
 from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
 from snn2chip.cli.report import FloatModel, OwnModel
 from snn2chip.errors import EnvironmentFault, InputError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from snn2chip.checks.certificate_result import Certificate
     from snn2chip.checks.compare import CheckResult
     from snn2chip.checks.fidelity import Fidelity
+    from snn2chip.data.feed import Feed
     from snn2chip.ir.program import Program
     from snn2chip.registry import Backend
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snn2chip.cli.feed import Count, DataName, Device, Feed, InputFile, StepsInInput, make_feed
+from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, make_feed
 from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
 from snn2chip.errors import InputError
 
 if TYPE_CHECKING:
+    from snn2chip.data.feed import Feed
     from snn2chip.trace import Trace
 
 RECORDS = ("outputs", "all")

@@ -179,7 +179,7 @@ def pictures(path: Path, split: str, steps: int | None, *, shorter: int = 256, s
     def rows(start: int, stop: int) -> Any:
         return np.stack([_picture(file, shorter=shorter, size=size) for file in files[start:stop]])
 
-    return lazily(path.name, len(files), (3, size, size), rows, labels, classes=classes)
+    return lazily(path.name, len(files), (3, size, size), rows, labels, classes=classes, files=files)
 
 
 def pictures64(path: Path, split: str, steps: int | None) -> Samples:

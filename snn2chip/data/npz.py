@@ -17,6 +17,8 @@ from numpy.lib import format as numpy_format
 from snn2chip.errors import InputError, Snn2ChipError
 
 npy: Any = numpy_format
+SKIPPED = 1 << 20
+"""Bytes read past at a time."""
 
 
 @contextmanager
@@ -64,17 +66,19 @@ class Member:
             )
         return cls(str(path), key, tuple(shape), dtype, not fortran)
 
-    def blocks(self, size: int, *, limit: int | None = None) -> Iterator[Any]:
-        """Rows in blocks of `size`, the first `limit` of them (all when None)."""
+    def blocks(self, size: int, *, limit: int | None = None, start: int = 0) -> Iterator[Any]:
+        """Rows in blocks of `size`, from row `start` to row `limit` (to the end when None)."""
         total = self.shape[0] if limit is None else min(limit, self.shape[0])
+        first = start
         if not self.in_order:
             whole = self.all()
-            yield from (whole[start : min(start + size, total)] for start in range(0, total, size))
+            yield from (whole[start : min(start + size, total)] for start in range(first, total, size))
             return
         row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
         with _stream(self.path, self.key) as stream:
             _header(stream)
-            for start in range(0, total, size):
+            _skip(stream, first * row)
+            for start in range(first, total, size):
                 n = min(size, total - start)
                 data = stream.read(n * row)
                 if len(data) != n * row:
@@ -96,6 +100,12 @@ def _stream(path: str | os.PathLike[str], key: str) -> Iterator[IO[bytes]]:
         raise
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: {key!r} is damaged ({error})") from error
+
+
+def _skip(stream: IO[bytes], size: int) -> None:
+    """Read past `size` bytes (a compressed member cannot be entered in the middle)."""
+    while size > 0 and (data := stream.read(min(size, SKIPPED))):
+        size -= len(data)
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -47,8 +47,8 @@ def greyscale(path: Path, split: str, steps: int | None) -> Samples:
         labels = file[f"y_{split}"]
         classes = [str(c) for c in file["classes"]] if "classes" in file.files else [str(n) for n in range(10)]
 
-    def read(size: int, limit: int) -> Iterator[Mapping[str, Any]]:
-        return ({"x": block[:, None]} for block in pixels.blocks(size, limit=limit))
+    def read(size: int, start: int, stop: int) -> Iterator[Mapping[str, Any]]:
+        return ({"x": block[:, None]} for block in pixels.blocks(size, start=start, limit=stop))
 
     return Samples(
         name=path.stem,
@@ -57,6 +57,7 @@ def greyscale(path: Path, split: str, steps: int | None) -> Samples:
         read=read,
         labels=labels.astype(np.int64),
         classes=classes,
+        files=(path,),
     )
 
 
@@ -93,7 +94,7 @@ def mosaics(path: Path, split: str, steps: int | None) -> Samples:
         parts = [sheet(i)[max(start - 1000 * i, 0) : min(stop - 1000 * i, 1000)] for i in wanted]
         return np.concatenate(parts)
 
-    return lazily("cifar10", len(y), (3, 32, 32), rows, y, classes=classes)
+    return lazily("cifar10", len(y), (3, 32, 32), rows, y, classes=classes, files=files)
 
 
 def events(path: Path, split: str, steps: int | None) -> Samples:
@@ -113,7 +114,8 @@ def events(path: Path, split: str, steps: int | None) -> Samples:
         return out
 
     names = [str(n) for n in range(10)]
-    return lazily("nmnist", len(labels), (frames, 2, 34, 34), rows, labels, classes=names, time_axis=True)
+    shape = (frames, 2, 34, 34)
+    return lazily("nmnist", len(labels), shape, rows, labels, classes=names, time_axis=True, files=[path])
 
 
 def add_events(frames: Any, t: Any, x: Any, y: Any, p: Any, *, length: int) -> None:

@@ -6,8 +6,10 @@ labels `y` `[N]`; a program with several inputs takes `<input>` or `x/<input>` f
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -17,7 +19,10 @@ from snn2chip.data.npz import Member, open_npz
 from snn2chip.errors import InputError
 from snn2chip.ir.types import IntArray
 
-Blocks = Callable[[int, int], Iterator[Mapping[str, Any]]]
+Blocks = Callable[[int, int, int], Iterator[Mapping[str, Any]]]
+"""`read(size, start, stop)`: samples `start` to `stop` in blocks of at most `size`, by input name `[n, ...]`."""
+HASHED = 256
+"""Samples hashed at a time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -25,8 +30,9 @@ class Samples:
     """`total` raw samples, read block by block.
 
     `shapes[name]`: shape of one sample (with its steps first when `time_axis`); `labels` int64 `[N]` or None;
-    `classes` their names, when known. `read(size, limit)` yields `{name: [n, ...]}`; `rows(start, stop)`, where the
-    only input can be read from anywhere, gives `[stop - start, ...]`.
+    `classes` their names, when known. `read(size, start, stop)` yields `{name: [n, ...]}`; `rows(start, stop)`, where
+    the only input can be read from anywhere, gives `[stop - start, ...]`; `files` is all that they are made of, when
+    known.
     """
 
     name: str
@@ -37,6 +43,7 @@ class Samples:
     classes: Sequence[str] = ()
     time_axis: bool = False
     rows: Callable[[int, int], Any] | None = None
+    files: Sequence[Path] = ()
 
     def take(self, samples: int | None) -> Samples:
         """The first `samples` of them (all when None); raises InputError when there are fewer."""
@@ -48,13 +55,31 @@ class Samples:
             raise InputError(f"{self.name} holds {self.total} samples, {samples} were asked for")
         return attrs.evolve(self, total=samples, labels=None if self.labels is None else self.labels[:samples])
 
-    def blocks(self, size: int) -> Iterator[tuple[Mapping[str, Any], IntArray | None]]:
-        """Blocks of at most `size` samples: arrays by name `[n, ...]` and their labels."""
-        start = 0
-        for arrays in self.read(size, self.total):
+    def blocks(
+        self, size: int, *, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[Mapping[str, Any], IntArray | None]]:
+        """Blocks of at most `size` of samples `start` to `stop`: arrays by name `[n, ...]` and their labels."""
+        for arrays in self.read(size, start, self.total if stop is None else min(stop, self.total)):
             n = len(next(iter(arrays.values())))
             yield arrays, None if self.labels is None else self.labels[start : start + n]
             start += n
+
+    def digest(self) -> str:
+        """SHA-256 of the samples: of the bytes of their files where these are known, else of the samples themselves.
+
+        The number of samples taken is part of it, so that the first N of a file are not those of another N.
+        """
+        found = hashlib.sha256(repr((self.total, dict(self.shapes), self.time_axis)).encode())
+        found.update(b"" if self.labels is None else self.labels.tobytes())
+        for path in self.files:
+            with path.open("rb") as stream:
+                while data := stream.read(1 << 20):
+                    found.update(data)
+        if not self.files:
+            for arrays, _ in self.blocks(HASHED):
+                for name, x in arrays.items():
+                    found.update(f"{name} {x.dtype}".encode() + np.ascontiguousarray(x).tobytes())
+        return found.hexdigest()
 
     def arrays(self) -> tuple[dict[str, Any], IntArray | None]:
         """Everything at once: arrays by name `[N, ...]` and the labels."""
@@ -98,8 +123,8 @@ def read_samples(
     if total == 0:
         raise InputError(f"{path}: holds no samples")
 
-    def read(size: int, limit: int) -> Iterator[Mapping[str, Any]]:
-        streams = [member.blocks(size, limit=limit) for member in members.values()]
+    def read(size: int, start: int, stop: int) -> Iterator[Mapping[str, Any]]:
+        streams = [member.blocks(size, start=start, limit=stop) for member in members.values()]
         for parts in zip(*streams, strict=True):
             yield dict(zip(members, parts, strict=True))
 
@@ -110,6 +135,7 @@ def read_samples(
         read=read,
         labels=None if labels is None else labels.astype(np.int64),
         time_axis=steps_in_input,
+        files=(Path(path),),
     )
 
 
@@ -127,12 +153,13 @@ def lazily(
     *,
     classes: Sequence[str] = (),
     time_axis: bool = False,
+    files: Sequence[Path] = (),
 ) -> Samples:
     """Samples made on demand: `rows(start, stop)` gives `[stop - start, *shape]`."""
 
-    def read(size: int, limit: int) -> Iterator[Mapping[str, Any]]:
-        for start in range(0, limit, size):
-            yield {"x": rows(start, min(start + size, limit))}
+    def read(size: int, start: int, stop: int) -> Iterator[Mapping[str, Any]]:
+        for first in range(start, stop, size):
+            yield {"x": rows(first, min(first + size, stop))}
 
     return Samples(
         name=name,
@@ -143,4 +170,5 @@ def lazily(
         classes=tuple(map(str, classes)),
         time_axis=time_axis,
         rows=rows,
+        files=tuple(files),
     )
