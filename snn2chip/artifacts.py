@@ -10,41 +10,26 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from snn2chip.checkpoint_tensors import file_sha256
 from snn2chip.errors import InputError
+from snn2chip.writing import replacing_tree
 
 FORMAT = "snn2chip-artifacts"
 VERSION = 1
 MANIFEST = "manifest.json"
 
 
-@contextmanager
-def replacing_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing_folder(folder: str | os.PathLike[str]) -> AbstractContextManager[Path]:
     """Yield an empty folder beside `folder`; it takes that name only if the block succeeds, and the old one goes then.
 
     Raises InputError, before anything is made, for a name whose content is not ours to replace.
     """
-    target = Path(folder).resolve()
-    check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        yield part
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o777 & ~mask)
-        check_replaceable(target)
-        _swap(part, target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    return replacing_tree(folder, check=check_replaceable)
 
 
 def check_replaceable(folder: Path) -> None:
@@ -83,17 +68,3 @@ def _named(manifest: Path) -> set[str] | None:
         return set(found["files"]) if found["format"] == FORMAT else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _swap(part: Path, target: Path) -> None:
-    if not target.exists():
-        part.rename(target)
-        return
-    old = part.with_suffix(".old")
-    target.rename(old)
-    try:
-        part.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

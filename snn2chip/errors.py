@@ -13,7 +13,8 @@ Snn2ChipError                      exit 2    base of everything raised on purpos
 ├── MismatchError (AssertionError) exit 1    two backends differ
 └── EnvironmentFault (RuntimeError) exit 3   the machine, not the user's file
     ├── BackendUnavailable         exit 3    a backend's packages are missing (ImportError too)
-    └── BackendFailure             exit 3    a backend died, hung or raised while running
+    ├── BackendFailure             exit 3    a backend died, hung or raised while running
+    └── WriteFailure (OSError)     exit 3    the disk does not take a file: full, read-only, no permission
 
 InputWarning (UserWarning) is no error: samples run, but hardly mean what they say.
 """
@@ -115,3 +116,7 @@ class BackendUnavailable(EnvironmentFault, ImportError):
 
 class BackendFailure(EnvironmentFault):
     """A backend raised, died or hung while it ran; the message carries its own traceback."""
+
+
+class WriteFailure(EnvironmentFault, OSError):
+    """A file or folder could not be written; nothing of it is there, what was there before is unchanged."""

@@ -80,10 +80,3 @@ def staged(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return timed
 
     return wrapped
-
-
-def listen() -> list[Stage]:
-    """Like `listening`, to the end of the command: for a verb, which ends with its process."""
-    listener = _Listener()
-    _NOW.set(listener)
-    return listener.rows

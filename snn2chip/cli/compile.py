@@ -10,7 +10,7 @@ import typer
 
 from snn2chip.cli.artifacts import Artifacts, of_a_compile, ready, write_artifacts
 from snn2chip.errors import InputError
-from snn2chip.stages import listen
+from snn2chip.stages import listening
 
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compile(
+    context: typer.Context,
     source: Annotated[
         Path,
         typer.Argument(
@@ -114,7 +115,7 @@ def compile(
         ready(artifacts)
     if golden and out is None:
         raise InputError("--golden goes with -o FILE.s2c; --artifacts keeps golden vectors of its own")
-    rows = listen()
+    rows = context.with_resource(listening())  # to the end of the verb
     given = {
         "--model": model,
         "--data": data,

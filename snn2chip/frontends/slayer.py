@@ -25,7 +25,7 @@ def slayer_program(model: Any, *, steps: int | None = None) -> Program:
     strange = [type(b).__name__ for b in blocks if not callable(getattr(b, "export_hdf5", None))]
     if strange or not blocks:
         raise TraceError(f"lava: {', '.join(strange) or 'no blocks'}: expected slayer blocks alone, in model.blocks")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="snn2chip-slayer-") as folder:
         path = Path(folder) / f"{type(model).__name__}.net"
         try:
             with h5py.File(path, "w") as file:

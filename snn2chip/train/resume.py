@@ -28,6 +28,7 @@ from lightning.pytorch import Callback
 
 from snn2chip.errors import FileFormatError, InputError
 from snn2chip.train.batches import GLOBAL, Batches, number_of
+from snn2chip.writing import replacing
 
 KEY = "snn2chip"
 _HASHED_ROWS = 64
@@ -107,12 +108,11 @@ class Resume(Callback):
     def save(self, trainer: Any, *, epoch: int, done: int) -> None:
         """Write the file so that it is whole at every moment."""
         self.reached = (epoch, done)
-        part = self.path.with_name(f".{self.path.name}.part")  # one name: what a killed run left is overwritten
-        trainer.save_checkpoint(part)
         if trainer.is_global_zero:
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, self.path)
+            with replacing(self.path) as part:
+                trainer.save_checkpoint(part)
+        else:
+            trainer.save_checkpoint(self.path)  # takes part, writes nothing
         self.saved = time.monotonic()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

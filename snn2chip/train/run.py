@@ -64,6 +64,7 @@ def train_recipe(
     from snn2chip.checkpoint import save_checkpoint
     from snn2chip.train.accuracy import evaluate
     from snn2chip.train.lightning_run import fit, repeatable, require_lightning
+    from snn2chip.writing import check_writable
 
     recipe = name_or_path if isinstance(name_or_path, Recipe) else load_recipe(os.fspath(name_or_path))
     changes: dict[str, Any] = {
@@ -80,7 +81,7 @@ def train_recipe(
     require_lightning()
     if Path(out).is_dir():
         raise InputError(f"{out}: is a folder; name the checkpoint file")
-    Path(out).parent.mkdir(parents=True, exist_ok=True)  # fails now, not after the training
+    check_writable(out)  # fails now, not after the training
     started = time.monotonic()
     model, header, train, test = prepare(recipe)
     start(model, recipe, spec=header.input, init=init)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from snn2chip.cli import app
 from snn2chip.cli.artifacts import GOLDEN, WHAT
 from snn2chip.errors import InputError
 from snn2chip.stages import listening, stage, staged
+from snn2chip.writing import SUFFIX
 
 pytest.importorskip("matplotlib", reason="pages need the extra `report`")
 
@@ -185,14 +188,15 @@ def test_a_folder_that_cannot_take_its_name_leaves_the_old_one(tmp_path: Path, m
     with replacing_folder(target) as part:
         (part / "manifest.json").write_text('{"format": "snn2chip-artifacts", "files": {"x": 1}}')
         (part / "x").write_text("first")
-    plain = Path.rename
+    plain = os.rename
 
-    def rename(self: Path, to: Any) -> Any:
-        if self.suffix == ".part":
-            raise OSError("no")
-        return plain(self, to)
+    def rename(source: Path, to: Path) -> None:
+        if to == target and source.parent.name.endswith(SUFFIX):
+            raise OSError(errno.ENOTEMPTY if target.exists() else errno.EIO, "no")
+        plain(source, to)
 
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr("snn2chip.writing._exchange", lambda a, b: False)
+    monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(OSError, match="no"), replacing_folder(target) as part:
         (part / "x").write_text("second")
     assert (target / "x").read_text() == "first"

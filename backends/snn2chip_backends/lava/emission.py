@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Host, HostOp, Input
 from snn2chip.ir.program import Program
+from snn2chip.writing import replacing_tree
 from snn2chip_backends.lava.backend import LavaBackend
 from snn2chip_backends.lava.net.assemble import write_plan
 from snn2chip_backends.lava.plan import Arrays, NetPlan
@@ -66,17 +66,10 @@ def emit(
         raise InputError(f"{program.name}: has no Output, so an emitted package would give nothing; add one")
     backend = LavaBackend(stock=stock, layout=layout, batch=batch)
     plan = backend.plan(program, record="outputs")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
+    with replacing_tree(target, check=_refuse_foreign) as part:
         _write(part, program, plan, layout)
         if golden is not None:
             np.savez_compressed(part / "golden.npz", **_golden(program, golden))
-        os.chmod(part, 0o777 & ~_umask())
-        _swap(part, target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return target
 
 
@@ -85,28 +78,6 @@ def _refuse_foreign(target: Path) -> None:
         raise InputError(f"{target}: is not a folder; choose another place for the Lava package")
     if target.is_dir() and any(target.iterdir()) and not (target / MARK).is_file():
         raise InputError(f"{target}: the folder is not empty and not an earlier emit; choose another or empty it")
-
-
-def _swap(part: Path, target: Path) -> None:
-    """Put `part` in the place of `target`, an empty folder, an earlier emit or nothing."""
-    if not target.exists():
-        part.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / "was")
-    try:
-        part.rename(target)
-    except OSError:
-        (old / "was").rename(target)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write(folder: Path, program: Program, plan: NetPlan, layout: str) -> None:
