@@ -48,6 +48,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     with _told(path, everything=True), _workspace(target) as space:
         part = space / target.name
         yield part
+        os.chmod(part, _mode(space))  # some writers keep their files to themselves
         _sync(part)
         os.replace(part, target)
         _sync(target.parent)
@@ -125,6 +126,15 @@ def _workspace(target: Path) -> Iterator[Path]:
         _remove(space, target)
         if lock is not None:
             os.close(lock)
+
+
+def _mode(space: Path) -> int:
+    """The mode of a new file here: what the umask leaves, without changing it for other threads."""
+    descriptor = os.open(space / "mode", os.O_CREAT | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 def _is(space: Path, lock: int | None) -> bool:

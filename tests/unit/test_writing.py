@@ -212,6 +212,7 @@ def test_modes_are_those_of_a_plain_file(tmp_path: Path) -> None:
     try:
         with replacing(tmp_path / "f") as part:
             part.write_text("x")
+            part.chmod(0o600)
         put(tmp_path / "d", "x")
     finally:
         os.umask(before)
