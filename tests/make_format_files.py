@@ -13,7 +13,7 @@ import numpy as np
 from snn2chip import Input, Output, Program, Soma, Synapse
 from snn2chip.checkpoint import CheckpointHeader, InputSpec, save_checkpoint
 from snn2chip.checkpoint_header import VERSION as CHECKPOINT_VERSION
-from snn2chip.ir.files import VERSION as PROGRAM_VERSION
+from snn2chip.ir.files import version_of
 from snn2chip.testing.edges import edge_cases
 
 PROGRAMS = (
@@ -22,16 +22,21 @@ PROGRAMS = (
     "edge-largest-products",
     "edge-sparse-rows-empty",
     "edge-many-levels",
+    "edge-changes-follow-changes",
+    "edge-widest-changes",
 )
 FOLDER = Path(__file__).parent / "data" / "formats"
 
 
 def program_files(folder: Path) -> list[Path]:
-    """Programs with products, recurrent delays, sparse maps and windows, each with golden vectors of two samples."""
+    """Programs with products, recurrent delays, sparse maps, windows, changes, each with golden vectors of two samples.
+
+    Each in the oldest version that can say it.
+    """
     paths = []
     for case in edge_cases():
         if case.name in PROGRAMS:
-            path = folder / f"{case.name}-v{PROGRAM_VERSION}.s2c"
+            path = folder / f"{case.name}-v{version_of(case.program)}.s2c"
             if not path.exists():
                 case.program.save(path, golden=2)
             paths.append(path)
@@ -41,7 +46,7 @@ def program_files(folder: Path) -> list[Path]:
 
 def packed_file(folder: Path) -> Path:
     """A program whose weights are stored in one bit each (from version 2 on)."""
-    path = folder / f"binary-weights-v{PROGRAM_VERSION}.s2c"
+    path = folder / "binary-weights-v2.s2c"
     if not path.exists():
         signs = np.random.default_rng(9).choice([-1, 1], (40, 40))
         nodes = [

@@ -81,9 +81,8 @@ class _Walk:
         self.soma, self.current, self.axes = soma, current, len(soma.shape)
         self.v = Span(soma.at("v_init"), soma.at("v_init"))
         self.u = span(0, 0, self.axes) if soma.syn_leak is not None else None
-        delayed = soma.reset == "subtract-delayed" and soma.fire != "none"
-        self.s: Span | None = span(0, 0, self.axes) if delayed else None
-        self.kept: Span | None = self.v if delayed else None  # v - s*theta, what a delayed subtraction will leave
+        self.s: Span | None = span(0, 0, self.axes) if soma.remembers else None  # spikes, or the activation last sent
+        self.kept: Span | None = self.v if soma.delayed else None  # v - s*theta, what a delayed subtraction will leave
         self.seen: dict[str, Span] = {}
 
     def note(self, name: str, part: Span) -> None:
@@ -98,7 +97,10 @@ class _Walk:
             self.v = span(-V_MAX, V_MAX, self.axes)
             self.u = None if self.u is None else span(-NEVER, NEVER - 1, self.axes)
             self.kept = None
-            self.s = None if self.s is None else fired_span(self.soma, self.v, t)
+            if self.soma.delayed:
+                self.s = fired_span(self.soma, self.v, t)
+            elif self.s is not None:
+                self.s = self.v
             self.step(t)
 
     def step(self, t: int) -> bool:
@@ -120,15 +122,20 @@ class _Walk:
         v = total.clip(-V_MAX, V_MAX)
         self.note("total", total)
         self.note("before", v)
-        s = fired_span(soma, v, t)
-        if self.s is not None:
+        if soma.fire == "delta":
+            assert self.s is not None
+            v = v if soma.v_min is None else self.floored(v, t)
+            s = change_span(soma, v, self.s, t)
+            self.s = self.s | v
+        else:
+            s = fired_span(soma, v, t)
+        if soma.delayed:
             self.s = s
             constant = soma.theta is not None and (soma.theta == soma.theta[:1]).all() and (soma.theta > 0).all()
             self.kept = _residue(v, s, at("theta", t)) if constant and soma.fire == "levels" else None
         v = after_span(soma, v, s, t)
         if soma.v_min is not None:
-            floor = at("v_min", t)
-            v = Span(np.maximum(v.lo, floor), np.maximum(v.hi, floor))
+            v = self.floored(v, t)
             self.kept = None
         self.v = v
         self.note("after", v)
@@ -136,6 +143,11 @@ class _Walk:
         self.note("payload", out)
         new = self.v, self.u, self.s
         return all(a is None or (b is not None and a.same(b)) for a, b in zip(old, new, strict=True))
+
+    def floored(self, v: Span, t: int) -> Span:
+        """`max(v, v_min)`."""
+        floor = self.soma.at("v_min", t)
+        return Span(np.maximum(v.lo, floor), np.maximum(v.hi, floor))
 
     def mixed(self, t: int) -> Span:
         soma, a = self.soma, self.current
@@ -151,7 +163,7 @@ class _Walk:
         """What the leak (and a delayed subtraction) leave of the potential."""
         leak = self.soma.at("leak", t)
         kept = self.v.through(lambda v: trunc4096(v, leak))
-        if self.s is None:
+        if self.s is None or not self.soma.delayed:
             return kept
         theta = self.soma.at("theta", t)
         taken = self.s.times(theta)
@@ -166,6 +178,14 @@ def fired_span(soma: Soma, v: Span, t: int) -> Span:
     if soma.fire == "table":
         return _table(soma, v)
     return v.through(lambda u: spikes(soma, u, t))
+
+
+def change_span(soma: Soma, act: Span, sent: Span, t: int) -> Span:
+    """Range of the change that a delta code sends: 0 or one that reaches theta, floored."""
+    theta = soma.at("theta", t)
+    lo, hi = act.lo - sent.hi, act.hi - sent.lo
+    floored = Span(lo, hi).through(lambda d: d >> soma.delta_shift)
+    return Span(np.where(lo <= -theta, floored.lo, 0), np.where(hi >= theta, floored.hi, 0))
 
 
 def spikes(soma: Soma, v: IntArray, t: int) -> IntArray:
@@ -198,7 +218,7 @@ def _table(soma: Soma, v: Span) -> Span:
 
 def after_span(soma: Soma, v: Span, s: Span, t: int) -> Span:
     """Range of the potential behind the reset (before v_min)."""
-    if soma.fire == "none" or soma.reset == "subtract-delayed":
+    if soma.fire == "none" or soma.reset in ("subtract-delayed", "keep"):
         return v
     if soma.reset == "drop":
         return span(0, 0, v.lo.ndim)

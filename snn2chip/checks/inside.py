@@ -56,10 +56,9 @@ def inside(program: Program, trace: Trace, soma: Soma) -> Inside:
         whole = np.stack(rows)
         drive = wrap24(whole)
     totals: list[IntArray] = []
-    delayed = soma.reset == "subtract-delayed" and soma.fire != "none"
     for t in range(program.steps):
         total = trunc4096(start[t], soma.at("leak", t)) + drive[t] + soma.at("bias", t)
-        if delayed and t:
+        if soma.delayed and t:
             total = total - soma.at("theta", t) * fired(soma, np.clip(totals[-1], -V_MAX, V_MAX), t - 1)
         totals.append(total)
     return Inside(current=current, mixed=mixed, scaled=x, synaptic=whole, total=np.stack(totals), start=start)

@@ -6,6 +6,7 @@ Order of one step (all integer):
     v = sat24(trunc(v*leak[t]/4096) + x + bias[t])                 subtract-delayed: also - theta[t]*s_prev
     levels: s = #{k in 1..levels: v >= k*theta[t]}, ladder: #{k: v >= theta_k}
     excess: s = max(v - theta[t], 0)   relay: s = v   none: s = 0   table: s = table[clip((v+off)>>shift, 0, 255)]
+    delta: v = max(v, v_min), d = v - s_prev; where |d| >= theta[t]: s = d >> delta_shift (floor), s_prev = v, else 0
     reset, then v = max(v, v_min);   payload = clip(rshift(s*out_gain, out_shift), out_min, out_max)
 """
 
@@ -40,7 +41,10 @@ def wrap24(x: IntArray) -> IntArray:
 
 @attrs.define
 class SomaState:
-    """State of a soma population for a batch: arrays `[B, *shape]`; `saturated` counts sat24 hits."""
+    """State of a soma population for a batch: arrays `[B, *shape]`; `saturated` counts sat24 hits.
+
+    `s_prev` is what was last sent: spikes of the step before (subtract-delayed), an activation (delta).
+    """
 
     v: IntArray
     u: IntArray | None
@@ -49,12 +53,12 @@ class SomaState:
 
 
 def soma_start(soma: Soma, batch: int) -> SomaState:
-    """State at the start of a sample: `v = v_init`, `u = 0`, no previous spike."""
+    """State at the start of a sample: `v = v_init`, `u = 0`, nothing sent."""
     full = (batch, *soma.shape)
     return SomaState(
         v=np.array(np.broadcast_to(soma.at("v_init"), full)),
         u=np.zeros(full, np.int64) if soma.syn_leak is not None else None,
-        s_prev=np.zeros(full, np.int64) if soma.reset == "subtract-delayed" and soma.fire != "none" else None,
+        s_prev=np.zeros(full, np.int64) if soma.remembers else None,
     )
 
 
@@ -75,13 +79,17 @@ def soma_step(soma: Soma, state: SomaState, a: IntArray, t: int) -> IntArray:
         state.u = wrap24(trunc4096(state.u, soma.at("syn_leak", t)) + x)
         x = state.u
     total = trunc4096(state.v, soma.at("leak", t)) + x + soma.at("bias", t)
-    if state.s_prev is not None:
+    if soma.delayed:
+        assert state.s_prev is not None
         total = total - soma.at("theta", t) * state.s_prev
     v = np.clip(total, -V_MAX, V_MAX)
     state.saturated += int((v != total).sum())
-    s = fired(soma, v, t)
+    if soma.fire == "delta":
+        v, s = change(soma, state, v, t)
+    else:
+        s = fired(soma, v, t)
     v = after_reset(soma, v, s, t)
-    if state.s_prev is not None:
+    if soma.delayed:
         state.s_prev = s
     if soma.v_min is not None:
         v = np.maximum(v, soma.at("v_min", t))
@@ -91,8 +99,21 @@ def soma_step(soma: Soma, state: SomaState, a: IntArray, t: int) -> IntArray:
     return payload
 
 
+def change(soma: Soma, state: SomaState, v: IntArray, t: int) -> tuple[IntArray, IntArray]:
+    """Delta coding: the activation `max(v, v_min)`, and its change since the last send where that reaches theta.
+
+    What is sent is floored to multiples of `2^delta_shift`; the floored bits are not made up for later.
+    """
+    assert state.s_prev is not None
+    act = v if soma.v_min is None else np.maximum(v, soma.at("v_min", t))
+    d = act - state.s_prev
+    sends = np.abs(d) >= soma.at("theta", t)
+    state.s_prev = np.where(sends, act, state.s_prev)
+    return act, np.where(sends, d >> soma.delta_shift, 0)
+
+
 def fired(soma: Soma, v: IntArray, t: int) -> IntArray:
-    """The emission rule: spike count, excess, relayed value or table entry of potential `v`."""
+    """The emission rule without memory: spike count, excess, relayed value or table entry of potential `v`."""
     s = np.zeros_like(v)
     if soma.fire == "levels":
         top = soma.at("levels")

@@ -1,8 +1,7 @@
 """The `.s2c` file: safetensors arrays behind a JSON header with a format version.
 
-Nothing in it can execute code. Writing goes to a temporary file beside the target that is renamed at
-the end; reading checks sizes against the header before any array is touched and validates the program. Dense weights
-of 8 bits are mapped, not copied (`snn2chip.ir.mapped`), and written from where they lie.
+Nothing in it can execute code. Writing goes through `snn2chip.writing`; reading checks sizes against the header before
+any array is touched and validates the program. Dense weights of 8 bits are mapped, not copied (`snn2chip.ir.mapped`), and written from where they lie.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +17,36 @@ import attrs
 import numpy as np
 from scipy import sparse
 
-from snn2chip.errors import FileFormatError, InputError, ProgramError
+from snn2chip.errors import FileFormatError, ProgramError
 from snn2chip.ir.mapped import mapped
 from snn2chip.ir.narrow import narrowed, widened
 from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse, Unchanging
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import smallest_int
+from snn2chip.writing import replacing, write_text
 
 FORMAT = "s2c"
-VERSION = 2
-READABLE = (1, 2)
-"""2: arrays of few values are packed (`snn2chip.ir.narrow`)."""
+VERSION = 3
+READABLE = (1, 2, 3)
+"""2: arrays of few values are packed (`snn2chip.ir.narrow`). 3: somas that send changes; only where there are any."""
 NODE_CLASSES: dict[str, type] = {c.__name__: c for c in (Input, Host, Synapse, Soma, Product, Output)}
-LATER = ((Synapse, "shape"), (Input, "sample_shape"))
-"""Fields that came with a later release: not written while unset, so that files and digests stay as they were."""
+LATER = {(Synapse, "shape"): None, (Input, "sample_shape"): None, (Soma, "delta_shift"): 0}
+"""Fields that came with a later release, with what they are while unset: then they are not written, so that files and
+digests stay as they were."""
 Arrays = dict[str, Any]
 PLACEHOLDER = "s2c"
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` only if the block succeeds."""
-    target = Path(path).resolve()  # a link stays a link; what it points to is replaced
-    if target.exists() and not target.is_file():
-        raise InputError(f"{path}: is not a regular file; name a file to write")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole or not at all (see `replacing`)."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+__all__ = [
+    "checksum",
+    "digest",
+    "from_header",
+    "read",
+    "replacing",
+    "sealed",
+    "to_header",
+    "write",
+    "write_text",
+]
 
 
 def _compact(array: Any) -> Any:
@@ -87,6 +71,11 @@ def _pack(value: Any, key: str, arrays: Arrays) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def version_of(program: Program) -> int:
+    """The oldest format version that can say this program, so that older releases read what they can."""
+    return 3 if any(soma.fire == "delta" or soma.reset == "keep" for soma in program.somas) else 2
+
+
 def to_header(program: Program) -> tuple[dict[str, Any], Arrays]:
     """The JSON-able header and the arrays of a program."""
     arrays: Arrays = {}
@@ -96,12 +85,12 @@ def to_header(program: Program) -> tuple[dict[str, Any], Arrays]:
         packed = {
             f.alias: _pack(getattr(node, f.name), f"{node.name}/{f.alias}", arrays)  # weights as stored: no copy
             for f in fields
-            if (type(node), f.name) not in LATER or getattr(node, f.name) is not None
+            if (type(node), f.name) not in LATER or getattr(node, f.name) != LATER[type(node), f.name]
         }
         nodes.append({"node": type(node).__name__, **packed})
     header = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version_of(program),
         "steps": program.steps,
         "target": program.target,
         "nodes": nodes,
@@ -219,7 +208,7 @@ def _read_raw(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
             if header.get("version") not in READABLE:
                 raise FileFormatError(
                     f"{path}: format version {header.get('version')!r}; this snn2chip reads versions "
-                    + " and ".join(map(str, READABLE))
+                    + f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}"
                 )
         arrays = mapped(path)
     except FileFormatError:

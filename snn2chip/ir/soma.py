@@ -1,7 +1,8 @@
 """The one neuron population: every method of this project is a setting of `Soma`.
 
 State: potential `v` (saturates at ±(2^23-1)), with `syn_leak` a current `u` (wraps at 24 bits), with
-`reset="subtract-delayed"` the last spike. One logical step is `snn2chip.ir.dynamics.soma_step`.
+`reset="subtract-delayed"` the last spike, with `fire="delta"` the activation last sent. One logical step is
+`snn2chip.ir.dynamics.soma_step`.
 
 Stored form of every numeric parameter: `[T or 1, C or 1]` (C = first axis of the shape), per neuron
 `[T or 1, *shape]`, a ladder `[levels, C or 1]`, a window `[T, T]`. Constructors accept a scalar, a 1-D
@@ -18,17 +19,20 @@ import numpy as np
 from snn2chip.errors import ParameterError
 from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX, IntArray, PayloadType, as_int, whole
 
-FIRES = ("levels", "excess", "relay", "table", "none")
-RESETS = ("subtract", "zero", "value", "clamp", "drop", "subtract-delayed")
+FIRES = ("levels", "excess", "relay", "table", "none", "delta")
+RESETS = ("subtract", "zero", "value", "clamp", "drop", "subtract-delayed", "keep")
 LEGAL_RESETS = {
     "levels": ("subtract", "zero", "value", "clamp", "drop", "subtract-delayed"),
     "excess": ("clamp", "zero", "drop"),
     "relay": ("drop",),
     "table": ("drop",),
     "none": RESETS,
+    "delta": ("keep",),
 }
 PER_STEP = ("leak", "gain", "bias", "theta", "syn_leak", "v_min", "v_reset")
 PER_CHANNEL = ("v_init", "levels", "gain_shift", "out_gain", "out_shift", "out_min", "out_max")
+SIGNED = ("relay", "table", "delta")
+"""Emission rules that send negative payloads too, unless out_min says otherwise."""
 RANGES = {
     "v_init": (-V_MAX, V_MAX),
     "leak": (-(1 << 15), (1 << 15) - 1),
@@ -92,6 +96,7 @@ class Soma:
     payload_bits: int = attrs.field(default=23, kw_only=True)
     window: IntArray | None = attrs.field(default=None, converter=_raw, kw_only=True)
     window_shift: int = attrs.field(default=0, kw_only=True)
+    delta_shift: int = attrs.field(default=0, kw_only=True)
     ladder: bool | None = attrs.field(default=None, kw_only=True)
     layer: str = attrs.field(default="", kw_only=True)
 
@@ -102,7 +107,7 @@ class Soma:
         if self.out_max is None:
             put(self, "out_max", top)
         if self.out_min is None:
-            signed = self.fire in ("relay", "table")
+            signed = self.fire in SIGNED
             put(self, "out_min", np.maximum(-np.asarray(self.out_max), -(1 << 23)) if signed else 0)
         for field in (*PER_STEP, *PER_CHANNEL):
             value = getattr(self, field)
@@ -115,7 +120,7 @@ class Soma:
 
     def _whole_numbers(self) -> None:
         """Make integers of every numeric field; ParameterError lists the soma's fields that are none."""
-        scalars = ("table_offset", "table_shift", "window_shift", "payload_bits")
+        scalars = ("table_offset", "table_shift", "window_shift", "delta_shift", "payload_bits")
         bad = []
         for field in (*scalars, "table", "window", *PER_STEP, *PER_CHANNEL):
             value = getattr(self, field)
@@ -144,6 +149,16 @@ class Soma:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def delayed(self) -> bool:
+        """Whether the spikes of one step are taken off the potential of the next."""
+        return self.reset == "subtract-delayed" and self.fire != "none"
+
+    @property
+    def remembers(self) -> bool:
+        """Whether something that was sent is kept: spikes (`delayed`) or an activation (`fire="delta"`)."""
+        return self.delayed or self.fire == "delta"
+
+    @property
     def stateful(self) -> bool:
         """Whether anything is carried from one step of a sample to the next."""
         return self.reset != "drop" or self.syn_leak is not None
@@ -165,12 +180,15 @@ class Soma:
     def payload_type(self) -> PayloadType:
         """The declared payload range `[out_min, out_max]`, tightened where the rule proves more.
 
-        levels: s <= levels; excess: s >= 0; none: 0; table: its entries. The result never changes a value.
+        levels: s <= levels; excess: s >= 0; none: 0; table: its entries; delta: twice the register. The result never
+        changes a value.
         """
         lo, hi = int(self.out_min.min()), int(self.out_max.max())
         if self.fire == "none":
             return PayloadType(0, 0)
         s_lo, s_hi = {"levels": (0, int(self.levels.max())), "excess": (0, 2 * NEVER)}.get(self.fire, (-V_MAX, V_MAX))
+        if self.fire == "delta":
+            s_lo, s_hi = -2 * V_MAX >> self.delta_shift, 2 * V_MAX >> self.delta_shift
         if self.fire == "table" and self.table is not None and self.table.size:
             s_lo, s_hi = int(self.table.min()), int(self.table.max())
         scaled = [

@@ -41,6 +41,8 @@ def soma_breaches(soma: Soma, steps: int) -> Iterator[str]:
     yield from _ranges(soma)
     yield from _theta(soma)
     yield from _table_and_window(soma, steps)
+    if not 0 <= soma.delta_shift <= (23 if soma.fire == "delta" else 0):
+        yield f"delta_shift must be 0..23 with fire='delta' and 0 without, got {soma.delta_shift}"
     if soma.reset == "drop" and soma.fire != "none":
         if (soma.v_init != 0).any():
             yield "reset='drop' needs v_init = 0; put the shift into bias, every step"
@@ -91,7 +93,7 @@ def _ranges(soma: Soma) -> Iterator[str]:
 
 
 def _theta(soma: Soma) -> Iterator[str]:
-    if soma.fire not in ("levels", "excess"):
+    if soma.fire not in ("levels", "excess", "delta"):
         return
     theta = soma.theta
     if theta is None:
@@ -99,6 +101,8 @@ def _theta(soma: Soma) -> Iterator[str]:
         return
     if soma.reset in ("subtract", "clamp") and (theta < 1).any():
         yield f"theta must be >= 1 with reset={soma.reset!r}, got {int(theta.min())}"
+    if soma.fire == "delta" and theta.size and not 1 <= int(theta.min()) <= int(theta.max()) <= V_MAX:
+        yield f"theta must be 1..{V_MAX} with fire='delta', got {int(theta.min())}..{int(theta.max())}"
     if soma.ladder:
         if soma.fire != "levels" or soma.reset != "drop":
             yield "a ladder of thresholds goes with fire='levels' and reset='drop'"

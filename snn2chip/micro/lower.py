@@ -56,16 +56,19 @@ class _Lowering(Builder):
         total = self.put("add", self.toward_zero("v", self.param("leak")), x)
         if self.param("bias").lo or self.param("bias").hi:
             total = self.put("add", total, self.param("bias"))
-        delayed = soma.reset == "subtract-delayed" and soma.fire != "none"
-        if delayed:
+        if soma.remembers:
             self.state["s_prev"] = const(0)
+        if soma.delayed:
             total = self.delayed(total)
         low = self.put("max", total, const(-V_MAX), note="saturate")
         v = self.put("min", low, const(V_MAX), out="v", note="potential")
+        if soma.fire == "delta":
+            self.payload(self.change(v))
+            return
         s, after = self.fired(v)
         self.payload(s)
         after = self.reset(v, s, after)
-        if delayed:
+        if soma.delayed:
             self.put("copy", s, out="s_prev")
         if soma.v_min is not None:
             after = self.put("max", after, self.param("v_min"), note="floor")
@@ -95,6 +98,17 @@ class _Lowering(Builder):
             taken = self.put("select", mask, part, const(0))
             total = self.put("sub", total, taken, note="spikes of the last step")
         return total
+
+    def change(self, v: str) -> str:
+        """The floored potential, and the change since it was last sent where that reaches the threshold."""
+        if self.soma.v_min is not None:
+            v = self.put("max", v, self.param("v_min"), out="v", note="floor")
+        d = self.put("sub", v, "s_prev", note="change since the last send")
+        size = self.put("max", d, self.put("sub", const(0), d), note="magnitude")
+        sends = self.reaches(size, self.param("theta"))
+        self.put("select", sends, v, "s_prev", out="s_prev", note="what the readers know")
+        shifted = self.put("shr", d, const(self.soma.delta_shift)) if self.soma.delta_shift else d
+        return self.put("select", sends, shifted, const(0), note="change")
 
     def fired(self, v: str) -> tuple[str, str]:
         """The register of s, and that of v - s * theta where the reset needs it."""

@@ -89,8 +89,9 @@ class _Follower:
 
     def anything(self, name: str) -> Interval:
         """Every value that a state register can hold."""
-        top = {"v": V_MAX, "u": V_MAX + 1}.get(name, int(self.listing.soma.levels.max()))
-        low = 0 if name == "s_prev" else -top
+        sent = V_MAX if self.listing.soma.fire == "delta" else int(self.listing.soma.levels.max())
+        top = {"v": V_MAX, "u": V_MAX + 1}.get(name, sent)
+        low = 0 if name == "s_prev" and self.listing.soma.fire != "delta" else -top
         return Interval(np.array([low]), np.array([top]))
 
     def note(self, name: str, found: Interval) -> None:

@@ -39,7 +39,7 @@ class NeurobenchCounter:
             raise InputError(f"batch must be at least 1 sample, got {batch}")
         self.program, self.batch, self.samples = program, batch, 0
         self.layers = [s for s in program.synapses if s.kind in ("linear", "conv2d")]
-        self.neurons = [s for s in program.somas if s.fire in ("levels", "excess")]
+        self.neurons = [s for s in program.somas if s.fire in ("levels", "excess", "delta")]
         self.acs = self.macs = self.nonzero = self.elements = self.updates = 0
 
     def add(self, trace: Trace) -> None:
@@ -142,7 +142,9 @@ def footprints(program: Program) -> dict[str, int]:
             lo, hi = int(value.min()), int(value.max())
             whole += value.size * np.dtype(smallest_int(lo, hi)).itemsize
             bits += value.size * (max(hi.bit_length(), (-lo - 1).bit_length() if lo < 0 else 0) + 1)
-        states = 1 + (soma.syn_leak is not None) + (2 * program.steps if soma.window is not None else 0)
+        states = (
+            1 + (soma.syn_leak is not None) + soma.remembers + (2 * program.steps if soma.window is not None else 0)
+        )
         if soma.stateful or soma.window is not None:
             whole += states * soma.size * 4
             bits += states * soma.size * STATE_BITS

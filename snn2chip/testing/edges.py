@@ -233,3 +233,38 @@ def _sums_beyond_float32(draft: Draft) -> None:
             draft.replace(Synapse(into[-1], kind, weight, 8, sign=sign))
         soma = Soma(f"{name}_soma", draft.shape(into[0]), fire="relay", reset="drop")
         draft.output(draft.add_soma(soma, into))
+
+
+@_edge
+def _changes_follow_changes(draft: Draft) -> None:
+    """Sigma-delta neurons in a row: an encoder of the input itself, one that rectifies, one that does not, a sum."""
+    encoder: dict[str, Any] = {"fire": "delta", "reset": "keep", "theta": 3, "leak": 0, "gain": 4, "delta_shift": 1}
+    into = draft.synapse("into", draft.input("in", (6,), source="signed"), {"kind": "identity", "weights": "ternary"})
+    draft.replace(Synapse(into, "identity"))
+    first = draft.add_soma(Soma("encoder", (6,), **encoder), [into])
+    summed: dict[str, Any] = {"fire": "delta", "reset": "keep", "syn_leak": 4096, "leak": 0}
+    rectified: dict[str, Any] = {"v_min": 0, "bias": [9, -7, 0, 30], "delta_shift": 2}
+    for name, fields in (("rectified", rectified), ("plain", {})):
+        made = draft.synapse(f"to_{name}", first, {"weights": "int4"}, units=4)
+        first = draft.add_soma(Soma(name, (4,), theta=[1, 5, 16, 40], **summed, **fields), [made])
+        draft.output(first)
+    last = draft.synapse("last", first, {"weights": "int8"}, units=2)
+    draft.output(draft.add_soma(Soma("sigma", (2,), fire="none"), [last]))
+
+
+@_edge
+def _widest_changes(draft: Draft) -> None:
+    """A change between the two ends of the register, 2^24 - 2, sent whole, floored, scaled and clipped."""
+    values = np.array([[8191, -8191, 8191, -1]]) * np.array([1, -1, 1, 1, -1])[:, None, None]
+    into = _given(draft, "in", values, -8191, 8191)
+    draft.replace(Synapse(into, "identity", exponent=11))
+    fields: dict[str, dict[str, Any]] = {
+        "whole": {"out_max": (1 << 24) - 1},
+        "floored": {"delta_shift": 23, "theta": V_MAX},
+        "scaled": {"delta_shift": 3, "out_gain": 65535, "out_shift": 30, "out_max": 100, "out_min": -50},
+        "rectified": {"v_min": 0, "delta_shift": 1},
+    }
+    for name, given in fields.items():
+        draft.output(
+            draft.add_soma(Soma(name, (4,), fire="delta", reset="keep", leak=0, **{"theta": 1, **given}), [into])
+        )

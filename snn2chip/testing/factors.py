@@ -16,7 +16,7 @@ Level = tuple[str, str]
 
 SOMA_FACTORS: dict[str, tuple[str, ...]] = {
     "ladder": ("no", "yes"),
-    "fire": ("levels", "excess", "relay", "table", "none"),
+    "fire": ("levels", "excess", "relay", "table", "none", "delta"),
     "reset": RESETS,
     "levels": ("one", "many"),
     "theta": ("positive", "nonpositive", "never"),
@@ -30,6 +30,7 @@ SOMA_FACTORS: dict[str, tuple[str, ...]] = {
     "per_step": ("no", "yes"),
     "spread": ("scalar", "channel", "neuron"),
     "scaling": ("identity", "scaled", "clipped"),
+    "delta_shift": ("none", "some"),
 }
 SYNAPSE_FACTORS: dict[str, tuple[str, ...]] = {
     "kind": ("linear", "conv2d", "sumpool", "identity", "product", "gate"),
@@ -65,9 +66,11 @@ def _excluded() -> Iterator[tuple[Level, Level]]:
         if fire != "levels":
             yield ("ladder", "yes"), ("fire", fire)
             yield ("levels", "many"), ("fire", fire)
+        if fire != "delta":
+            yield ("delta_shift", "some"), ("fire", fire)
     yield from ((("ladder", "yes"), ("reset", r)) for r in RESETS if r != "drop")
     yield ("ladder", "yes"), ("levels", "one")
-    for fire in NO_THETA:
+    for fire in (*NO_THETA, "delta"):
         yield ("theta", "nonpositive"), ("fire", fire)
         yield ("theta", "never"), ("fire", fire)
     yield from ((("theta", "nonpositive"), ("reset", r)) for r in ("subtract", "clamp"))

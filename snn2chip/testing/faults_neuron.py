@@ -7,7 +7,7 @@ from typing import Any
 
 from snn2chip.ir.soma import Soma
 from snn2chip.testing.fault_tools import Faults
-from snn2chip.testing.rules import TOP, Rules
+from snn2chip.testing.rules import TOP, Neuron, Rules
 
 _faults = Faults()
 _replace = _faults.replace
@@ -123,6 +123,28 @@ class FloorBeforeReset(Rules):
 
     def floored(self, v: int, v_min: int) -> int:
         return v
+
+
+# changes
+
+_replace("changed", "ChangeStrict", lambda right, d, theta: abs(d) > theta, "A change of exactly theta is not sent.")
+_replace("changed", "ChangeOneSided", lambda right, d, theta: d >= theta, "Only what grows is sent.")
+_replace("changed", "ChangeAlways", lambda right, d, theta: d != 0, "Small changes are sent too.")
+_replace("sent_change", "ChangeRounds", lambda right, d, shift: Rules().half_up(d, shift), "Changes are rounded.")
+_replace("sent_change", "ChangeTowardZero", lambda right, d, shift: int(d / 2**shift), "Changes are truncated.")
+_replace("sent_change", "ChangeUnshifted", lambda right, d, shift: d, "delta_shift is ignored.")
+_replace("remembered", "ChangeSummed", lambda right, n, v, s, k: n.s_prev + s * 2**k, "Floored bits are sent later.")
+_replace("remembered", "ChangeFromNothing", lambda right, n, v, s, k: 0, "What was sent is forgotten.")
+_replace("activation", "ChangeBeforeFloor", lambda right, v, v_min: v, "The floor acts after the change is taken.")
+_replace("change", "ChangeUnknown", lambda right, v, sent: v, "The activation is sent, not its change.")
+
+
+@_faults.add
+class ChangeAcrossSamples(Rules):
+    """What was sent in one sample is still known in the next."""
+
+    def start(self, before: Neuron | None, v_init: int) -> Neuron:
+        return Neuron(v_init, s_prev=0 if before is None else before.s_prev)
 
 
 # the current and the potential

@@ -24,7 +24,7 @@ OPTIONAL = ("theta", "syn_leak", "v_min")
 
 @attrs.define
 class Neuron:
-    """State of one neuron."""
+    """State of one neuron; `s_prev` is what it sent last (spikes, or the activation whose change was sent)."""
 
     v: int
     u: int = 0
@@ -131,9 +131,29 @@ class Rules:
         at = (v + soma.table_offset) // 2**soma.table_shift
         return int(soma.table[max(0, min(255, at))])  # type: ignore[index]
 
+    def activation(self, v: int, v_min: int) -> int:
+        """What a delta code follows: the potential above its floor."""
+        return max(v, v_min)
+
+    def change(self, v: int, sent: int) -> int:
+        """How far the activation is from the one that was last sent."""
+        return v - sent
+
+    def changed(self, d: int, theta: int) -> bool:
+        """Whether a change is worth sending."""
+        return abs(d) >= theta
+
+    def sent_change(self, d: int, shift: int) -> int:
+        """A change as it is sent: floored to multiples of `2^shift`."""
+        return d // 2**shift
+
+    def remembered(self, neuron: Neuron, v: int, s: int, shift: int) -> int:
+        """What a neuron that has sent the change `s` takes for known."""
+        return v
+
     def reset(self, soma: Soma, v: int, s: int, p: dict[str, Any]) -> int:
         """The potential after the reset rule."""
-        if soma.fire == "none" or soma.reset == "subtract-delayed":
+        if soma.fire == "none" or soma.reset in ("subtract-delayed", "keep"):
             return v
         if soma.reset == "drop":
             return 0

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from snn2chip.ir.dynamics import mix_window, soma_start, soma_step
-from snn2chip.ir.soma import PER_STEP, Soma
+from snn2chip.ir.soma import PER_STEP, SIGNED, Soma
 from snn2chip.ir.types import LEAK_ONE, NEVER, V_MAX, IntArray
 from snn2chip.testing.factors import NARROW
 
@@ -32,6 +32,7 @@ PLAIN: dict[str, str] = {
     "per_step": "no",
     "spread": "scalar",
     "scaling": "identity",
+    "delta_shift": "none",
     "magnitude": "normal",
 }
 """An integrate-and-fire soma; rows need only name what differs."""
@@ -69,7 +70,7 @@ class _Maker:
         active += ["syn_leak"] if row["syn_leak"] == "decay" else []
         active += ["v_min"] if row["v_min"] != "none" else []
         active += ["v_reset"] if row["reset"] == "value" else []
-        theta = ["theta"] if row["fire"] in ("levels", "excess") else []
+        theta = ["theta"] if row["fire"] in ("levels", "excess", "delta") else []
         steps = _some(rng, active + ([] if row["ladder"] == "yes" else theta)) or {"leak"}
         spread = active + theta + (["v_init"] if row["v_init"] == "yes" else [])
         spread += ["levels"] if row["levels"] == "many" and row["ladder"] == "no" else []
@@ -184,6 +185,9 @@ class _Maker:
             self._ladder(v)
         elif row["fire"] in ("levels", "excess"):
             self._theta(v)
+        elif row["fire"] == "delta":
+            self.fields["delta_shift"] = int(rng.integers(1, 4)) if row["delta_shift"] == "some" else 0
+            self._theta(np.abs(np.diff(v, axis=0, prepend=np.zeros_like(v[:1]))))
 
     def _pool(self, v: IntArray, row: int | None, at: tuple[int, ...]) -> IntArray:
         """Potentials that one entry of a stored array will meet."""
@@ -258,7 +262,7 @@ class _Maker:
 
     def _scaling(self) -> None:
         rng, row = self.rng, self.row
-        signed = row["fire"] in ("relay", "table")
+        signed = row["fire"] in SIGNED
         if row["fire"] == "excess" and rng.random() < 0.5:
             self.fields["out_min"] = -int(rng.integers(1, 50))  # legal, and never reached
         wide = {"out_max": V_MAX, "out_min": -V_MAX if signed else 0}

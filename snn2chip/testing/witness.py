@@ -172,7 +172,10 @@ def step_neuron(
     if late:
         total -= rules.delayed(neuron, p)
     v = rules.saturate(total)
-    s = rules.spikes(soma, v, p)
+    if soma.fire == "delta":
+        s = delta_neuron(rules, soma, neuron, v, p, events)
+    else:
+        s = rules.spikes(soma, v, p)
     after = rules.reset(soma, v, s, p)
     if late:
         neuron.s_prev = s
@@ -184,6 +187,18 @@ def step_neuron(
     events["clip"] += payload != rules.half_up(s * p["out_gain"], p["out_shift"])
     events["spike"] += payload != 0
     return payload
+
+
+def delta_neuron(rules: Rules, soma: Soma, neuron: Neuron, v: int, p: dict[str, Any], events: Counter[str]) -> int:
+    """The change that one neuron sends, 0 for none; the floor of the potential acts before the comparison."""
+    act = v if soma.v_min is None else rules.activation(v, p["v_min"])
+    d = rules.change(act, neuron.s_prev)
+    events["tie"] += abs(d) == p["theta"]
+    if not rules.changed(d, p["theta"]):
+        return 0
+    s = rules.sent_change(d, soma.delta_shift)
+    neuron.s_prev = rules.remembered(neuron, act, s, soma.delta_shift)
+    return s
 
 
 def _tied(soma: Soma, v: int, p: dict[str, Any]) -> bool:

@@ -109,6 +109,8 @@ def _soma_breaches(soma: Soma) -> list[str]:
         bad.append("a synaptic current (syn_leak) integrates again at every sub-step")
     if soma.reset == "subtract-delayed":
         bad.append("reset='subtract-delayed' acts in the next step")
+    if soma.fire == "delta":
+        bad.append("fire='delta' compares with what it sent at the last step")
     if soma.fire == "table":
         bad.append("fire='table' also speaks on empty sub-steps")
     if soma.fire != "levels":

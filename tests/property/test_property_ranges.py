@@ -138,6 +138,8 @@ STATEFUL: list[dict[str, Any]] = [
     {"theta": 3, "levels": 3, "reset": "subtract-delayed"},
     {"theta": 5, "fire": "excess", "reset": "clamp", "leak": 3000},
     {"theta": 4, "reset": "zero", "v_min": -3},
+    {"theta": 3, "fire": "delta", "reset": "keep", "leak": 0, "v_min": -3},
+    {"theta": 3, "fire": "delta", "reset": "keep", "delta_shift": 1},
 ]
 
 

@@ -144,7 +144,7 @@ def soma_params(node: Soma, store: Store) -> Values:
     for field in ("window", "table"):
         value = getattr(node, field)
         found[field] = None if value is None else store.keep(f"{node.name}/{field}", value)
-    for field in ("fire", "reset", "table_offset", "table_shift", "window_shift"):
+    for field in ("fire", "reset", "table_offset", "table_shift", "window_shift", "delta_shift"):
         found[field] = getattr(node, field)
     found["ladder"] = bool(node.ladder)
     return found

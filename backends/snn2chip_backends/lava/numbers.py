@@ -68,6 +68,7 @@ def soma_bound(soma: Soma, reach: int) -> int:
         total += top(soma.theta) * top(soma.levels)
     seen += [_leaked(soma.leak), total]
     s = {"levels": top(soma.levels), "excess": V_MAX + top(soma.theta), "relay": V_MAX, "table": top(soma.table)}
+    s["delta"] = 2 * V_MAX
     seen.append(s.get(soma.fire, 0) * top(soma.out_gain) + ((1 << int(soma.out_shift.max())) >> 1))
     seen += [top(soma.out_max), top(soma.out_min)]
     return max(seen)

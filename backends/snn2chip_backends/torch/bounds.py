@@ -94,7 +94,7 @@ def soma_bounds(soma: Soma, current: int, steps: int) -> SomaBounds:
     x = scaled >> shift
     totals = _totals(steps, soma, _per_row(x))
     v = min(max(totals), V_MAX)
-    spike = _spike_bound(soma, v)
+    spike = _change_bound(soma, v) if soma.fire == "delta" else _spike_bound(soma, v)
     emitted = spike * int(soma.out_gain.max()) + ((1 << int(soma.out_shift.max())) >> 1)
     return SomaBounds(
         current=current,
@@ -121,7 +121,7 @@ def _per_row(value: IntArray) -> list[int]:
 def _totals(steps: int, soma: Soma, x: list[int]) -> list[int]:
     """Bound of the potential before saturation, step by step."""
     leak, bias = _per_row(soma.leak), _per_row(soma.bias)
-    delayed = soma.reset == "subtract-delayed" and soma.fire != "none"
+    delayed = soma.delayed
     theta = [0] if soma.theta is None or not delayed else _per_row(soma.theta)
     set_to = [0] if soma.reset != "value" else _per_row(soma.v_reset)
     floor = [0] if soma.v_min is None else _per_row(np.maximum(soma.v_min, 0))
@@ -143,6 +143,12 @@ def _totals(steps: int, soma: Soma, x: list[int]) -> list[int]:
 
 def _at(rows: list[int], t: int) -> int:
     return rows[t] if len(rows) > 1 else rows[0]
+
+
+def _change_bound(soma: Soma, v: int) -> int:
+    """Largest |s| of a delta code whose potential before its floor is at most `v` in magnitude."""
+    reach = max(v, 0 if soma.v_min is None else int(soma.v_min.max()))
+    return -(-2 * reach >> soma.delta_shift)
 
 
 def _spike_bound(soma: Soma, v: int) -> int:

@@ -19,6 +19,8 @@ from snn2chip.ir.types import IntArray
 from snn2chip_backends.torch.arithmetic import at_least, clip
 from snn2chip_backends.torch.constants import Rows, on_device
 
+Change = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""`change(act, sent, t)`: s of activations at step t, and what was last sent from then on."""
 Fire = Callable[[Tensor, int | None], Tensor]
 """`fire(v, t)`: s of potentials `[B, *shape]` at step t, or of `[T, B, *shape]` with t None; in v's own type."""
 
@@ -46,6 +48,20 @@ def emission(soma: Soma, dtype: torch.dtype, device: torch.device) -> Fire:
     if soma.fire == "relay":
         return lambda v, t: v
     return lambda v, t: torch.zeros_like(v)
+
+
+def delta_coding(soma: Soma, dtype: torch.dtype, device: torch.device) -> Change:
+    """The change of an activation since it was last sent, floored to `2^delta_shift`, where it reaches theta."""
+    assert soma.theta is not None
+    theta, shift = Rows(soma, soma.theta, dtype, device), soma.delta_shift
+
+    def change(act: Tensor, sent: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        d = act - sent
+        sends = at_least(d.abs(), theta.at(t))
+        s = d.bitwise_right_shift_(shift) if shift else d
+        return s.mul_(sends), sent + sends * (act - sent)
+
+    return change
 
 
 def _levels(soma: Soma, theta: IntArray, dtype: torch.dtype, device: torch.device) -> Fire:

@@ -1,6 +1,6 @@
 """The soma of a whole sample in one compiled pass over memory, where numba is installed and 32 bits are proven enough.
 
-`compiled.run` reads what `layout` describes. Neurons lie in memory as oneDNN's convolutions write them: channels last
+`passes` reads what `layout` describes. Neurons lie in memory as oneDNN's convolutions write them: channels last
 for shapes `[C, H, W]`, row by row otherwise; payloads and potentials are made in that order, seen as `[T, B, *shape]`.
 """
 
@@ -49,30 +49,21 @@ RESETS = {
 }
 FIRES = {"excess": at.EXCESS, "table": at.TABLE, "relay": at.RELAY, "none": at.SILENT}
 Pass = Callable[[NDArray[np.int64]], None]
+"""`play(rows)`: one compiled pass after the other, each described by a row of int64."""
 
 
 @lru_cache(maxsize=1)
-def _passes() -> tuple[Pass, Pass] | None:
-    """The compiled passes of somas and of pools, or None where numba is missing or switched off."""
+def compiled_pass() -> Pass | None:
+    """What plays a tape of compiled passes, or None where numba is missing or switched off."""
     try:
         import numba
 
         if getattr(numba.config, "DISABLE_JIT", 0):
             return None
-        from snn2chip_backends.torch.compiled import pool, run
+        from snn2chip_backends.torch.passes.entries import tape
     except ImportError:
         return None
-    return run, pool
-
-
-def compiled_pass() -> Pass | None:
-    """The compiled pass of a soma, or None without numba."""
-    return found[0] if (found := _passes()) is not None else None
-
-
-def compiled_pool() -> Pass | None:
-    """The compiled sum over squares, or None without numba."""
-    return found[1] if (found := _passes()) is not None else None
+    return tape
 
 
 @lru_cache(maxsize=1)
@@ -119,6 +110,8 @@ def in_memory_order(current: Tensor) -> Tensor:
 class FusedSoma:
     """One soma ready for the compiled pass; `fits` says for which somas there is one."""
 
+    most_sources = at.MOST_SOURCES
+
     def __init__(self, soma: Soma, bounds: SomaBounds, highest: int, call: Pass) -> None:
         self.soma, self.bounds, self.highest, self.call = soma, bounds, highest, call
         c, self.size = soma.channels, soma.size
@@ -130,7 +123,9 @@ class FusedSoma:
 
     @staticmethod
     def fits(soma: Soma, bounds: SomaBounds) -> bool:
-        """Whether 32 bits hold everything on the way (products go through float64)."""
+        """Whether 32 bits hold everything on the way (products go through float64); changes go step by step."""
+        if soma.fire == "delta":
+            return False
         room = bounds.driven + (1 << 24 if soma.syn_leak is not None else 0)
         arriving = bounds.current if soma.window is None else bounds.mixing >> soma.window_shift
         sizes = (arriving, room, bounds.total, bounds.spike, bounds.emitted >> int(soma.out_shift.min()))
@@ -165,6 +160,15 @@ class FusedSoma:
             self._put(at.V_RESET, soma.v_reset if soma.reset == "value" else np.zeros((1, 1), np.int64))
         if soma.fire != "none":
             self._payload()
+        self._plain()
+
+    def _plain(self) -> None:
+        """Whether nothing happens but adding up, firing once and subtracting."""
+        d, extras = self.described, (at.TIMES, at.GAIN, at.SYN_LEAK, at.LEAK, at.V_MIN, at.OUT_GAIN, at.OUT_MIN)
+        once = d[at.FIRE] == at.ONCE and d[at.RESET] == at.SUBTRACT and self.soma.window is None
+        if once and not any(d[e] for e in (*extras, at.OUT_MAX)):
+            d[at.PLAIN] = 1
+            self._put(at.BIAS, self.soma.bias)
 
     def _fire(self) -> int:
         soma, d = self.soma, self.described
@@ -230,9 +234,10 @@ class FusedSoma:
 
     def run(self, currents: list[Tensor], part: slice, steps: int, out: SomaRun) -> None:
         """All steps of the samples `part`, whose currents are given, into `out`."""
-        d = self.described.copy()
+        tape = self.described[None].copy()
+        d = tape[0]
         batch = part.stop - part.start
-        d[at.STEPS] = steps
+        d[at.STEPS] = d[at.END] = steps
         ordered = [in_memory_order(current) for current in _few(currents)]
         d[at.SOURCES] = len(ordered)
         for i, current in enumerate(ordered):
@@ -259,21 +264,22 @@ class FusedSoma:
         if threads == 1:
             d[at.LAST], d[at.SPIKES] = batch, out.spikes.data_ptr()
             d[at.TOTAL] = 0 if binary or out.magnitude is None else out.magnitude.data_ptr()
-            self.call(d)
+            self.call(tape)
             out.saturated.add_(int(d[at.SATURATED]))
             return
-        self._shared(d, batch, threads, out, binary=binary)
+        self._shared(tape, batch, threads, out, binary=binary)
 
-    def _shared(self, d: NDArray[np.int64], batch: int, threads: int, out: SomaRun, *, binary: bool) -> None:
+    def _shared(self, tape: NDArray[np.int64], batch: int, threads: int, out: SomaRun, *, binary: bool) -> None:
         """The same by several threads, each with samples and counts of its own."""
         ends = [batch * i // threads for i in range(threads + 1)]
         counts = torch.zeros((threads, 1 if binary else 2, self.size), dtype=torch.int64)
         tasks = []
         for i in range(threads):
-            own = d.copy()
+            task = tape.copy()
+            own = task[0]
             own[at.FIRST], own[at.LAST], own[at.SPIKES] = ends[i], ends[i + 1], counts[i, 0].data_ptr()
             own[at.TOTAL] = 0 if binary else counts[i, 1].data_ptr()
-            tasks.append(own)
+            tasks.append(task)
         waiting = [_threads().submit(self.call, own) for own in tasks[1:]]
         self.call(tasks[0])
         for future in waiting:
@@ -283,7 +289,7 @@ class FusedSoma:
         out.spikes.add_(counts[:, 0].sum(0))
         if not binary:
             out.magnitude.add_(counts[:, 1].sum(0))
-        out.saturated.add_(sum(int(own[at.SATURATED]) for own in tasks))
+        out.saturated.add_(sum(int(task[0, at.SATURATED]) for task in tasks))
 
 
 def _few(currents: list[Tensor]) -> list[Tensor]:

@@ -18,8 +18,10 @@ from snn2chip_backends.torch.arithmetic import at_least, clip, rshift, sat24, tr
 from snn2chip_backends.torch.bounds import SomaBounds
 from snn2chip_backends.torch.constants import Rows
 from snn2chip_backends.torch.exact import float_type, int_type
-from snn2chip_backends.torch.firing import emission
+from snn2chip_backends.torch.firing import delta_coding, emission
 from snn2chip_backends.torch.fused import FusedSoma, compiled_pass
+from snn2chip_backends.torch.gpu_soma import GpuSoma
+from snn2chip_backends.torch.triton_here import soma_kernels
 
 PAYLOAD_TYPES = {np.int8: torch.int8, np.int16: torch.int16, np.int32: torch.int32, np.int64: torch.int64}
 BINARY = (PayloadType(0, 0), PayloadType(0, 1))
@@ -53,9 +55,12 @@ class SomaKernel:
         self.silent = soma.fire == "none"
         self.binary = payload in BINARY
         self._fire = emission(soma, self.state_type, device)
+        self._change = delta_coding(soma, self.state_type, device) if soma.fire == "delta" else None
         call = compiled_pass() if device.type == "cpu" else None
         highest = max(payload.magnitude, 1)
         self.fused = FusedSoma(soma, bounds, highest, call) if call and FusedSoma.fits(soma, bounds) else None
+        kernels = None if call else soma_kernels(device)
+        self.gpu = GpuSoma(soma, bounds, highest, device, kernels) if kernels and GpuSoma.fits(soma, bounds) else None
         self._scaling()
         self._dynamics()
         self._output()
@@ -93,7 +98,7 @@ class SomaKernel:
         self._out_half = self._rows((np.int64(1) << soma.out_shift) >> 1, self.emit_type)
         self._out_min = self._rows(soma.out_min, self.emit_type)
         self._out_max = self._rows(soma.out_max, self.emit_type)
-        signed = soma.fire == "relay" or (soma.table is not None and bool((soma.table < 0).any()))
+        signed = soma.fire in ("relay", "delta") or (soma.table is not None and bool((soma.table < 0).any()))
         most = self.bounds.emitted >> int(soma.out_shift.min())
         self._clips_below = signed and -most < int(soma.out_min.max())
         self._clips_above = most > int(soma.out_max.min())
@@ -103,11 +108,11 @@ class SomaKernel:
         full = (batch, *self.soma.shape)
         v = torch.empty(full, dtype=self.state_type, device=self.device)
         v = v.copy_(init) if isinstance(init := self._v_init.at(0), Tensor) else v.fill_(init)
-        has_u, has_s = self._syn_leak is not None, self.soma.reset == "subtract-delayed"
+        has_u = self._syn_leak is not None
         return State(
             v=v,
             u=torch.zeros(full, dtype=self.current_type, device=self.device) if has_u else None,
-            s_prev=torch.zeros_like(v) if has_s and self.soma.fire != "none" else None,
+            s_prev=torch.zeros_like(v) if self.soma.remembers else None,
             saturated=torch.zeros((), dtype=torch.int64, device=self.device),
         )
 
@@ -140,13 +145,19 @@ class SomaKernel:
         v = v.add_(x)
         if self._bias.number != 0:
             v = v.add_(self._bias.at(t))
-        if state.s_prev is not None:
+        if self.soma.delayed:
             assert self._theta is not None
+            assert state.s_prev is not None
             v = v.sub_(state.s_prev * self._theta.at(t))
         if self.bounds.saturates:
             v = sat24(v, state.saturated)
+        if self._change is not None:
+            assert state.s_prev is not None
+            state.v = v if self._v_min is None else clip(v, self._v_min.at(t), None)
+            s, state.s_prev = self._change(state.v, state.s_prev, t)
+            return self.payload(s)
         s = self._fire(v, t)
-        if state.s_prev is not None:
+        if self.soma.delayed:
             state.s_prev = s
         v = self._after_reset(v, s, t)
         if self._v_min is not None:

@@ -178,11 +178,11 @@ def test_a_checkpoint_is_named_as_such(tmp_path: Path) -> None:
     assert "compile" in refused(tmp_path / "c.s2c")
 
 
-@pytest.mark.parametrize("version", [0, 3, 999, "1", None, 1.5, [1]])
+@pytest.mark.parametrize("version", [0, 4, 999, "1", None, 1.5, [1]])
 def test_wrong_versions(version: Any, sound: Path, tmp_path: Path) -> None:
     header, arrays = taken_apart(sound)
     path = put_together(tmp_path / "v.s2c", {**header, "version": version}, arrays)
-    assert "this snn2chip reads versions 1 and 2" in refused(path)
+    assert "this snn2chip reads versions 1, 2 and 3" in refused(path)
 
 
 Edit = Callable[[dict[str, Any], dict[str, Any]], Any]

@@ -20,6 +20,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "relay": {},
     "table": {"table": np.zeros(256)},
     "none": {},
+    "delta": {"theta": 3},
 }
 
 
@@ -30,7 +31,7 @@ def breaches(steps: int = 4, shape: tuple[int, ...] = (2, 3), **fields: Any) -> 
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("fire", FIRES)
 def test_legal_combinations(fire: str, reset: str) -> None:
-    """levels with every reset; excess with clamp, zero, drop; relay and table with drop; none ignores it."""
+    """levels with every reset; excess with clamp, zero, drop; relay and table with drop; delta with keep; none ignores it."""
     found = breaches(fire=fire, reset=reset, **MINIMAL[fire])
     if reset in LEGAL_RESETS[fire]:
         assert found == []
@@ -42,7 +43,9 @@ def test_legal_combinations(fire: str, reset: str) -> None:
 def test_the_table_of_legal_resets_is_the_contract() -> None:
     assert LEGAL_RESETS["excess"] == ("clamp", "zero", "drop")
     assert LEGAL_RESETS["relay"] == LEGAL_RESETS["table"] == ("drop",)
-    assert set(LEGAL_RESETS["levels"]) == set(RESETS) == set(LEGAL_RESETS["none"])
+    assert LEGAL_RESETS["delta"] == ("keep",)
+    assert {*LEGAL_RESETS["levels"], "keep"} == set(RESETS) == set(LEGAL_RESETS["none"])
+    assert "keep" not in LEGAL_RESETS["levels"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ One logical step (see the own soma of the layout `stock` for the same rules in i
     x = (a*gain + half) >> gain_shift;  with syn_leak: u = wrap24(trunc(u*syn_leak/4096) + x), x = u
     v = sat24(trunc(v*leak/4096) + x + bias)        subtract-delayed: also - theta*s_prev
     s = spikes(v);  reset;  v = max(v, v_min);      payload = clip((s*out_gain + half) >> out_shift, out_min, out_max)
+    delta: v = max(v, v_min), d = v - s_prev;       where |d| >= theta: s = d >> delta_shift, s_prev = v; else s = 0
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Population:
         self.rising = levels and bool((par["theta"] > 0).all())
         self.v = np.zeros((batch, *shape), self.number)
         self.u = np.zeros_like(self.v) if par["syn_leak"] is not None else None
-        delayed = self.rule == "subtract-delayed" and self.fire != "none"
-        self.s_prev = np.zeros_like(self.v) if delayed else None
+        self.delayed = self.rule == "subtract-delayed" and self.fire != "none"
+        self.s_prev = np.zeros_like(self.v) if self.delayed or self.fire == "delta" else None
         self.work = np.empty_like(self.v)
         self.hit = np.empty(self.v.shape, bool)
 
@@ -70,13 +71,16 @@ class Population:
         np.add(v, x, out=v)
         if not self.plain["bias"]:
             np.add(v, self.at("bias", t), out=v)
-        if self.s_prev is not None:
+        if self.delayed:
             v -= self.at("theta", t) * self.s_prev
         saturated = 0
         if self.clips and (v.max() > V_MAX or v.min() < -V_MAX):
             np.clip(v, -V_MAX, V_MAX, out=self.work)
             saturated = int(np.count_nonzero(self.work[:real] != v[:real]))
             v[...] = self.work
+        if self.fire == "delta":
+            self.emit(self.change(v, t), payload)
+            return saturated
         s = self.spikes(v, t)
         self.emit(s, payload)
         if self.s_prev is not None:
@@ -85,6 +89,19 @@ class Population:
         if "v_min" in self.rows:
             np.maximum(v, self.at("v_min", t), out=v)
         return saturated
+
+    def change(self, v: Any, t: int) -> Any:
+        """The floor of `v` in place; its change since it was last sent, where that reaches the threshold, floored."""
+        if "v_min" in self.rows:
+            np.maximum(v, self.at("v_min", t), out=v)
+        d = np.subtract(v, self.s_prev, out=self.work)
+        sends = np.greater_equal(np.abs(d), self.at("theta", t), out=self.hit)
+        np.copyto(self.s_prev, v, where=sends)
+        d *= sends
+        shift = self.par["delta_shift"]
+        if self.number.kind == "f":
+            return np.floor(np.multiply(d, 0.5**shift, out=d), out=d)
+        return np.right_shift(d, shift, out=d)
 
     def leaked(self, v: Any, factor: Any) -> Any:
         """`v*factor/4096`, rounded toward zero."""

@@ -5,6 +5,7 @@ Order of one logical step (int64 inside; `>>` is arithmetic):
     x = (a*gain + half) >> gain_shift;  with syn_leak: u = wrap24(trunc(u*syn_leak/4096) + x), x = u
     v = sat24(trunc(v*leak/4096) + x + bias)        subtract-delayed: also - theta*s_prev
     s = spikes(v);  reset;  v = max(v, v_min);      payload = clip((s*out_gain + half) >> out_shift, out_min, out_max)
+    delta: v = max(v, v_min), d = v - s_prev;       where |d| >= theta: s = d >> delta_shift, s_prev = v; else s = 0
 
 Machine time: the input of logical step t of sample n is taken at machine step `skew_in + (n*T + t)*stretch`,
 the payload leaves at `skew_out + (n*T + t)*stretch`; in between and outside nothing is integrated and 0 is sent.
@@ -137,15 +138,26 @@ class PySomaModel(PyLoihiProcessModel):  # type: ignore[misc]
             total = total - self.at("theta", t) * self.s_prev
         v = np.clip(total, -V_MAX, V_MAX)
         saturated = int(np.count_nonzero(v != total))
-        s = self.spikes(v, t)
-        v = self.reset(v, s, t)
-        if self.par["v_min"] is not None:
-            v = np.maximum(v, self.at("v_min", t))
-        self.s_prev = s
+        if self.par["fire"] == "delta":
+            v, s = self.change(v, t)
+        else:
+            s = self.spikes(v, t)
+            v = self.reset(v, s, t)
+            if self.par["v_min"] is not None:
+                v = np.maximum(v, self.at("v_min", t))
+            self.s_prev = s
         self.v[:] = v
         scaled = rshift(s * self.at("out_gain", 0), self.at("out_shift", 0))
         payload = np.clip(scaled, self.at("out_min", 0), self.at("out_max", 0))
         return payload.astype(np.int32), saturated
+
+    def change(self, v: Any, t: int) -> tuple[Any, Any]:
+        """The floored potential, and its change since it was last sent where that reaches the threshold."""
+        act = v if self.par["v_min"] is None else np.maximum(v, self.at("v_min", t))
+        d = act - self.s_prev
+        sends = np.abs(d) >= self.at("theta", t)
+        self.s_prev = np.where(sends, act, self.s_prev)
+        return act, np.where(sends, d >> self.par["delta_shift"], 0)
 
     def spikes(self, v: Any, t: int) -> Any:
         """The emission rule."""
