@@ -17,7 +17,6 @@ from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import PayloadType
 from snn2chip_backends.torch.bounds import partial_bound, program_bounds
 from snn2chip_backends.torch.exact import exact_arithmetic, float_type
-from snn2chip_backends.torch.layout import MOST_SOURCES
 from snn2chip_backends.torch.somas import SomaKernel, tensor_type
 from snn2chip_backends.torch.synapses import Current, product_kernel, synapse_kernel
 
@@ -106,17 +105,13 @@ def _scaled(program: Program, somas: dict[str, SomaKernel], inlined: frozenset[s
     """Tell the compiled passes which of their currents are payloads times a factor."""
     found = set()
     for name, kernel in somas.items():
-        edges = program.into[name]
-        if (
-            kernel.fused is None
-            or len(edges) > MOST_SOURCES
-            or (kernel.soma.window is not None and not kernel.fused.mixes)
-        ):
+        edges, fused = program.into[name], kernel.fused or kernel.gpu
+        if fused is None or len(edges) > fused.most_sources or (kernel.soma.window is not None and not fused.mixes):
             continue
         for i, edge in enumerate(edges):
             node = program[edge.src]
             if edge.src in inlined and isinstance(node, Synapse) and node.kind == "identity":
-                kernel.fused.take_payload(i, node.weight << node.exponent)
+                fused.take_payload(i, node.weight << node.exponent)
                 found.add(edge.src)
     return frozenset(found)
 

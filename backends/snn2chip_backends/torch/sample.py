@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snn2chip_backends.torch.fused import FusedSoma, new_payloads, new_potentials
+from snn2chip_backends.torch.gpu_sample import run_kernel
 from snn2chip_backends.torch.somas import SomaKernel
 
 CACHED = 1 << 16
@@ -64,6 +65,8 @@ def run_soma(kernel: SomaKernel, sources: list[Source], batch: int, steps: int, 
     spoken = 1 if kernel.silent or (kernel.stateless and steady and not kernel.per_step) else steps
     if kernel.fused is not None:
         return _compiled(kernel, kernel.fused, sources, batch, steps, spoken, size, wants)
+    if kernel.gpu is not None:
+        return run_kernel(kernel, kernel.gpu, sources, batch, steps, spoken, size, wants)
     out = SomaRun(
         payload=torch.zeros((spoken, batch, *shape), dtype=kernel.payload_type, device=device),
         potentials=torch.zeros((steps, batch, *shape), dtype=torch.int32, device=device) if wants.all else None,
