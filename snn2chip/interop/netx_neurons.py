@@ -59,15 +59,15 @@ def _unsaid(soma: Soma) -> list[str]:
     silent = soma.fire == "none"
     kept = {
         f"fire={soma.fire}": soma.fire not in ("levels", "none"),
-        f"levels={soma.levels}; serialize-levels gives binary spikes": not silent and soma.levels != 1,
+        f"levels={soma.levels}; serialize-levels gives binary spikes": not silent and np.any(soma.levels != 1),
         f"reset={soma.reset}; NetX resets to zero": not silent and soma.reset != "zero",
         "a window": soma.window is not None,
         "a ladder of thresholds": bool(soma.ladder),
         "an initial potential": bool(np.any(soma.v_init)),
         "a floor of the potential": soma.v_min is not None,
-        "gain_shift": soma.gain_shift != 0,
+        "gain_shift": np.any(soma.gain_shift != 0),
         "payloads that are scaled": not silent
-        and (np.any(soma.out_max != 1) or soma.out_shift != 0 or np.any(soma.out_gain != 1)),
+        and (np.any(soma.out_max != 1) or np.any(soma.out_shift != 0) or np.any(soma.out_gain != 1)),
         "a gain that is not one positive number": soma.gain.size != 1 or int(soma.gain.flat[0]) < 1,
         "leaks that differ between channels or steps": soma.leak.size != 1
         or (soma.syn_leak is not None and soma.syn_leak.size != 1),

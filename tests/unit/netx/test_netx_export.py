@@ -128,6 +128,9 @@ REFUSED = {
     "bias": (dict(gain=3, bias=4), "not multiples of the gain 3"),
     "large bias": (dict(bias=40000), "beyond 16 bits"),
     "large threshold": (dict(theta=1 << 18), "beyond 17 bits"),
+    "levels by channel": (dict(levels=[1, 1, 3, 1, 1], payload_bits=2), "serialize-levels"),
+    "shift by channel": (dict(gain=64, gain_shift=[1, 2, 1, 1, 1]), "gain_shift"),
+    "scale by channel": (dict(out_gain=4, out_shift=[1, 2, 1, 1, 1], payload_bits=3), "payloads that are scaled"),
     "window": (dict(window=np.ones((STEPS, STEPS), int)), "a window"),
 }
 
