@@ -268,3 +268,11 @@ def _widest_changes(draft: Draft) -> None:
         draft.output(
             draft.add_soma(Soma(name, (4,), fire="delta", reset="keep", leak=0, **{"theta": 1, **given}), [into])
         )
+
+
+@_edge
+def _several_delayed_spikes(draft: Draft) -> None:
+    """Up to four spikes of one step are all taken off in the next."""
+    into = draft.synapse("into", draft.input("in", (6,), source="graded"), {"kind": "identity", "weights": "ternary"})
+    draft.replace(Synapse(into, "identity"))
+    draft.output(draft.add_soma(Soma("subject", (6,), theta=3, levels=4, reset="subtract-delayed"), [into]))

@@ -31,7 +31,7 @@ def breaches(steps: int = 4, shape: tuple[int, ...] = (2, 3), **fields: Any) -> 
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("fire", FIRES)
 def test_legal_combinations(fire: str, reset: str) -> None:
-    """levels with every reset; excess with clamp, zero, drop; relay and table with drop; delta with keep; none ignores it."""
+    """levels: all but keep; excess: clamp, zero, drop; relay, table: drop; delta: keep; none ignores it."""
     found = breaches(fire=fire, reset=reset, **MINIMAL[fire])
     if reset in LEGAL_RESETS[fire]:
         assert found == []

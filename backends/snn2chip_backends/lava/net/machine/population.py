@@ -94,6 +94,7 @@ class Population:
         """The floor of `v` in place; its change since it was last sent, where that reaches the threshold, floored."""
         if "v_min" in self.rows:
             np.maximum(v, self.at("v_min", t), out=v)
+        assert self.s_prev is not None
         d = np.subtract(v, self.s_prev, out=self.work)
         sends = np.greater_equal(np.abs(d), self.at("theta", t), out=self.hit)
         np.copyto(self.s_prev, v, where=sends)
