@@ -28,7 +28,24 @@ WINDOW, WINDOW_SHIFT = TIMES + 3, TIMES + 4
 """Address of an int32 matrix `[T, T]` that mixes the currents of the steps (0: none), and the shift behind it."""
 PER_SAMPLE = TIMES + 5
 """Addresses of int32 `[B, neurons]`: steps of every sample with a payload other than 0, sum of its payloads."""
-LENGTH = PER_SAMPLE + 2
+PLAIN, BEGIN, END, STATE = PER_SAMPLE + 2, PER_SAMPLE + 3, PER_SAMPLE + 4, PER_SAMPLE + 5
+"""Whether the soma integrates, fires once and subtracts; steps `[begin, end)`; addresses of v, u, s `[B, neurons]` that
+go on from one call to the next (0: state begins and ends with the call)."""
+OP, LENGTH = STATE + 3, STATE + 4
+"""What a row of a tape is."""
+SOMA, FEW_ROWS, INPUT, SUM, POOL = range(5)
+
+ROWS, ROW_LENGTH, WIDTH, ROW_STEP, PAYLOAD, PAYLOAD_CODE, BINARY, WEIGHT, WEIGHT_CODE, EXPONENT, CURRENT = range(11)
+"""A product of few rows: sizes, bytes from row to row, addresses and types, shift of the sums, address of currents."""
+
+FRAME, FRAME_STEP, FRAME_SAMPLE = range(6, 9)
+FRAMES, SAMPLES, CHANNELS, POSITIONS = range(4)
+DIGITS, LOW, HIGH, IN_SPIKES, IN_TOTAL = 9, 11, 12, 13, 14
+"""An input: address of frames, bytes from step to step and sample to sample; sizes (`PAYLOAD` as above); addresses of
+two 7-bit digits, lowest and highest payload, addresses of counts."""
+
+TERMS, FACTORS, SUM_LENGTH, RESULT, CLEARS = range(5)
+"""A sum of products: addresses, neurons, what comes out, whether the terms are set to 0 behind it."""
 
 FLOAT32, FLOAT64, INT8, INT16, INT32, INT64 = range(6)
 ONCE, DIVIDE, SIGNED, LADDER, EXCESS, TABLE, RELAY, SILENT = range(8)

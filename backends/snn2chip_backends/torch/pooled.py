@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.types import PayloadType
+from snn2chip_backends.torch import layout as at
 from snn2chip_backends.torch.exact import float_type
-from snn2chip_backends.torch.fused import compiled_pool
+from snn2chip_backends.torch.fused import compiled_pass
 from snn2chip_backends.torch.somas import tensor_type
 
 MOST = 8
@@ -54,7 +55,7 @@ def pooled_payload(payload: PayloadType, f: int) -> PayloadType:
 
 def pool(f: int, summed: PayloadType) -> Callable[[Tensor], Tensor]:
     """Sums over f x f of payloads `[N, C, H, W]` in the smallest integers that hold `summed`."""
-    call, kind, exact = compiled_pool(), tensor_type(summed), float_type(summed.magnitude)
+    call, kind, exact = compiled_pass(), tensor_type(summed), float_type(summed.magnitude)
 
     def by_library(p: Tensor) -> Tensor:
         return functional.avg_pool2d(p.to(exact), f, f, divisor_override=1).to(kind)
@@ -68,7 +69,9 @@ def pool(f: int, summed: PayloadType) -> Callable[[Tensor], Tensor]:
         p = p.contiguous(memory_format=torch.channels_last)
         n, c, h, w = p.shape
         out = torch.empty((n, h // f, w // f, c), dtype=torch.int8, device="cpu")
-        call(np.array([p.data_ptr(), out.data_ptr(), n, h // f, w // f, c, f], dtype=np.int64))
+        tape = np.zeros((1, at.LENGTH), np.int64)
+        tape[0, :7], tape[0, at.OP] = (p.data_ptr(), out.data_ptr(), n, h // f, w // f, c, f), at.POOL
+        call(tape)
         return out.permute(0, 3, 1, 2)
 
     return by_bytes

@@ -57,7 +57,7 @@ def test_same_integers(name: str, hi: int, road: str, monkeypatch: pytest.Monkey
     """Sums of 4 payloads fit a byte up to 31 and leave it at 32; the widest payloads need float64."""
     monkeypatch.setattr(int8, "LARGE", 0)
     if road == "library":
-        monkeypatch.setattr(pooled, "compiled_pool", lambda: None)
+        monkeypatch.setattr(pooled, "compiled_pass", lambda: None)
     if road == "no bytes":
         monkeypatch.setattr(int8, "products_of_bytes", lambda: None)
     synapse, shape, _ = CASES[name]
