@@ -26,6 +26,7 @@ from snn2chip_backends.torch.exact import float_type, int_type
 from snn2chip_backends.torch.fused import channels_last
 from snn2chip_backends.torch.pooled import pool, pooled_payload, unpooled
 from snn2chip_backends.torch.sparse import runs_sparse, sparse_matrix
+from snn2chip_backends.torch.tensor_cores import choose_unit, sound_units, synapse_on_unit
 
 Shape = tuple[int, ...]
 FEW, SMALL = 8, 1 << 20
@@ -39,6 +40,8 @@ def synapse_kernel(synapse: Synapse, payload: PayloadType, shape: Shape, device:
     bound = partial_bound(synapse, payload.magnitude)
     if synapse.kind == "identity":
         return _identity(synapse, bound, shape, device)
+    if (on_unit := _on_matrix_unit(synapse, payload, bound, shape, device)) is not None:
+        return on_unit
     if device.type == "cpu" and (smaller := unpooled(synapse, shape)) is not None:
         return _after_pool(*smaller, payload, shape, device)
     dtype = float_type(max(bound, payload.magnitude))
@@ -65,6 +68,19 @@ def _folded(current: Callable[[Tensor], Tensor], dtype: torch.dtype | None = Non
         return out.view(batch, steps, *out.shape[1:]).transpose(0, 1)
 
     return fold
+
+
+def _on_matrix_unit(
+    synapse: Synapse, payload: PayloadType, bound: int, shape: Shape, device: torch.device
+) -> Current | None:
+    """The synapse on a matrix unit of a GPU, where one is exact for it."""
+    units = sound_units(device)
+    if not units or synapse.kind not in ("linear", "conv2d") or runs_sparse(synapse) or not synapse.values().size:
+        return None
+    values = synapse.values()
+    weights = PayloadType(min(int(values.min()), 0), max(int(values.max()), 0))
+    unit = choose_unit(payload, weights, bound, units)
+    return None if unit is None else _folded(synapse_on_unit(synapse, unit, bound, shape, device))
 
 
 def _after_pool(f: int, small: Synapse, payload: PayloadType, shape: Shape, device: torch.device) -> Current:

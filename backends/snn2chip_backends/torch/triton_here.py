@@ -45,3 +45,12 @@ def soma_kernels(device: torch.device) -> ModuleType | None:
     from snn2chip_backends.torch import triton_soma
 
     return triton_soma
+
+
+def product_kernels(device: torch.device) -> ModuleType | None:
+    """The kernels of synapses, or None where there are none."""
+    if why_no_triton(device):
+        return None
+    from snn2chip_backends.torch import triton_products
+
+    return triton_products
