@@ -66,5 +66,5 @@ def _named(manifest: Path) -> set[str] | None:
     try:
         found = json.loads(manifest.read_text(encoding="utf-8"))
         return set(found["files"]) if found["format"] == FORMAT else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -7,6 +7,7 @@ type (a cast that could lose digits). Nothing is loaded unless everything fits.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import struct
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn2chip.checkpoint_legacy import overclaimed
 from snn2chip.errors import FileFormatError
 
 if TYPE_CHECKING:
@@ -72,18 +74,31 @@ def _read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], 
         raise FileFormatError(f"{path}: damaged, truncated or not a safetensors checkpoint ({short(error)})") from error
 
 
-def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
+def load_pickled(path: str | os.PathLike[str], *, advice: str, mmap: bool = False) -> Any:
+    """What a file of torch.save holds, on the CPU; FileFormatError, with advice, for damage and for code."""
     import torch
 
     try:
+        archive = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            warnings.simplefilter("ignore")  # what is guessed about a damaged file; the error below says it
+            if archive:
+                return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
+            data = Path(path).read_bytes()  # from memory: a text cannot claim more than the file holds
+            if why := overclaimed(data):
+                raise FileFormatError(f"{path}: damaged: {why}")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except FileFormatError:
+        raise
     except DAMAGE as error:
-        raise FileFormatError(
-            f"{path}: damaged, or holds more than tensors, which is never unpickled ({short(error)}); "
-            "save it with torch.save(model.state_dict(), path)"
-        ) from error
+        what = "damaged, or holds more than tensors and plain values, which is never unpickled"
+        raise FileFormatError(f"{path}: {what} ({short(error)}); {advice}") from error
+
+
+def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
+    import torch
+
+    loaded = load_pickled(path, advice="save it with torch.save(model.state_dict(), path)")
     if not isinstance(loaded, dict):
         raise FileFormatError(f"{path}: holds a {type(loaded).__name__}; save model.state_dict() alone")
     if "pytorch-lightning_version" in loaded:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -113,27 +110,20 @@ def _json_texts(metadata: Mapping[str, str]) -> dict[str, Any]:
     for key, text in metadata.items():
         try:
             found[key] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[key] = text
     return found
 
 
-_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError)
-"""What torch's unpickler raises on bytes that are no pickle."""
-
-
 def _pickle(path: Path) -> dict[str, Any]:
     """A PyTorch file, read with `weights_only=True`: tensors are shown, anything that would run code is refused."""
-    import torch
+    from snn2chip.checkpoint_tensors import load_pickled
 
+    state = load_pickled(path, advice="inspect files of plain tensors")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch guesses about a damaged file; the error below says it
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, *_DAMAGE) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileFormatError(f"{path}: not a file of plain tensors that can be loaded safely ({first})") from error
-    return _weights({}, _tensors(state, ""))
+        return _weights({}, _tensors(state, ""))
+    except RecursionError:
+        raise FileFormatError(f"{path}: its tensors lie too deep in each other") from None
 
 
 def _tensors(value: Any, prefix: str) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ def _values(texts: list[str]) -> dict[str, Any]:
             raise InputError(f"option {text!r}: expected key=value")
         try:
             found[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[key] = value
     return found
 

@@ -50,7 +50,13 @@ EVENTS = ("nmnist", "cifar10_dvs", "cifar10_dvs48")
 def roots() -> list[Path]:
     """Folders that are searched, in order."""
     named = os.environ.get(ENV)
-    return [*([Path(named).expanduser()] if named else []), Path("data")]
+    try:
+        own = [Path(named).expanduser()] if named else []
+        for root in own:
+            root.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{ENV}={named!r:.200} names no folder ({error!s:.200})") from error
+    return [*own, Path("data")]
 
 
 def find_data(name: str) -> Path | None:

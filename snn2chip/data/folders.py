@@ -12,6 +12,7 @@ imagenet200: the same                     shorter side to 64, centre 64 x 64
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from snn2chip.data.samples import Samples, from_arrays, lazily
 from snn2chip.errors import EnvironmentFault, InputError
 
 DVS_SIZE = 128
+MOST = 1 << 28
+"""Bytes of an idx file."""
 PICTURES = {".jpeg", ".jpg", ".png", ".webp"}
 
 
@@ -42,14 +45,17 @@ def idx(path: Path, split: str, steps: int | None) -> Samples:
 def _idx_array(path: Path, *, axes: int) -> Any:
     packed = path.with_name(path.name + ".gz")
     try:
-        data = path.read_bytes() if path.exists() else gzip.decompress(packed.read_bytes())
+        with path.open("rb") if path.exists() else gzip.open(packed) as file:
+            data = file.read(MOST + 1)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file (nor {packed.name})") from error
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{packed}: damaged ({error})") from error
+    if len(data) > MOST:
+        raise InputError(f"{path}: more than {MOST} bytes")
     head = 4 + 4 * axes
     shape = tuple(int(n) for n in np.frombuffer(data[4:head], ">u4")) if len(data) >= head else ()
-    if data[:4] != bytes((0, 0, 8, axes)) or len(data) != head + int(np.prod(shape)):
+    if data[:4] != bytes((0, 0, 8, axes)) or len(data) != head + math.prod(shape):
         raise InputError(f"{path}: not an idx file of bytes with {axes} axes")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
@@ -134,7 +140,15 @@ def _dvs(
 
     def frames(source: Any, out: Any) -> None:
         found = events(source)
-        t, x, y, p = (np.asarray(found[key]).astype(np.int64) for key in "txyp")
+        t, x, y, p = (np.asarray(found[key]) for key in "txyp")
+        kinds = {(a.ndim, len(a) if a.ndim else 0) for a in (t, x, y, p)}
+        plain = all(a.dtype.kind in "biuf" and bool(np.isfinite(a).all()) for a in (t, x, y, p))
+        if len(kinds) > 1 or t.ndim != 1 or not plain:
+            raise InputError(f"{source}: t, x, y, p must be rows of numbers, one for each event")
+        t, x, y, p = (a.astype(np.int64) for a in (t, x, y, p))
+        outside = len(t) and (min(x.min(), y.min(), p.min()) < 0 or max(x.max(), y.max()) >= DVS_SIZE or p.max() > 1)
+        if outside or (len(t) and int(t.max()) - int(t.min()) >= 1 << 40):
+            raise InputError(f"{source}: an event lies outside {DVS_SIZE} x {DVS_SIZE}, two polarities and 2^40 us")
         if len(t):
             t = t - t.min()
             x, y = x * size // DVS_SIZE, y * size // DVS_SIZE
@@ -188,13 +202,11 @@ def pictures64(path: Path, split: str, steps: int | None) -> Samples:
 
 
 def _picture(file: Path, *, shorter: int, size: int) -> Any:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(file) as image:
-            image = image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{file}: not a readable picture ({error})") from error
+    from snn2chip.data.picture import open_picture
+
+    image = open_picture(file, what=str(file))
     w, h = image.size
     w, h = (shorter, shorter * h // w) if w <= h else (shorter * w // h, shorter)
     left, top = (w - size) // 2, (h - size) // 2

@@ -1,8 +1,17 @@
-"""`.npz` files from anywhere: opened without pickle, read row by row so that memory stays small."""
+"""`.npz` files from anywhere: opened without pickle, read row by row so that memory stays small.
+
+What an array declares is held against what the archive stores of it before memory is taken: 10^12 declared numbers, and
+a small member that expands without end, cost nothing to refuse.
+"""
 
 from __future__ import annotations
 
+import lzma
+import math
 import os
+import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,12 +26,99 @@ from numpy.lib import format as numpy_format
 from snn2chip.errors import InputError, Snn2ChipError
 
 npy: Any = numpy_format
+KINDS = "biufcSU"
+"""Kinds of numbers and texts that are read."""
+BEST_RATIO = 1100
+"""More than deflate ever reaches."""
+FREE, RATIO = 1 << 28, 200
+"""Bytes that are always read at once, and how much larger than stored more than that may be."""
 SKIPPED = 1 << 20
-"""Bytes read past at a time."""
+"""Bytes read at a time where rows are skipped."""
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@attrs.frozen(kw_only=True)
+class Header:
+    """What an array in the archive says about itself: `size` in bytes of all its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    in_order: bool
+    size: int
+
+
+class Archive:
+    """An open `.npz` file: `files` names its arrays, `archive[name]` reads one whole."""
+
+    def __init__(self, path: str | os.PathLike[str], archive: zipfile.ZipFile, stored: int) -> None:
+        self.path = path
+        self._archive = archive
+        self._stored = stored
+        names = archive.namelist()
+        self.files = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.files
+
+    def __getitem__(self, name: str) -> Any:
+        with self.stream(name) as (stream, header):
+            if not header.size:
+                return np.zeros(header.shape, header.dtype)
+            self.check_size(name, header.size)
+            array: Any = np.empty(header.size // header.dtype.itemsize, header.dtype)
+            raw, at = memoryview(array.view(np.uint8)), 0
+            while at < header.size and (part := stream.read(min(header.size - at, SKIPPED))):
+                raw[at : at + len(part)] = part
+                at += len(part)
+            if at < header.size:
+                raise InputError(f"{self.path}: {name!r} is cut off after {at} of {header.size} bytes")
+            return array.reshape(header.shape, order="C" if header.in_order else "F")
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[tuple[IO[bytes], Header]]:
+        """The numbers of one array, from the first on, and its header; InputError for what is no plain array."""
+        if name not in self.files:
+            raise InputError(f"{self.path}: has no array {name!r}; it holds {', '.join(self.files) or 'nothing'}")
+        info = self._archive.getinfo(f"{name}.npy")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{self.path}: {name!r} is compressed in a way that NumPy does not write")
+        with self._archive.open(info) as stream:
+            header = _header(stream)
+            most = min(info.file_size, BEST_RATIO * min(info.compress_size, self._stored))
+            if header is None or header.dtype.kind not in KINDS or not header.dtype.itemsize:
+                raise InputError(
+                    f"{self.path}: {name!r} must be an array of numbers or texts; objects are never unpickled"
+                )
+            if min(header.shape, default=0) < 0 or header.size > most:
+                raise InputError(f"{self.path}: {name!r} declares {list(header.shape)}, the file holds less")
+            yield stream, header
+
+    def check_size(self, name: str, size: int) -> None:
+        """InputError for `size` bytes read at once of an array that is stored in a small fraction of them."""
+        stored = self._archive.getinfo(f"{name}.npy").compress_size
+        if size > max(FREE, RATIO * min(stored, self._stored)):
+            raise InputError(f"{self.path}: {name!r} expands to {size} bytes from {stored}; store it uncompressed")
 
 
 @contextmanager
-def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
+def open_npz(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """Open an `.npz` file for reading (`name in file`, `file[name]`, `file.files`).
 
     Raises InputError for a missing, damaged or pickled file, also while arrays are read inside the block.
@@ -30,15 +126,15 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Any]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     try:
-        file = np.load(path, allow_pickle=False, mmap_mode="r")
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise InputError(f"{path}: a single array; save it as .npz with numpy.savez(path, x=..)")
-        with file:
-            yield file
+        with open(path, "rb") as file:
+            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+                raise InputError(f"{path}: a single array; save it as .npz with numpy.savez(path, x=..)")
+            with zipfile.ZipFile(file) as archive:
+                yield Archive(path, archive, os.path.getsize(path))
     except Snn2ChipError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: damaged or not an .npz file of plain arrays ({error})") from error
+    except DAMAGE as error:
+        raise InputError(f"{path}: damaged or not an .npz file of plain arrays ({_short(error)})") from error
 
 
 @attrs.frozen
@@ -54,17 +150,12 @@ class Member:
     @classmethod
     def open(cls, path: str | os.PathLike[str], key: str) -> Member:
         """Read the array's header only; raises InputError when it is missing or holds no plain numbers."""
-        with open_npz(path) as file:
-            names = list(file.files)
-        if key not in names:
-            raise InputError(f"{path}: has no array {key!r}; it holds {', '.join(names) or 'nothing'}")
-        with _stream(path, key) as stream:
-            shape, fortran, dtype = _header(stream)
-        if dtype.kind not in "biuf" or not shape:
-            raise InputError(
-                f"{path}: {key!r} must be an array of numbers with samples first, got {dtype} {list(shape)}"
-            )
-        return cls(str(path), key, tuple(shape), dtype, not fortran)
+        with open_npz(path) as file, file.stream(key) as (_, header):
+            if header.dtype.kind not in "biuf" or not header.shape:
+                what = f"{header.dtype} {list(header.shape)}"
+                raise InputError(f"{path}: {key!r} must be an array of numbers with samples first, got {what}")
+            file.check_size(key, header.size // max(header.shape[0], 1))
+            return cls(str(path), key, header.shape, header.dtype, header.in_order)
 
     def blocks(self, size: int, *, limit: int | None = None, start: int = 0) -> Iterator[Any]:
         """Rows in blocks of `size`, from row `start` to row `limit` (to the end when None)."""
@@ -74,9 +165,8 @@ class Member:
             whole = self.all()
             yield from (whole[start : min(start + size, total)] for start in range(first, total, size))
             return
-        row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
-        with _stream(self.path, self.key) as stream:
-            _header(stream)
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        with open_npz(self.path) as file, file.stream(self.key) as (stream, _):
             _skip(stream, first * row)
             for start in range(first, total, size):
                 n = min(size, total - start)
@@ -91,24 +181,25 @@ class Member:
             return file[self.key]
 
 
-@contextmanager
-def _stream(path: str | os.PathLike[str], key: str) -> Iterator[IO[bytes]]:
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-            yield stream
-    except Snn2ChipError:
-        raise
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: {key!r} is damaged ({error})") from error
-
-
 def _skip(stream: IO[bytes], size: int) -> None:
     """Read past `size` bytes (a compressed member cannot be entered in the middle)."""
     while size > 0 and (data := stream.read(min(size, SKIPPED))):
         size -= len(data)
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(stream: IO[bytes]) -> Header | None:
+    """The header of an array, None where the member is none."""
+    if stream.peek(8)[:6] != npy.MAGIC_PREFIX:  # type: ignore[attr-defined]
+        return None
     version = npy.read_magic(stream)
-    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
-    return shape, fortran, dtype
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about headers of very old files
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    if dtype.hasobject or not all(isinstance(n, int) for n in shape):
+        return None
+    return Header(shape=tuple(shape), dtype=dtype, in_order=not fortran, size=math.prod(shape) * dtype.itemsize)
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

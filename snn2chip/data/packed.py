@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from snn2chip.data.npz import Member, open_npz
+from snn2chip.data.npz import Archive, Member, open_npz
 from snn2chip.data.samples import Samples, from_arrays, lazily
 from snn2chip.errors import InputError
 
@@ -44,8 +44,8 @@ def greyscale(path: Path, split: str, steps: int | None) -> Samples:
     """MNIST and Fashion-MNIST, `[N, 1, 28, 28]` 0..255."""
     pixels = Member.open(path, f"x_{split}")
     with open_npz(path) as file:
-        labels = file[f"y_{split}"]
-        classes = [str(c) for c in file["classes"]] if "classes" in file.files else [str(n) for n in range(10)]
+        labels = whole_row(file, f"y_{split}", length=pixels.shape[0])
+        classes = class_names(file) if "classes" in file.files else [str(n) for n in range(10)]
 
     def read(size: int, start: int, stop: int) -> Iterator[Mapping[str, Any]]:
         return ({"x": block[:, None]} for block in pixels.blocks(size, start=start, limit=stop))
@@ -70,22 +70,21 @@ def mosaics(path: Path, split: str, steps: int | None) -> Samples:
     labels, classes = [], []
     for part in files:
         with open_npz(part) as file:
-            data, offsets = file["webp"].tobytes(), file["offsets"]
-            sheets += [data[a:b] for a, b in pairwise(offsets)]
-            labels.append(file["y"])
-            classes = [str(c) for c in file["classes"]]
+            data = file["webp"].tobytes()
+            sheets += [data[a:b] for a, b in pairwise(whole_row(file, "offsets", top=len(data)).tolist())]
+            labels.append(whole_row(file, "y"))
+            classes = class_names(file)
     y = np.concatenate(labels)
     if len(y) != 1000 * len(sheets):
         raise InputError(f"{path.parent}: {len(sheets)} mosaics of 1000 pictures, but {len(y)} labels")
 
     @lru_cache(maxsize=2)
     def sheet(index: int) -> Any:
-        from PIL import Image, UnidentifiedImageError
+        from snn2chip.data.picture import open_picture
 
-        try:
-            pixels = np.asarray(Image.open(io.BytesIO(sheets[index])).convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"{path.parent}: mosaic {index} of CIFAR-10 is damaged ({error})") from error
+        pixels = np.asarray(open_picture(io.BytesIO(sheets[index]), what=f"{path.parent}: mosaic {index} of CIFAR-10"))
+        if pixels.shape != (25 * 32, 40 * 32, 3):
+            raise InputError(f"{path.parent}: mosaic {index} of CIFAR-10 has the shape {list(pixels.shape)}")
         grid = pixels.reshape(25, 32, 40, 32, 3).swapaxes(1, 2).reshape(1000, 32, 32, 3)
         return np.ascontiguousarray(grid.transpose(0, 3, 1, 2))
 
@@ -97,13 +96,19 @@ def mosaics(path: Path, split: str, steps: int | None) -> Samples:
     return lazily("cifar10", len(y), (3, 32, 32), rows, y, classes=classes, files=files)
 
 
+_TOPS = (("x", 33), ("y", 33), ("p", 1))
+"""The largest numbers of an event."""
+
+
 def events(path: Path, split: str, steps: int | None) -> Samples:
     """N-MNIST, event counts `[N, T, 2, 34, 34]`: frame of an event `min(t*T // 310 ms, T-1)`."""
     assert steps is not None
     frames = steps
     with open_npz(path) as file:
-        x, y, p, dt = (file[f"ev_{k}_{split}"] for k in ("x", "y", "p", "dt"))
-        offsets, labels = file[f"offsets_{split}"], file[f"label_{split}"]
+        dt = whole_row(file, f"ev_dt_{split}", top=1 << 32)
+        x, y, p = (whole_row(file, f"ev_{k}_{split}", length=len(dt), top=t) for k, t in _TOPS)
+        labels = whole_row(file, f"label_{split}")
+        offsets = whole_row(file, f"offsets_{split}", length=len(labels) + 1, top=len(dt))
 
     def rows(start: int, stop: int) -> Any:
         out = np.zeros((stop - start, frames, 2, 34, 34), np.int32)
@@ -116,6 +121,23 @@ def events(path: Path, split: str, steps: int | None) -> Samples:
     names = [str(n) for n in range(10)]
     shape = (frames, 2, 34, 34)
     return lazily("nmnist", len(labels), shape, rows, labels, classes=names, time_axis=True, files=[path])
+
+
+def whole_row(file: Archive, key: str, *, length: int | None = None, top: int = 1 << 31) -> Any:
+    """One row of whole numbers 0..top out of a data set, `length` of them; InputError for anything else."""
+    row = file[key]
+    fits = row.ndim == 1 and row.dtype.kind in "iu" and length in (None, len(row))
+    if not fits or (len(row) and not 0 <= int(row.min()) <= int(row.max()) <= top):
+        many = "" if length is None else f" of {length}"
+        raise InputError(f"{file.path}: {key!r} must be a row{many} of whole numbers 0..{top}")
+    return row
+
+
+def class_names(file: Archive) -> list[str]:
+    """Names of the classes; InputError where they are no row."""
+    if (names := file["classes"]).ndim != 1:
+        raise InputError(f"{file.path}: 'classes' must be a row of names")
+    return [str(name) for name in names]
 
 
 def add_events(frames: Any, t: Any, x: Any, y: Any, p: Any, *, length: int) -> None:

@@ -9,14 +9,13 @@ Whatever is not a tensor of the state_dict (epoch, optimizer, ..) is named in `l
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from snn2chip.checkpoint_tensors import DAMAGE, is_pickled, read_tensors, short
+from snn2chip.checkpoint_tensors import is_pickled, load_pickled, read_tensors
 from snn2chip.errors import FileFormatError
 
 if TYPE_CHECKING:
@@ -58,19 +57,8 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignFile:
 
 
 def _load_pickled(path: str | os.PathLike[str]) -> Mapping[Any, Any]:
-    from zipfile import is_zipfile
-
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except DAMAGE as error:
-        raise FileFormatError(
-            f"{path}: damaged, or holds more than tensors and plain values, which is never unpickled "
-            f"({short(error)}); where it was made, save the state_dict alone: torch.save(model.state_dict(), path)"
-        ) from error
+    advice = "where it was made, save the state_dict alone: torch.save(model.state_dict(), path)"
+    loaded = load_pickled(path, advice=advice, mmap=True)
     if not isinstance(loaded, Mapping):
         raise FileFormatError(f"{path}: holds a {type(loaded).__name__}, expected a state_dict")
     return loaded

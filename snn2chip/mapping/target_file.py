@@ -5,7 +5,6 @@ A fact is replaced whole, so that no value ever stands beside another's source. 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -16,11 +15,7 @@ import attrs
 from snn2chip.errors import InputError
 from snn2chip.mapping.fact import Fact, Slot, fact_breaches, make_fact
 from snn2chip.mapping.target import ENERGY_EVENTS, SCOPES, SECTIONS, STATUS, TIMING_EVENTS, Encoding, Model, Target
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from snn2chip.toml_files import toml_tables
 
 GROUPS = ("encodings", "energy", "timing", "power", "sources")
 TOP = ("name", "title", "base", *SECTIONS, *GROUPS)
@@ -68,8 +63,8 @@ def _read(text: str, *, above: tuple[str, ...], folder: Path | None) -> dict[str
             raise InputError(f"target must be one of {known} or the path of a .toml file, got {text!r}")
         content = (place / f"{text}.toml").read_bytes()
     try:
-        tables = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = toml_tables(content)
+    except ValueError as error:
         raise InputError(f"target {text}: not a TOML file ({error})") from error
     if "base" not in tables:
         return tables

@@ -13,17 +13,12 @@ A pattern is matched against a layer's name and path as a shell would (`*`, `?`,
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from snn2chip.errors import InputError
 from snn2chip.quantize.spec import ROUNDINGS, QuantSpec
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from snn2chip.toml_files import toml_tables
 
 KEYS = ("weights", "bias_correction", "rounding", "layers")
 
@@ -32,10 +27,10 @@ def read_quant(path: str | Path) -> QuantSpec:
     """Read a TOML file of widths; raises InputError that lists every key and value that does not fit."""
     path = Path(path)
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = toml_tables(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: no TOML ({error})") from error
     bad = [f"unknown key {key!r}; known: {', '.join(KEYS)}" for key in found if key not in KEYS]
     correction = found.get("bias_correction", False)

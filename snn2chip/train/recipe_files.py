@@ -6,18 +6,13 @@ a recipe of the zoo, one of its partial ones (`base/lmht`), or, by a path ending
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from snn2chip.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from snn2chip.toml_files import toml_tables
 
 _OWN = ("base", "title", "paper", "convert")
 """What a recipe says for itself alone."""
@@ -67,8 +62,8 @@ def _content(text: str, path: Path, *, partial: bool) -> bytes:
 
 def _tables(content: bytes, text: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return toml_tables(content)
+    except ValueError as error:
         raise InputError(f"recipe {text}: not a TOML file ({error})") from error
 
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import random
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback
 
+from snn2chip.checkpoint_tensors import DAMAGE, load_pickled
 from snn2chip.errors import FileFormatError, InputError
 from snn2chip.train.batches import GLOBAL, Batches, number_of
 from snn2chip.writing import replacing
@@ -61,10 +60,11 @@ def read_resume(path: Path, identity: Mapping[str, Any]) -> tuple[int, int] | No
         return None
     again = f"delete it, or start anew with --no-resume (resume {path})"
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)[KEY]
+        found = load_pickled(path, advice=again)[KEY]
         theirs, epoch, done = json.loads(found["identity"]), int(found["epoch"]), int(found["done"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError,
-            zipfile.BadZipFile) as error:  # fmt: skip
+    except FileFormatError:
+        raise
+    except DAMAGE as error:
         raise FileFormatError(f"{path}: not a resume file, or damaged ({error!s:.200}); {again}") from error
     if breaches := list(_differences(theirs, json.loads(json.dumps(identity)))):
         raise InputError([f"{path}: belongs to another run: {text}; {again}" for text in breaches])
