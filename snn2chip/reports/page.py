@@ -81,8 +81,10 @@ def drawable() -> None:
 def page(report: Report) -> str:
     """The report as a page. Raises BackendUnavailable when jinja2 or matplotlib is missing."""
     drawable()
+    from snn2chip.reports.drawing import Sheet
     from snn2chip.reports.sections import all_sections
 
+    Sheet.made = 0  # ids count figures of this page: equal reports are equal pages
     return render(
         title=f"snn2chip report: {report.name}",
         subtitle=f"{report.samples:,} samples, T = {report.steps}, program {report.digest[:16]}",
