@@ -23,10 +23,10 @@ from typing import Any
 import attrs
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), *(str(ROOT / name) for name in (".", "backends", "models"))]  # also of a copy
 from world import JOBS, LEFT, Job, is_earlier, leave_earlier, plain, prepare  # noqa: E402
 
-ROOT = HERE.parents[1]
 LIMIT_S = 600.0
 
 
