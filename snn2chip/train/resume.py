@@ -60,11 +60,9 @@ def read_resume(path: Path, identity: Mapping[str, Any]) -> tuple[int, int] | No
         return None
     again = f"delete it, or start anew with --no-resume (resume {path})"
     try:
-        found = load_pickled(path, advice=again)[KEY]
+        found = load_pickled(path, advice="")[KEY]
         theirs, epoch, done = json.loads(found["identity"]), int(found["epoch"]), int(found["done"])
-    except FileFormatError:
-        raise
-    except DAMAGE as error:
+    except (FileFormatError, *DAMAGE) as error:
         raise FileFormatError(f"{path}: not a resume file, or damaged ({error!s:.200}); {again}") from error
     if breaches := list(_differences(theirs, json.loads(json.dumps(identity)))):
         raise InputError([f"{path}: belongs to another run: {text}; {again}" for text in breaches])
