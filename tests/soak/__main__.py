@@ -36,7 +36,7 @@ from world import JOBS, plain, prepare  # noqa: E402
 
 @attrs.frozen(kw_only=True)
 class Held:
-    """What the interpreter holds: private memory in MB, open descriptors, threads, children, orphaned shared memory, files."""
+    """What the interpreter holds: private memory in MB, open descriptors, threads, children, files nobody uses."""
 
     memory: float
     descriptors: int
@@ -55,7 +55,7 @@ def held() -> Held:
         descriptors=len(os.listdir("/proc/self/fd")),
         threads=threading.active_count(),
         children=len(list(descendants())),
-        shared=len(orphans()),
+        shared=len(lasting_orphans()),
         temporary=len(os.listdir(tempfile.gettempdir())),
     )
 
@@ -85,6 +85,15 @@ def orphans() -> set[str]:
             continue
         files -= {name for name in files if name in text}
     return files
+
+
+SEEN: list[set[str]] = [set(), set()]
+
+
+def lasting_orphans() -> set[str]:
+    """Orphans of the look before that still are: what others are about to unlink is none."""
+    SEEN[:] = [SEEN[1], orphans()]
+    return SEEN[0] & SEEN[1]
 
 
 def verdict(kind: str, rounds: list[Held], *, memory: float, about: dict[str, Any]) -> int:
