@@ -19,6 +19,7 @@ Somas may have a gain and bias per channel, also negative gains: a norm behind a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -275,7 +276,7 @@ class LayerGraph:
 def _edge_breaches(layers: tuple[Layer, ...], inputs: Mapping[str, tuple[str, ...]]) -> list[str]:
     names = [layer.name for layer in layers]
     known = set(names)
-    breaches = [f"{name}: two layers have this name" for name in sorted(known) if names.count(name) > 1]
+    breaches = [f"{name}: two layers have this name" for name, n in sorted(Counter(names).items()) if n > 1]
     breaches += [f"{dst}: edges into a layer that does not exist" for dst in inputs if dst not in known]
     edges = [(src, dst) for dst, sources in inputs.items() for src in sources]
     breaches += [f"{dst}: reads {src!r}, which does not exist" for src, dst in edges if src not in known]

@@ -54,20 +54,36 @@ class ComposeLinear(Pass):
             assert isinstance(pool, SumPoolLayer)
             edit.replace(as_sumpool(pool, factor=pool.factor))
         sink_flattens(edit)
-        while any(self._step(edit, layer) for layer in edit.of_kind(*MAPS)):
+        while self._sweep(edit):
             pass
         return edit.finish()
 
-    def _step(self, edit: GraphEdit, second: Layer) -> bool:
-        """Compose one layer with its source, or fold it into neurons; whether anything changed."""
+    def _sweep(self, edit: GraphEdit) -> bool:
+        """Compose along the order of the graph; whether anything changed.
+
+        What was composed is tried again at once, in its new place; layers before it wait for the next sweep.
+        """
+        changed = False
+        for layer in edit.of_kind(*MAPS):
+            at: str | None = layer.name
+            while at in edit.layers and (at := self._step(edit, edit.layers[at])) is not None:
+                changed = True
+        return changed
+
+    def _step(self, edit: GraphEdit, second: Layer) -> str | None:
+        """Compose one layer with its source, or fold it into neurons; None where neither is possible.
+
+        Returns the name of what was composed, "" behind a fold.
+        """
         first = edit.source(second.name)
         if first.kind in MAPS:
             composed = self._composed(edit, first, second)
             if composed is not None:
-                _exchange(edit, first, second, composed)
-                return True
+                return _exchange(edit, first, second, composed)
         follows_current = first.kind in (*MAPS, "add")
-        return isinstance(second, ScaleLayer) and follows_current and fold_into_neurons(edit, second.name)
+        if isinstance(second, ScaleLayer) and follows_current and fold_into_neurons(edit, second.name):
+            return ""
+        return None
 
     def _composed(self, edit: GraphEdit, first: Layer, second: Layer) -> Layer | None:
         source = edit.source(first.name)
@@ -105,8 +121,8 @@ class ComposeLinear(Pass):
         return composed
 
 
-def _exchange(edit: GraphEdit, first: Layer, second: Layer, composed: Layer) -> None:
-    """Put the composed layer in place: under the name of the one with weights if nobody else reads the first."""
+def _exchange(edit: GraphEdit, first: Layer, second: Layer, composed: Layer) -> str:
+    """Put the composed layer in place, under the name of the one with weights if nobody else reads the first: its name."""
     alone = len(edit.users(first.name)) == 1
     weighted = [layer for layer in (first, second) if isinstance(layer, AffineLayer)]
     owner = first if weighted == [first] and alone else second
@@ -125,3 +141,4 @@ def _exchange(edit: GraphEdit, first: Layer, second: Layer, composed: Layer) -> 
     had = [layer for layer in weighted if layer.parts is not None]
     if had and isinstance(composed, AffineLayer) and composed.parts is None:
         edit.note(owner.name, f"{had[0].parts.kind} weights of {had[0].label} became dense floats")  # type: ignore[union-attr]
+    return owner.name

@@ -2,18 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+
 from snn2chip.ir.graph import LayerGraph, Note
 from snn2chip.ir.layers import Layer, OutputLayer, Shape
 
 
+class _Sources(dict[str, tuple[str, ...]]):
+    """What every layer reads, and the other way round: who reads a layer, without a search."""
+
+    def __init__(self, inputs: Iterable[tuple[str, Sequence[str]]]) -> None:
+        super().__init__()
+        self._readers: dict[str, dict[str, int]] = {}  # source -> reader -> edges
+        self._rank: dict[str, int] = {}
+        self._next = count()
+        self.shapes: dict[str, Shape] = {}  # a layer's is known only where those of its sources are
+        for name, sources in inputs:
+            self[name] = sources
+
+    def __setitem__(self, name: str, sources: Any) -> None:
+        for src in self.get(name, ()):
+            self._readers[src].pop(name, None)
+        super().__setitem__(name, tuple(sources))
+        self._rank.setdefault(name, next(self._next))
+        for src in sources:
+            readers = self._readers.setdefault(src, {})
+            readers[name] = readers.get(name, 0) + 1
+        self.forget(name)
+
+    def __delitem__(self, name: str) -> None:
+        for src in self[name]:
+            self._readers[src].pop(name, None)
+        self.forget(name)
+        super().__delitem__(name)
+        del self._rank[name]
+
+    def readers(self, name: str) -> list[str]:
+        """Who reads `name`, once per edge, in the order in which they came."""
+        found = self._readers.get(name, {})
+        return [reader for reader in sorted(found, key=self._rank.__getitem__) for _ in range(found[reader])]
+
+    def forget(self, name: str) -> None:
+        """The shape of a layer and of what follows it may be another one now."""
+        todo = [name]
+        while todo:
+            if self.shapes.pop(at := todo.pop(), None) is not None:
+                todo += self._readers.get(at, ())
+
+
+class _Layers(dict[str, Layer]):
+    """Layers by name; exchanging one forgets its shape."""
+
+    def __init__(self, layers: Iterable[tuple[str, Layer]], sources: _Sources) -> None:
+        super().__init__(layers)
+        self._sources = sources
+
+    def __setitem__(self, name: str, layer: Layer) -> None:
+        super().__setitem__(name, layer)
+        self._sources.forget(name)
+
+
 class GraphEdit:
-    """Layers and edges of a graph under construction; `finish` drops what nothing reads and verifies."""
+    """Layers and edges of a graph under construction; `finish` drops what nothing reads and verifies.
+
+    Readers and shapes are kept while the draft changes: no pass over a graph of n layers searches n times.
+    """
 
     def __init__(self, graph: LayerGraph, *, by: str) -> None:
         self._graph = graph
         self._by = by
-        self.layers: dict[str, Layer] = {layer.name: layer for layer in graph.layers}
-        self.inputs: dict[str, list[str]] = {name: list(sources) for name, sources in graph.inputs.items()}
+        self.inputs = _Sources(graph.inputs.items())
+        self.layers: dict[str, Layer] = _Layers(((layer.name, layer) for layer in graph.layers), self.inputs)
         self.notes: list[Note] = list(graph.notes)
 
     def of_kind(self, *kinds: str) -> list[Layer]:
@@ -27,11 +88,19 @@ class GraphEdit:
 
     def users(self, name: str) -> list[Layer]:
         """Return the layers that read `name`, once per edge."""
-        return [self.layers[dst] for dst, sources in self.inputs.items() for src in sources if src == name]
+        return [self.layers[reader] for reader in self.inputs.readers(name)]
 
     def shape(self, name: str) -> Shape:
         """Return the shape of a layer's value as the draft stands."""
-        return self.layers[name].out_shape([self.shape(src) for src in self.inputs.get(name, ())])[0]
+        shapes, todo = self.inputs.shapes, [name]
+        while todo:
+            sources = self.inputs.get(todo[-1], ())
+            unknown = [src for src in sources if src not in shapes]
+            todo += unknown
+            if not unknown:
+                at = todo.pop()
+                shapes[at] = self.layers[at].out_shape([shapes[src] for src in sources])[0]
+        return shapes[name]
 
     def fresh(self, prefix: str) -> str:
         """Return a name that no layer has: the prefix with the next free number."""
@@ -50,7 +119,7 @@ class GraphEdit:
         readers = [user.name for user in self.users(source)] if users is None else users
         order = list(self.layers.items())
         at = next(i for i, (name, _) in enumerate(order) if name == source) + 1
-        self.layers = dict([*order[:at], (layer.name, layer), *order[at:]])
+        self.layers = _Layers([*order[:at], (layer.name, layer), *order[at:]], self.inputs)
         for user in readers:
             self.rewire(user, source, layer.name)
         self.inputs[layer.name] = [source]
@@ -78,10 +147,10 @@ class GraphEdit:
             name = todo.pop()
             if name not in kept:
                 kept.add(name)
-                todo += self.inputs.get(name, [])
+                todo += self.inputs.get(name, ())
         return LayerGraph(
             layers=tuple(layer for name, layer in self.layers.items() if name in kept),
-            inputs={name: tuple(sources) for name, sources in self.inputs.items() if name in kept},
+            inputs={name: sources for name, sources in self.inputs.items() if name in kept},
             steps=self._graph.steps,
             notes=tuple(self.notes),
         )

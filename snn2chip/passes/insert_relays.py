@@ -51,12 +51,13 @@ class InsertRelays(Pass):
 def _merge_adds(edit: GraphEdit, add: Layer) -> None:
     """Let `add` sum the inputs of every add that only it reads."""
     merged: list[str] = []
+    inner: list[str] = []
     for src in edit.inputs[add.name]:
-        inner = edit.layers[src].kind == "add" and len(edit.users(src)) == 1
-        merged += edit.inputs[src] if inner else [src]
+        alone = edit.layers[src].kind == "add" and len(edit.users(src)) == 1
+        merged += edit.inputs[src] if alone else [src]
+        inner += [src] if alone else []
     edit.inputs[add.name] = merged
-    read = {src for sources in edit.inputs.values() for src in sources}
-    for src in [layer.name for layer in edit.of_kind("add") if layer.name not in read]:
+    for src in inner:
         del edit.layers[src], edit.inputs[src]
 
 

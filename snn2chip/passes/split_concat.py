@@ -112,7 +112,7 @@ def _fill(edit: GraphEdit, joint: str, pieces: Sequence[Layer], sources: Sequenc
         name = edit.fresh(f"{joint}_")
         edit.layers[name] = attrs.evolve(piece, name=name)
         edit.inputs[name] = [src]
-        edit.inputs[joint].append(name)
+        edit.inputs[joint] = (*edit.inputs[joint], name)
 
 
 def _alone(layer: Layer, slices: Sequence[slice]) -> list[Layer] | None:

@@ -62,6 +62,7 @@ class Feeds:
     spec: QuantSpec
     spare: dict[str, int]
     nodes: list[Node] = attrs.field(factory=list)
+    indexed: dict[str, Node] = attrs.field(factory=dict)
     edges: list[tuple[str, str] | tuple[str, str, int]] = attrs.field(factory=list)
     records: list[QuantRecord] = attrs.field(factory=list)
     units: dict[str, FloatArray] = attrs.field(factory=dict)
@@ -98,6 +99,12 @@ class Feeds:
             name, n = f"{base[:180]}_{n}", n + 1
         self.taken.add(name)
         return name
+
+    def node(self, name: str) -> Node:
+        """A node made so far."""
+        for made in self.nodes[len(self.indexed) :]:
+            self.indexed[made.name] = made
+        return self.indexed[name]
 
     def relay(self, layer: NeuronLayer, unit: FloatArray | None) -> None:
         """Lower a relay with payloads in `unit` (None: exactly, in the current's own unit)."""
@@ -324,7 +331,7 @@ class Feeds:
         """Largest payload of a node."""
         if name in self.tops:
             return self.tops[name]
-        source = next(n for n in self.nodes if n.name == name)
+        source = self.node(name)
         assert isinstance(source, (Input, Host, Soma))
         return float(source.payload_type().magnitude)
 

@@ -29,10 +29,10 @@ class Records:
         self._saturated: dict[str, Tensor] = {}
         self._payloads: dict[str, IntTensor] = {}
         self._potentials: dict[str, IntTensor] = {}
-        self._live = {(n.name, program.steps) for n in (*program.inputs, *program.somas)}
+        self._live = {n.name: {program.steps} for n in (*program.inputs, *program.somas)}
         for synapse in program.synapses:
             (edge,) = program.into[synapse.name]
-            self._live.add((edge.src, max(program.steps - edge.delay, 0)))
+            self._live[edge.src].add(max(program.steps - edge.delay, 0))
         self._reads = {output.name: (program.into[output.name][0].src, output.read) for output in program.outputs}
 
     def wants(self, name: str) -> Wants:
@@ -42,11 +42,10 @@ class Records:
 
     def source(self, name: str, payload: Tensor, run: SomaRun | None = None) -> None:
         """Take the payloads `[T or 1, B, *shape]` of an input or soma, counted already if `run` says so."""
-        for source, steps in self._live:
-            if source == name:
-                total = self.program.steps
-                counted = _counted(run, total) if steps == total else None
-                self._sums[name, steps] = counted or _sums(payload, steps, total, self.kinds[name])
+        for steps in self._live[name]:
+            total = self.program.steps
+            counted = _counted(run, total) if steps == total else None
+            self._sums[name, steps] = counted or _sums(payload, steps, total, self.kinds[name])
         if self.everything:
             full = payload.to("cpu", torch.int32).expand(self.program.steps, *payload.shape[1:])
             self._payloads[name] = full.contiguous().numpy()
