@@ -8,11 +8,12 @@ switched off while the engine runs, and put back afterwards:
 - NNPACK's convolution (Winograd and FFT transforms; PyTorch takes it silently for batches of 16 and more
   once oneDNN is off),
 - PyTorch's deterministic mode (not needed: integers are the same in any order; on CUDA it refuses products),
-- TF32 and bfloat16 products (`float32_matmul_precision`, `fp32_precision`, autocast, oneDNN's own variable).
+- TF32 and bfloat16 products (`float32_matmul_precision`, `fp32_precision`, autocast, oneDNN's own variable),
+- on CUDA, sums of half-precision products in less than float32.
 
 oneDNN convolution stays on: PyTorch always asks it for its direct algorithm, Winograd must be asked for.
-cuDNN is not used at all (its heuristics may choose Winograd or FFT): on CUDA a convolution is a copy into
-columns and one product.
+cuDNN is not used at all (its heuristics may choose Winograd or FFT): on CUDA a convolution is our own product on matrix
+units (`tensor_cores`), or a copy into columns and one product.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch.backends import cuda, mkldnn, nnpack
+from torch.backends import cuda, cudnn, mkldnn, nnpack
 
 FLOAT32_EXACT = 1 << 24
 FLOAT64_EXACT = 1 << 53
@@ -52,8 +53,10 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         stack.enter_context(nnpack.flags(enabled=False))
         if not onednn_strict():
             stack.enter_context(_without_onednn())
-        stack.enter_context(_ieee_float32())
+        stack.enter_context(_ieee_float32(on_gpu=device.type == "cuda"))
         stack.enter_context(_any_order())
+        if device.type == "cuda":
+            stack.enter_context(_whole_sums())
         yield
 
 
@@ -83,16 +86,31 @@ def _any_order() -> Iterator[None]:
             torch.use_deterministic_algorithms(True, warn_only=warn_only)
 
 
+@contextmanager
+def _whole_sums() -> Iterator[None]:
+    """Sums of half-precision products on CUDA in float32 to the end, by every switch that this PyTorch has."""
+    products: Any = cuda.matmul
+    names = (f"allow_{kind}" for kind in ("fp16_reduced_precision_reduction", "bf16_reduced_precision_reduction"))
+    reduced = [name for name in (*names, "allow_fp16_accumulation") if getattr(products, name, False)]
+    for name in reduced:
+        setattr(products, name, False)
+    try:
+        yield
+    finally:
+        for name in reduced:
+            setattr(products, name, True)
+
+
 def onednn_strict() -> bool:
     """Whether oneDNN's own environment leaves float32 products alone."""
     return all(os.environ.get(name, "STRICT").upper() == "STRICT" for name in FPMATH)
 
 
 @contextmanager
-def _ieee_float32() -> Iterator[None]:
+def _ieee_float32(*, on_gpu: bool) -> Iterator[None]:
     """Full float32 products in matmul and convolution, through whichever switches this PyTorch has."""
     if hasattr(mkldnn, "conv"):  # one switch per library and operation, since PyTorch 2.9
-        libraries: list[Any] = [cuda, mkldnn]
+        libraries: list[Any] = [cuda, mkldnn, *([cudnn] if on_gpu else [])]
         switches = [getattr(lib, op) for lib in libraries for op in ("matmul", "conv") if hasattr(lib, op)]
         reduced = [(s, s.fp32_precision) for s in switches if s.fp32_precision != "ieee"]
         for switch, _ in reduced:
@@ -103,11 +121,16 @@ def _ieee_float32() -> Iterator[None]:
             for switch, before in reduced:
                 switch.fp32_precision = before
         return
-    precision = torch.get_float32_matmul_precision()
+    precision, library = torch.get_float32_matmul_precision(), cast(Any, cudnn)
+    convolutions = on_gpu and library.allow_tf32
     if precision != "highest":
         torch.set_float32_matmul_precision("highest")
+    if convolutions:
+        library.allow_tf32 = False
     try:
         yield
     finally:
+        if convolutions:
+            library.allow_tf32 = True
         if precision != "highest":
             torch.set_float32_matmul_precision(precision)
