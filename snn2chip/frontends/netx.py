@@ -7,7 +7,9 @@ integrate their bias before their first input arrives and may send a few spikes 
 that Lava staggers by layer is here simply the start of a sample, or every `reset_interval` steps inside one.
 
 An input layer with neurons takes bias mantissas `[B, C, H, W]` (see `netx_input`), constant over the sample; a network
-that starts with a synapse takes spikes `[T, B, ...]`.
+that starts with a synapse takes spikes `[T, B, ...]`. Sigma-delta networks (`netx_delta`) take integers of every step.
+NetX never resets them, and what their biases send before the first input arrives is floored on its own and changes the
+result; so they are read in NetX's machine time (`pipelined`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 
 from snn2chip.errors import FileFormatError, InputError, ProgramError
 from snn2chip.frontends.netx_build import Build
+from snn2chip.frontends.netx_delta import SDNN, SPIKE_EXPS
 from snn2chip.frontends.netx_file import read_net
 from snn2chip.frontends.netx_issues import IGNORABLE, Issues
 from snn2chip.ir.program import Program
@@ -41,6 +44,8 @@ def import_netx(
     input_range: tuple[int, int] = (0, 1),
     numbers: str = "netx",
     ignore: Collection[str] = (),
+    spike_exp: int = 6,
+    pipelined: bool | None = None,
 ) -> Program:
     """Read a `.net` file as a program of `steps` logical steps per sample (default: the file's own tSample / Ts).
 
@@ -48,8 +53,10 @@ def import_netx(
     part of the description, as in NetX. `input_shape` (torch order) and `input_range` describe the payloads of a
     network that starts with a synapse; beyond 0 and 1 they are NetX's graded input (input_message_bits > 0).
     `numbers="netx"` computes what NetX computes, also where it changes weights; `"file"` takes the file's own
-    integers. `ignore` names fields (refDelay, wgtExp, gradedSpike, conv delay) that NetX reads past and this importer
-    otherwise refuses. Everything NetX changed is noted in `meta["notes"]`.
+    integers. `ignore` names fields (refDelay, wgtExp, gradedSpike, activation, conv delay) that NetX reads past and
+    this importer otherwise refuses. `spike_exp` is NetX's: the fraction bits of what sigma-delta neurons send.
+    `pipelined`: every synapse takes a logical step, as in NetX, so that layers send what their biases make before their
+    first input arrives (default: where there are sigma-delta neurons). What NetX changed is noted in `meta["notes"]`.
     Raises FileFormatError for a damaged file, UnsupportedError listing every layer that cannot be imported.
     """
     lengths = {"steps": steps, "reset_interval": reset_interval, "num_layers": num_layers}
@@ -59,7 +66,11 @@ def import_netx(
     if steps is None or steps > MAX_STEPS:
         raise InputError(f"{path}: the file names no usable sample length (/simulation/tSample); pass steps=")
     issues = Issues(ignore=ignore)
-    build = Build(steps, reset_interval, input_range, numbers == "file", issues, input_shape)
+    if spike_exp not in SPIKE_EXPS:
+        raise InputError(f"spike_exp must be a whole number in 0..{SPIKE_EXPS[-1]}, got {spike_exp!r}")
+    if pipelined is None:
+        pipelined = any(layer.neuron is not None and layer.neuron.type == SDNN for layer in net.layers[:num_layers])
+    build = Build(steps, reset_interval, input_range, numbers == "file", issues, input_shape, spike_exp, pipelined)
     for layer in net.layers[:num_layers]:
         build.add(layer, skip=layer.index < skip_layers)
     issues.raise_if_any(path)

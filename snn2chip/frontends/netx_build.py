@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from snn2chip.frontends.netx_delta import SDNN
 from snn2chip.frontends.netx_file import LayerSpec, NetFile
 from snn2chip.frontends.netx_issues import Issues
 from snn2chip.frontends.netx_soma import is_read_out, peak_current, soma_of
@@ -23,7 +24,7 @@ BIAS_LO, BIAS_HI = -(1 << 15), (1 << 15) - 1
 
 @attrs.define
 class Build:
-    """Nodes so far, and what feeds the next layer: `source` (a node's name) with `shape`, flattened or not."""
+    """Nodes so far, and what feeds the next layer: `source` (a node's name) with `shape`, flat or not, graded."""
 
     steps: int
     reset_interval: int | None
@@ -31,7 +32,10 @@ class Build:
     exact: bool
     issues: Issues
     shape: tuple[int, ...] | None
+    spike_exp: int = 6
+    pipelined: bool = False
     source: str = ""
+    graded: bool = False
     flat: bool = False
     transform: dict[str, float] | None = None
     nodes: list[Input | Synapse | Soma] = attrs.field(factory=list)
@@ -42,7 +46,7 @@ class Build:
         """Append one layer of the file, or only take note of its shape."""
         if layer.kind == "flatten":
             self.flat = True
-        elif layer.kind not in ("input", "conv", "dense"):
+        elif layer.kind not in ("input", "conv", "dense", "dense_rec"):
             self.issues.refuse(layer, _why_not(layer))
             self.shape, self.source = None, self.source or "?"
         elif skip:
@@ -68,7 +72,8 @@ class Build:
             self.issues.damaged(layer, "the input transform needs one weight and one bias")
             return
         self.transform = {key: float(np.trunc(value.ravel()[0])) for key, value in numbers.items()}
-        self.nodes.append(Input("input", self.shape, BIAS_LO, BIAS_HI, layer=layer.path))
+        coding = "steps" if layer.neuron.type == SDNN else "repeat"  # a bias is constant, what is encoded changes
+        self.nodes.append(Input("input", self.shape, BIAS_LO, BIAS_HI, coding=coding, layer=layer.path))
         self.source = "input"
         self._soma(layer, self.shape, [Delayed(Synapse(f"layer{layer.index}.bias", "identity", layer=layer.path))])
 
@@ -86,7 +91,7 @@ class Build:
         elif layer.kind == "conv" and (len(before) != 3 or self.flat or len(layer.shape) != 3):
             flat = " (flattened)" if self.flat else ""
             self.issues.damaged(layer, f"a conv maps (C, H, W) to (C, H, W), got {before}{flat} and {layer.shape}")
-        elif layer.kind == "dense" and len(before) != 1 and not self.flat:
+        elif layer.kind != "conv" and len(before) != 1 and not self.flat:
             self.issues.damaged(layer, f"reads {before}; a flatten layer must stand between (it fixes the order)")
         elif layer.kind == "conv":
             found = conv_synapses(layer, before, exact=self.exact, issues=self.issues)
@@ -100,7 +105,7 @@ class Build:
     def _spike_input(self, layer: LayerSpec) -> None:
         """The payloads that reach the first synapse; a dense one takes them flat, as NetX does."""
         shape = self.shape
-        if layer.kind == "dense":
+        if layer.kind != "conv":
             assert layer.shape is not None
             known = (
                 int(np.prod(shape)) if shape is not None else layer.numbers["weight"].size // int(np.prod(layer.shape))
@@ -112,6 +117,7 @@ class Build:
         lo, hi = self.input_range
         self.nodes.append(Input("input", shape, lo, hi, coding="steps", layer=layer.path))
         self.shape, self.source = shape, "input"
+        self.graded = (lo, hi) != (0, 1)
 
     def _soma(self, layer: LayerSpec, shape: tuple[int, ...], synapses: list[Delayed]) -> None:
         soma = soma_of(
@@ -121,11 +127,21 @@ class Build:
             reset_interval=self.reset_interval,
             exact=self.exact,
             issues=self.issues,
+            spike_exp=self.spike_exp,
         )
+        changes = layer.neuron is not None and layer.neuron.type == SDNN
+        if changes and not self.graded and any(synapse.back for synapse in synapses):
+            self.issues.refuse(
+                layer, "NetX makes binary what comes back to neurons whose own input is binary, but these send changes"
+            )
+        self.graded = changes
         if soma is not None:
-            for synapse, delay in ((s.synapse, s.delay) for s in synapses):
-                self.nodes.append(synapse)
-                self.edges += [(self.source, synapse.name, delay), (synapse.name, soma.name, 0)]
+            hop = int(self.pipelined and layer.kind != "input")
+            for found in synapses:
+                name, source = found.synapse.name, soma.name if found.back else self.source
+                self.nodes.append(found.synapse)
+                late = found.delay + (1 if found.back else hop)
+                self.edges += [(source, name, late), (name, soma.name, 0)]
             self.nodes.append(soma)
             self.somas.append(soma)
         self.source = f"layer{layer.index}"
@@ -139,19 +155,19 @@ class Build:
             peak = peak_current(soma, *ranges[soma.name], self.steps)
             if soma.syn_leak is not None and peak > V_MAX:
                 layer = net.layers[int(soma.name.removeprefix("layer"))]
-                self.issues.note(
-                    layer, f"|u| may reach {peak} and wrap at 24 bits; Lava wraps only once and keeps 2^23 itself"
-                )
-        silent = is_read_out(last, *ranges[last.name], self.steps)
+                lava = "Lava wraps only once and keeps 2^23 itself" if soma.fire == "levels" else "Lava's has 32"
+                self.issues.note(layer, f"|u| may reach {peak} and wrap at 24 bits; {lava}")
+        silent = last.fire == "relay" or is_read_out(last, *ranges[last.name], self.steps)
         meta = {
             "name": name,
             "source": "netx",
             "input_transform": self.transform,
+            "pipelined": self.pipelined,
             "notes": [f"{note['layer']}: {note['note']}" for note in self.issues.notes],
         }
         if silent:
             return self._assemble(attrs.evolve(last, fire="none"), "potential", meta)
-        return self._assemble(last, "count", meta)
+        return self._assemble(last, "payload" if last.fire == "delta" else "count", meta)
 
     def _assemble(self, last: Soma, read: str, meta: dict[str, Any]) -> Program:
         return Program(
@@ -166,7 +182,6 @@ class Build:
 
 def _why_not(layer: LayerSpec) -> str:
     known = {
-        "dense_rec": "recurrent layers are not imported yet",
         "dense_comp": "layers with complex weights are not imported",
         **dict.fromkeys(("pool", "convT", "unpool", "average", "concat"), "NetX cannot build it either"),
     }

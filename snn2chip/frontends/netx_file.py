@@ -33,24 +33,28 @@ READ = {
     "input": ("weight", "bias"),
     "conv": ("weight", "bias", "delay"),
     "dense": ("weight", "bias", "delay"),
+    "dense_rec": ("weight", "weight_rec", "bias", "delay"),
 }
 NEEDED = {
     "conv": ("shape", "weight", "stride", "padding", "dilation", "groups", "neuron"),
     "dense": ("shape", "weight"),
+    "dense_rec": ("shape", "weight", "weight_rec"),
 }
 WHOLE = ("shape", "stride", "padding", "dilation", "groups")
-NEURON_NUMBERS = ("iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "gradedSpike")
+LIF_NUMBERS = ("iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "gradedSpike")
+NEURON_NUMBERS = {"LOIHI": LIF_NUMBERS, "CUBA": LIF_NUMBERS, "SDNN": ("vThMant",)}
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, AttributeError, OverflowError)
 """What h5py raises, besides its own, when the inside of a file is damaged."""
 
 
 @attrs.frozen(kw_only=True)
 class NeuronSpec:
-    """A neuron group: its `type` and its whole-number fields; `keys` names everything stored."""
+    """A neuron group: its `type`, whole-number fields, the name of its activation; `keys` names all that is stored."""
 
     type: str
     fields: Mapping[str, IntArray]
     keys: tuple[str, ...]
+    activation: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -176,11 +180,12 @@ class _Reader:
             return None
         kind = self._text(group, f"{where}/neuron", "type")
         fields = {}
-        for key in (k for k in NEURON_NUMBERS if k in group and kind in ("LOIHI", "CUBA")):
+        for key in (k for k in NEURON_NUMBERS.get(kind, ()) if k in group):
             value = self._numbers(group, f"{where}/neuron", key, whole=True)
             if value is not None:
                 fields[key] = value
-        return NeuronSpec(type=kind, fields=fields, keys=tuple(group))
+        rule = self._text(group, f"{where}/neuron", "activation") if kind == "SDNN" and "activation" in group else ""
+        return NeuronSpec(type=kind, fields=fields, keys=tuple(group), activation=rule)
 
     def _sample_steps(self, file: Any) -> int | None:
         group = self._group(file, "simulation")

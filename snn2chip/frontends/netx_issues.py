@@ -15,6 +15,7 @@ IGNORABLE = {
     "refDelay": "NetX neurons have no refractory time",
     "wgtExp": "NetX does not apply a weight exponent",
     "gradedSpike": "NetX spikes are binary",
+    "activation": "sigma-delta neurons of NetX rectify",
 }
 """Fields that change what the author trained, and that NetX reads past in silence."""
 

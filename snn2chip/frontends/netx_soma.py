@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from snn2chip.frontends.netx_delta import SDNN, delta_soma
 from snn2chip.frontends.netx_file import LayerSpec
 from snn2chip.frontends.netx_issues import Issues
 from snn2chip.ir.soma import Soma
@@ -30,15 +31,27 @@ IGNORED = (("refDelay", 1), ("wgtExp", 0), ("gradedSpike", 0))
 
 
 def soma_of(
-    layer: LayerSpec, shape: tuple[int, ...], *, steps: int, reset_interval: int | None, exact: bool, issues: Issues
+    layer: LayerSpec,
+    shape: tuple[int, ...],
+    *,
+    steps: int,
+    reset_interval: int | None,
+    exact: bool,
+    issues: Issues,
+    spike_exp: int = 6,
 ) -> Soma | None:
     """The soma of one layer with neurons of `shape` (torch order), or None after telling `issues` why not.
 
     State is cleared at logical steps that are multiples of `reset_interval`, by a leak of 0 in those steps. `exact`:
     take a bias as it stands in the file, where NetX would wrap it to 16 bits.
     """
-    fields = _fields(layer, shape, issues)
+    changes = layer.neuron is not None and layer.neuron.type == SDNN
+    fields = None if changes else _fields(layer, shape, issues)
     bias = bias_of(layer, shape, exact=exact, issues=issues)
+    if changes and bias is not None:
+        if reset_interval is not None:
+            issues.refuse(layer, "NetX does not reset sigma-delta neurons; leave reset_interval out")
+        return delta_soma(layer, shape, bias, spike_exp=spike_exp, issues=issues)
     if fields is None or bias is None:
         return None
     keep = _kept(steps, reset_interval)
@@ -68,8 +81,7 @@ def _fields(layer: LayerSpec, shape: tuple[int, ...], issues: Issues) -> dict[st
     if neuron is None:
         return {key: np.full((1, 1), value, np.int64) for key, value in READ_OUT.items()}
     if neuron.type not in CUBA:
-        later = "sigma-delta neurons are not imported yet" if neuron.type == "SDNN" else "only CUBA and LOIHI are"
-        issues.refuse(layer, f"neurons of type {neuron.type!r} cannot be imported; {later}")
+        issues.refuse(layer, f"neurons of type {neuron.type!r} cannot be imported; only CUBA, LOIHI and SDNN are")
         return None
     if "messageBits" in neuron.keys:
         issues.refuse(layer, "messageBits asks for graded spikes; current-based LIF neurons send binary ones")
@@ -124,7 +136,8 @@ def is_read_out(soma: Soma, lo: int, hi: int, steps: int) -> bool:
     Exporters write the largest mantissa, 2^17 - 1, or more. The former is still a potential (64 below the largest),
     so it is shown: |u| <= 64 max|a| min(T, 1/(1-syn_leak)) and |v| <= (|u| + |bias|) min(T, 1/(1-leak)) < theta.
     """
-    assert soma.theta is not None
+    if soma.fire != "levels" or soma.theta is None:
+        return False
     theta = int(soma.theta.min())
     if theta >= NEVER:
         return True
@@ -137,8 +150,9 @@ def is_read_out(soma: Soma, lo: int, hi: int, steps: int) -> bool:
 
 def peak_current(soma: Soma, lo: int, hi: int, steps: int) -> int:
     """Static bound of |u| before it wraps, for summed currents in `lo..hi`."""
+    gain = int(soma.gain.max())
     leak = soma.syn_leak if soma.syn_leak is not None else np.zeros(1, np.int64)
-    return ALIGN * max(-lo, hi) * _span(leak, steps)
+    return gain * max(-lo, hi) * _span(leak, steps)
 
 
 def _span(leak: IntArray, steps: int) -> int:

@@ -15,11 +15,12 @@ from scipy import sparse
 
 from snn2chip.frontends.netx_file import LayerSpec
 from snn2chip.frontends.netx_issues import Issues
-from snn2chip.frontends.netx_weights import StoredWeights, netx_dense_weights, store
+from snn2chip.frontends.netx_weights import StoredWeights, netx_joined_weights, store
 from snn2chip.ir.geometry import out_shape
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.types import IntArray
 
+RECURRENT = "weight_rec"
 MAX_DELAY = 62
 """NetX clamps delays here."""
 INT8 = 127
@@ -28,10 +29,11 @@ INT8 = 127
 
 @attrs.frozen
 class Delayed:
-    """A synapse and the logical delay of the edge into it."""
+    """A synapse and the logical delay of the edge into it; `back`: from the layer's own neurons, a step later."""
 
     synapse: Synapse
     delay: int = 0
+    back: bool = False
 
 
 def dense_synapses(layer: LayerSpec, inputs: int, *, exact: bool, issues: Issues) -> list[Delayed]:
@@ -44,41 +46,63 @@ def dense_synapses(layer: LayerSpec, inputs: int, *, exact: bool, issues: Issues
             layer, f"the weight is a group ({', '.join(layer.inner[:4])}); complex weights cannot be imported"
         )
         return []
-    weight, outputs = _whole(layer, "weight", exact, issues), int(np.prod(layer.shape or (0,)))
-    weight = weight.reshape(outputs, -1) if weight.ndim == 1 and outputs and weight.size % outputs == 0 else weight
-    if weight.ndim != 2 or weight.shape != (outputs, inputs):
-        issues.damaged(layer, f"weight {weight.shape} does not map {inputs} inputs to {outputs} neurons {layer.shape}")
-        return []
-    if not exact:
-        effective = netx_dense_weights(weight)
-        if effective.refusal:
-            issues.refuse(layer, f"{effective.refusal}; numbers='file' takes the file's weights instead")
-            return []
-        if effective.changes:
-            issues.note(layer, effective.changes)
-        weight = effective.weight
-    delays = _delays(layer, weight, exact, issues)
-    parts = _stored(layer, weight, issues)
-    return [] if delays is None else [d for part in parts for d in _split(layer, part, delays)]
+    matrices = _matrices(layer, inputs, exact=exact, issues=issues)
+    found: list[Delayed] = []
+    for key, weight in matrices.items():
+        delays = _delays(layer, weight, exact, issues)
+        parts = _stored(layer, weight, issues)
+        found += [] if delays is None else [d for part in parts for d in _split(layer, part, delays, key)]
+    return found
 
 
-def _split(layer: LayerSpec, part: StoredWeights, delays: IntArray) -> list[Delayed]:
-    whole = _synapse(layer, part)
+def _matrices(layer: LayerSpec, inputs: int, *, exact: bool, issues: Issues) -> dict[str, IntArray]:
+    """The matrices of a layer by name, as they act: from its inputs, and from its own neurons where it is recurrent."""
+    outputs = int(np.prod(layer.shape or (0,)))
+    found: dict[str, IntArray] = {}
+    for key, columns in {"weight": inputs, RECURRENT: outputs}.items():
+        if key not in layer.numbers:
+            continue
+        weight = _whole(layer, key, exact, issues)
+        weight = weight.reshape(outputs, -1) if weight.ndim == 1 and outputs and weight.size % outputs == 0 else weight
+        if weight.ndim != 2 or weight.shape != (outputs, columns):
+            text = f"{key} {weight.shape} does not map {columns} inputs to {outputs} neurons {layer.shape}"
+            issues.damaged(layer, text)
+            return {}
+        found[key] = weight
+    if exact:
+        return found
+    acting = netx_joined_weights(list(found.values()))
+    refusals = [f"{part.refusal}; numbers='file' takes the file's weights instead" for part in acting if part.refusal]
+    if RECURRENT in found and "delay" in layer.numbers:
+        refusals.append("delays in a recurrent layer, where NetX loses the exponent of its weights (numbers='file')")
+    if refusals:
+        issues.refuse(layer, refusals[0])
+        return {}
+    for part in acting:
+        if part.changes:
+            issues.note(layer, part.changes)
+    return {key: part.weight for key, part in zip(found, acting, strict=True)}
+
+
+def _split(layer: LayerSpec, part: StoredWeights, delays: IntArray, key: str) -> list[Delayed]:
+    whole, back = _synapse(layer, part, key=key), key == RECURRENT
     values = np.unique(delays)
     if len(values) == 1:
-        return [Delayed(whole, int(values[0]))]
+        return [Delayed(whole, int(values[0]), back)]
     dense = whole.dense()
     found = [(int(d), np.where(np.broadcast_to(delays == d, dense.shape), dense, 0)) for d in values]
     return [
-        Delayed(attrs.evolve(whole, name=f"{whole.name}.d{d}", weight=sparse.csr_matrix(w), sparse=True), d)
+        Delayed(attrs.evolve(whole, name=f"{whole.name}.d{d}", weight=sparse.csr_matrix(w), sparse=True), d, back)
         for d, w in found
         if w.any() or not dense.any()
     ]
 
 
-def _synapse(layer: LayerSpec, part: StoredWeights, kind: str = "linear", **geometry: Any) -> Synapse:
+def _synapse(
+    layer: LayerSpec, part: StoredWeights, kind: str = "linear", *, key: str = "weight", **geometry: Any
+) -> Synapse:
     return Synapse(
-        ".".join([f"layer{layer.index}", "weight", *([part.suffix] if part.suffix else [])]),
+        ".".join([f"layer{layer.index}", key, *([part.suffix] if part.suffix else [])]),
         kind,
         part.weight,
         exponent=part.exponent,
@@ -125,7 +149,7 @@ def conv_synapses(layer: LayerSpec, shape: tuple[int, ...], *, exact: bool, issu
     """
     weight = _whole(layer, "weight", exact, issues)
     weight = weight[..., 0] if weight.ndim == 5 and weight.shape[4] == 1 else weight
-    pairs = {key: _pair(layer, key, issues) for key in ("stride", "padding", "dilation")}
+    pairs: dict[str, Any] = {key: _pair(layer, key, issues) for key in ("stride", "padding", "dilation")}
     groups = int(layer.numbers["groups"].ravel()[0]) if "groups" in layer.numbers else 1
     least = min(*pairs["stride"], *pairs["dilation"], groups)
     if weight.ndim != 4 or least < 1 or min(pairs["padding"]) < 0:

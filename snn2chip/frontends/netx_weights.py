@@ -9,6 +9,7 @@ where the two disagree about the sign mode: a matrix without positive weights is
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -36,23 +37,33 @@ def netx_dense_weights(weight: IntArray) -> EffectiveWeights:
     `w' = (clip(w << s) >> k) << k`, `k = s + n` (mixed or one-signed), and `a = (w' p) >> s` rounding down.
     That is linear when every w' is a multiple of 2^s; where it is not, `refusal` says so.
     """
-    given = np.asarray(weight, dtype=np.int64)
-    if not given.any():
-        return EffectiveWeights(
-            weight=given, changes="all weights are zero, where NetX itself stops with OverflowError"
-        )
-    w = _clip9(given)
-    hi, lo = int(w.max()), int(w.min())
+    return netx_joined_weights([weight])[0]
+
+
+def netx_joined_weights(weights: Sequence[IntArray]) -> list[EffectiveWeights]:
+    """The same of matrices side by side (a recurrent layer's two): scaled as one, then clipped and truncated alone."""
+    given = [np.asarray(weight, dtype=np.int64) for weight in weights]
+    whole = np.concatenate([part.ravel() for part in given])
+    if not whole.any():
+        text = "all weights are zero, where NetX itself stops with OverflowError"
+        return [EffectiveWeights(weight=part, changes=text) for part in given]
+    clipped = _clip9(whole)
+    hi, lo = int(clipped.max()), int(clipped.min())
     mixed = lo < 0 <= hi
     s = _scale_bits(lo, hi, mixed)
     if s < 0:
-        return EffectiveWeights(
-            weight=given,
-            refusal=f"weights {lo}..{hi} are beyond 8 bits and a sign; NetX shifts them by {s}, which gives 0",
-        )
-    n = _common_twos(w, 8)
-    low_bits = s + n - mixed + (w.min() < 0 < w.max())
-    used = _clip_and_truncate(w << s, int(low_bits))
+        text = f"weights {lo}..{hi} are beyond 8 bits and a sign; NetX shifts them by {s}, which gives 0"
+        return [EffectiveWeights(weight=part, refusal=text) for part in given]
+    low_bits = s + _common_twos(clipped, 8) - mixed
+    ends = np.cumsum([part.size for part in given])[:-1]
+    parts = [part.reshape(own.shape) for part, own in zip(np.split(clipped, ends), given, strict=True)]
+    return [_acting(part, own, s, low_bits) for part, own in zip(parts, given, strict=True)]
+
+
+def _acting(w: IntArray, given: IntArray, s: int, low_bits: int) -> EffectiveWeights:
+    """One matrix scaled by `2^s`, of which the synapse process keeps all but the lowest bits."""
+    hi, lo = int(w.max()), int(w.min())
+    used = _clip_and_truncate(w << s, int(low_bits + (lo < 0 < hi)))
     if (used & ((1 << s) - 1)).any():
         return EffectiveWeights(
             weight=given,

@@ -50,7 +50,9 @@ class Cases:
     def __init__(self, folder: Path) -> None:
         shipped = Path(str(distribution("lava-dl").locate_file("tests/lava/lib/dl/netx")))
         rng = np.random.default_rng(2024)
-        self.nets = load("netx_small").small_nets(load("netx_files"), folder, rng)
+        small = load("netx_small")
+        self.nets = small.small_nets(load("netx_files"), folder, rng)
+        self.pipelined = set(small.MACHINE_TIME)
         exported = load("test_netx_export")
         self.originals = {f"exported: {name}": exported.NETS[name]() for name in EXPORTED}
         for i, (name, program) in enumerate(self.originals.items()):
@@ -72,20 +74,25 @@ class Cases:
     def _job(self, name: str, file: Path) -> dict[str, object]:
         path, x = self.nets[name]
         self.fed[name] = fed = path.stem.startswith("small") and name != "input neurons"
-        delayed = "delay" in name
+        delayed = "delay" in name or name in self.pipelined
         self.steps[name] = steps = len(x) if fed else (8 if name == "mnist.net" else 16)
         self.samples[name] = samples = 1 if delayed or name == "mnist.net" else 3
         np.save(file, np.concatenate([x] * samples) if fed else x)
         options: dict[str, object] = {} if delayed else {"reset_interval": steps, "reset_offset": int(fed)}
         if fed and x.ndim == 4:
             options["input_shape"] = x.shape[:0:-1]
-        program = import_netx(path, steps=steps)
-        watch = [k for k, soma in enumerate(program.somas) if soma.size <= 64]
+        if name == "sigma-delta behind payloads":
+            options["input_message_bits"] = 10
+        program = self.program(name)
+        somas = enumerate(program.somas)  # a relay keeps nothing itself
+        watch = {str(k): variable(soma) for k, soma in somas if soma.size <= 64 and soma.fire != "relay"}
+        if name == "sigma-delta":
+            watch.pop("0", None)  # its encoder keeps the input with other fraction bits than ours
         return {
             "net": str(path),
             "input": str(file),
-            "kind": "spikes" if fed else "bias",
-            "steps": steps * samples + len(program.somas) + 1,
+            "kind": "encoded" if name == "sigma-delta" else "spikes" if fed else "bias",
+            "steps": steps * samples + (0 if name in self.pipelined else len(program.somas) + 1),
             "options": options,
             "watch": watch,
             "out": str(self.out[name]),
@@ -96,12 +103,25 @@ class Cases:
         return dict(np.load(self.out[name]))
 
     def program(self, name: str):
-        return import_netx(self.nets[name][0], steps=self.steps[name])
+        payloads = {"input_range": (-512, 511)} if name == "sigma-delta behind payloads" else {}
+        where = name in self.pipelined
+        return import_netx(self.nets[name][0], steps=self.steps[name], pipelined=where, **payloads)
+
+    def lag(self, name: str, k: int) -> int:
+        """Machine steps by which layer `k` is behind its logical steps."""
+        return 0 if name in self.pipelined else k + self.fed[name]
 
     def input(self, name: str):
         """One sample as our input."""
         x = self.nets[name][1]
         return x[:, None] if self.fed[name] else x[None]
+
+
+def variable(soma) -> str:
+    """Lava's name of what a soma shows as its potential."""
+    if soma.fire == "delta":
+        return "act"
+    return "sigma" if soma.syn_leak is not None and soma.reset == "drop" else "v"
 
 
 def guarded(command: list[str], folder: Path) -> None:
@@ -147,6 +167,7 @@ NAMES = [
     "delays per source and 62",
     "conv, stride, padding, groups, flatten",
     "input neurons",
+    *load("netx_small").MACHINE_TIME,
     *(f"exported: {name}" for name in EXPORTED),
     "tiny.net",
     "mnist.net",
@@ -160,9 +181,12 @@ def test_every_layer_equals_netx(cases, name):
     trace = snn2chip.run(program, cases.input(name), backend="reference")
     compared = 0
     for k, soma in enumerate(program.somas):
-        lag = k + cases.fed[name]
+        lag = cases.lag(name, k)
         for sample in range(cases.samples[name]):
             at = slice(sample * steps + lag, (sample + 1) * steps + lag)
+            if variable(soma) == "sigma" and soma.fire == "none":  # NetX sends it, we only read it
+                assert (netx[f"s{k}"][at] == trace.potentials[soma.name][:, 0]).all()
+                continue
             assert (netx[f"s{k}"][at] == trace.payloads[soma.name][:, 0]).all(), (soma.name, sample)
             if f"v{k}" in netx:
                 v = whole(netx[f"v{k}"][at], soma.shape)
@@ -202,6 +226,8 @@ def test_reference_and_torch_agree(cases, name):
         "dense, leaky, odd 9-bit weights",
         "delays per target",
         "conv, stride, padding, groups, flatten",
+        "recurrent",
+        "sigma-delta",
         pytest.param("input neurons", marks=pytest.mark.slow),
         pytest.param("tiny.net", marks=pytest.mark.slow),
     ],

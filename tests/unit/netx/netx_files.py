@@ -23,6 +23,16 @@ def dense(weight: Any, **fields: Any) -> dict[str, Any]:
     return _layer({"type": "dense", "shape": np.array([weight.shape[0]]), "weight": weight, "neuron": NEURON}, fields)
 
 
+def recurrent(weight: Any, weight_rec: Any, **fields: Any) -> dict[str, Any]:
+    """A dense layer whose own neurons feed it too."""
+    return dense(weight, type="dense_rec", weight_rec=np.asarray(weight_rec), **fields)
+
+
+def delta(threshold: int, **fields: Any) -> dict[str, Any]:
+    """A group of sigma-delta neurons."""
+    return {"type": "SDNN", "activation": "relu", "vThMant": threshold, **fields}
+
+
 def conv(weight: Any, shape: Sequence[int], **fields: Any) -> dict[str, Any]:
     """A conv layer that makes neurons of `shape` (torch order), stride 1, no padding."""
     plain = {"stride": np.array([1, 1]), "padding": np.array([0, 0]), "dilation": np.array([1, 1]), "groups": 1}

@@ -81,7 +81,54 @@ def small_nets(files, folder, rng):
             rng.integers(0, 60, (2, 4, 3)),
         ),
     }
+    nets |= machine_time(files, rng)
     return {
         name: (files.write_net(folder / f"small{i}.net", layers), x)
         for i, (name, (layers, x)) in enumerate(nets.items())
+    }
+
+
+MACHINE_TIME = ("recurrent", "recurrent, excitatory and inhibitory", "sigma-delta", "sigma-delta behind payloads")
+"""Networks that speak before their first input arrives; read with pipelined=True."""
+
+
+def machine_time(files, rng):
+    """Recurrent layers and sigma-delta neurons: layers and input ([T, ...] of every step)."""
+    n, delta = files.neuron, files.delta
+    return {
+        "recurrent": (
+            [
+                files.recurrent(
+                    rng.integers(-40, 90, (8, 6)), rng.integers(-90, 40, (8, 8)), bias=rng.integers(0, 60, 8)
+                ),
+                files.recurrent(rng.integers(-40, 90, (5, 8)), rng.integers(-200, 99, (5, 5)), neuron=n(vThMant=50)),
+            ],
+            rng.integers(0, 2, (16, 6)),
+        ),
+        "recurrent, excitatory and inhibitory": (
+            [files.recurrent(rng.integers(0, 120, (7, 6)), -rng.integers(1, 60, (7, 7)), neuron=n(vThMant=60))],
+            rng.integers(0, 2, (16, 6)),
+        ),
+        "sigma-delta": (
+            [
+                files.inputs((2, 6, 5), neuron=delta(3)),
+                files.conv(
+                    rng.integers(-15, 18, (4, 2, 3, 2)), (4, 4, 4), bias=rng.integers(-20, 30, 4), neuron=delta(2)
+                ),
+                files.flatten(),
+                files.dense(rng.integers(-20, 22, (9, 64)), bias=rng.integers(-9, 9, 9), neuron=delta(5)),
+                files.recurrent(rng.integers(-30, 30, (6, 9)), rng.integers(-9, 8, (6, 6)), neuron=delta(0)),
+                files.dense(rng.integers(-60, 60, (3, 6)), neuron=delta(1, sigma_output=True)),
+            ],
+            rng.integers(-30, 60, (4, 2, 6, 5)).repeat(4, axis=0) + rng.integers(0, 4, (16, 2, 6, 5)),
+        ),
+        "sigma-delta behind payloads": (
+            [
+                files.dense(rng.integers(-60, 70, (7, 5)), bias=rng.integers(-3, 9, 7), neuron=delta(1)),
+                files.dense(rng.integers(-9, 14, (6, 7)), neuron=n(vThMant=900)),
+                files.dense(rng.integers(-90, 90, (6, 6)), neuron=delta(2, sigma_output=True)),
+                files.dense(rng.integers(-9, 9, (4, 6)), neuron=n(vThMant=400)),
+            ],
+            rng.integers(-200, 240, (16, 5)),
+        ),
     }

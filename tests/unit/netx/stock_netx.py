@@ -1,8 +1,9 @@
 """Run lava-dl's own `netx.hdf5.Network` and save what its neurons did; to be started as a process of its own.
 
 `python stock_netx.py JOBS.json`: a list of jobs {net, input, kind, steps, options, watch, out}. `kind` is `bias`
-(input [C, H, W] or [N] set as the bias of the input neurons) or `spikes` (input [T, ...] into `net.inp`). `out` gets
-an npz with `s<k>` [steps, ...] for every block k in torch order, and `v<k>` for the blocks in `watch`.
+(input [C, H, W] or [N] set as the bias of the input neurons), `spikes` (input [T, ...] into `net.inp`) or `encoded`
+(into the input neurons). `out` gets an npz with `s<k>` [steps, ...] for every block k in torch order, and `v<k>` for
+the blocks in `watch`, which names the variable to be kept.
 Lava hangs when a process model raises, so the caller kills the whole group after a time limit.
 """
 
@@ -44,14 +45,14 @@ def run(job):
     else:
         frames = x.transpose(range(x.ndim)[::-1]).astype(np.int32)
         source = Source(data=np.concatenate([frames, np.zeros((*frames.shape[:-1], steps), np.int32)], axis=-1))
-        source.s_out.connect(net.inp)
+        source.s_out.connect(net.in_layer.neuron.a_in if job["kind"] == "encoded" else net.inp)
     sinks = []
     for block in net.layers:
         sinks.append(Sink(shape=block.out.shape, buffer=steps))
         block.neuron.s_out.connect(sinks[-1].a_in)
-    monitors = {k: Monitor() for k in job["watch"]}
+    monitors = {int(k): Monitor() for k in job["watch"]}
     for k, monitor in monitors.items():
-        monitor.probe(net.layers[k].neuron.v, steps)
+        monitor.probe(getattr(net.layers[k].neuron, job["watch"][str(k)]), steps)
     net.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
     found = {f"s{k}": torch_order(sink.data.get()) for k, sink in enumerate(sinks)}
     for k, monitor in monitors.items():
