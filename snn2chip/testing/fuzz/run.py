@@ -20,6 +20,8 @@ ROOM = 700
 """Megabytes of address space that a child may take beyond what it has when its doors are open."""
 SILENCE = 120.0
 """Seconds without a new input after which a child is taken for hanging."""
+NOTED = 100
+"""After how many inputs a child writes down what became of them; those behind are judged again if it dies."""
 CHILD = "--child"
 
 
@@ -92,8 +94,9 @@ def _after(left: list[Job], folder: Path, died: str, tallies: dict[str, Tally]) 
     job, said = left[at - 1], (folder / "stderr").read_text(errors="replace").split("\n")
     died = f"{died}: {(said[-2:] or [''])[0][:200]}"
     tallies[job.door].defects.setdefault(died, []).append(index)
-    rest = [Job(job.door, index + 1, job.stop)] if index + 1 < job.stop else []
-    return [*rest, *left[at:]]
+    known = job.first + (index - job.first) // NOTED * NOTED
+    rest = [Job(job.door, known, index), Job(job.door, index + 1, job.stop)]
+    return [*(part for part in rest if part.first < part.stop), *left[at:]]
 
 
 def child(how: dict[str, object]) -> None:
@@ -108,7 +111,7 @@ def child(how: dict[str, object]) -> None:
             for index in range(job.first, job.stop):
                 progress[:] = at.to_bytes(8, "little") + index.to_bytes(8, "little")
                 bench.judge(index, tally)
-                if index % 500 == 499:  # what is noted survives the child
+                if (index - job.first + 1) % NOTED == 0:  # what is noted survives the child
                     tally = _noted(out, tally)
             _noted(out, tally)
             _limit(None)

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from snn2chip.errors import FileFormatError, InputError, UnsupportedError
+from snn2chip.errors import FileFormatError, InputError
 from snn2chip.frontends.netx import import_netx
 
 
@@ -83,22 +83,6 @@ def test_a_text_beyond_its_heap_that_would_crash_the_library(net, files):
     path.write_bytes(data)
     with pytest.raises(FileFormatError, match="damaged text heap"):
         import_netx(path, steps=2)
-
-
-def test_flipped_bytes_never_escape_the_error_tree(net, files):
-    """80 copies with eight random bytes changed: a program or one of our errors, never anything else."""
-    path = sound(net, files)
-    data, rng, damaged = path.read_bytes(), np.random.default_rng(5), 0
-    for _ in range(80):
-        copy = bytearray(data)
-        for at in rng.integers(0, len(data), 8):
-            copy[at] = rng.integers(0, 256)
-        path.write_bytes(copy)
-        try:
-            import_netx(path, steps=2)
-        except (FileFormatError, UnsupportedError, InputError):
-            damaged += 1
-    assert damaged > 20
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from snn2chip.errors import FileFormatError, InputError, Snn2ChipError, Unsuppor
 from snn2chip.frontends.nir import import_nir
 from snn2chip.frontends.nir_file import read_nir
 from snn2chip.interop.nir_look import look
+from snn2chip.testing.fuzz.damage import bytes_damage
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -221,23 +222,6 @@ def test_graphs_inside_each_other_end(tmp_path):
         load(path)
 
 
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """The file with some bytes changed, a piece cut out, doubled or moved."""
-    raw = bytearray(data)
-    kind = rng.random()
-    if kind < 0.6:
-        for _ in range(rng.choice([1, 2, 4, 16, 64])):
-            raw[rng.randrange(len(raw))] = rng.choice([0, 1, 255, 127, 128, rng.randrange(256)])
-    elif kind < 0.75:
-        return bytes(raw[: rng.randrange(len(raw))])
-    else:
-        a, b = sorted(rng.randrange(len(raw)) for _ in range(2))
-        piece = raw[a : min(b, a + 512)]
-        at = rng.randrange(len(raw))
-        raw[at : at + (len(piece) if kind < 0.9 else 0)] = piece
-    return bytes(raw)
-
-
 def fuzz(folder, count, *, seed=0):
     """Mutated files through the importer; how many were refused. Any other error than ours fails."""
     rng, refused = random.Random(seed), 0
@@ -254,7 +238,7 @@ def fuzz(folder, count, *, seed=0):
     whole = [path.read_bytes() for path in sources]
     victim = folder / "victim.nir"
     for i in range(count):
-        victim.write_bytes(mutated(whole[i % len(whole)], rng))
+        victim.write_bytes(bytes_damage(whole[i % len(whole)], rng))
         found: Snn2ChipError | None = None
         try:
             made = load(victim, profile="snntorch" if i % 4 != 3 else None)
@@ -267,7 +251,8 @@ def fuzz(folder, count, *, seed=0):
 
 
 def test_mutated_files_give_clear_errors(tmp_path):
-    assert fuzz(tmp_path, 400) > 100
+    """Networks that the fuzzing of all doors does not have: current-based neurons, a loop in a subgraph."""
+    assert fuzz(tmp_path, 150) > 40
 
 
 def test_the_reader_keeps_nothing_open(tmp_path):
