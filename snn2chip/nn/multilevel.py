@@ -93,11 +93,9 @@ class _MultiLevel(Neuron):
             steps=self.steps,
             levels=self.levels,
             leak=self.leak_factor(),
-            v0=float(self.initial_potential()),
-            theta=float(self.theta),
-            low=float(0.5 * self.theta),
-            high=float((self.levels + 0.5) * self.theta),
-            height=float(self.theta) if self.surrogate_on == "spike" else 1.0,
+            v0=self.initial_potential(),
+            theta=self.theta,
+            on_spike=self.surrogate_on == "spike",
             detach=self.detach,
         )
 

@@ -12,7 +12,9 @@ import importlib.util
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, ClassVar
@@ -115,42 +117,46 @@ def _language() -> ModuleType:
     tl.constexpr = lambda value: value
     tl.program_id = lambda axis: Kernel.place[axis]
     tl.arange = lambda first, last: torch.arange(first, last, dtype=torch.int32)
-    tl.zeros = lambda shape, dtype: torch.zeros([int(n) for n in shape], dtype=dtype)
     tl.full = lambda shape, value, dtype: torch.full([int(n) for n in shape], value, dtype=dtype)
     tl.load, tl.store, tl.where, tl.dot = load, store, _where, _dot
     tl.minimum, tl.maximum = _pair(torch.minimum), _pair(torch.maximum)
-    tl.cdiv = lambda a, b: -(-a // b)
     tl.sum = lambda x, axis=None: x.sum() if axis is None else x.sum(axis, dtype=x.dtype)
     tl.floor, tl.abs, tl.div_rn = torch.floor, torch.abs, lambda a, b: a / b
-    tl.static_range = range
-    tl.trans = lambda x: x.t()
-    tl.multiple_of = tl.max_contiguous = lambda x, n: x
+    tl.debug_barrier = lambda: None
     for name in ("int1", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"):
         setattr(tl, name, getattr(torch, name, torch.bool))
     return tl
 
 
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """Whatever is decorated with `triton.jit` inside runs in Triton's interpreter."""
+    before = os.environ.get("TRITON_INTERPRET")
+    os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("TRITON_INTERPRET") if before is None else os.environ.update(TRITON_INTERPRET=before)
+
+
+@cache
 def has_triton() -> bool:
-    """Whether a Triton whose interpreter is complete is installed."""
+    """Whether a Triton whose interpreter is complete is installed and was not imported before, for compiling."""
     if importlib.util.find_spec("triton") is None:
         return False
-    import triton
+    with interpreted():
+        import triton
 
-    return int(triton.__version__.split(".")[0]) >= 3
+        return int(triton.__version__.split(".")[0]) >= 3 and not isinstance(triton.language.sum, triton.JITFunction)
 
 
 def load_kernels(name: str) -> ModuleType:
     """The module of kernels `name`, made to run on CPU tensors."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
-    assert spec.origin is not None
     if has_triton():
-        before = os.environ.get("TRITON_INTERPRET")
-        os.environ["TRITON_INTERPRET"] = "1"
-        try:
+        with interpreted():
             return _execute(name, spec)
-        finally:
-            os.environ.pop("TRITON_INTERPRET") if before is None else os.environ.update(TRITON_INTERPRET=before)
     triton: Any = ModuleType("triton")
     triton.jit, triton.language, triton.__version__ = Kernel, _language(), "0.0.0"
     fakes = {"triton": triton, "triton.language": triton.language}

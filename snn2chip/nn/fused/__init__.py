@@ -1,11 +1,14 @@
 """Multi-step neurons as compiled kernels: one pass over the memory forward, one backward, for all T steps.
 
 The torch code of the neurons stays the definition; kernels give its payloads bit by bit and its gradients up to the
-order of sums over neurons. They run on float32 and bfloat16 currents in the CPU's memory when numba is installed; on
-all steps at once, and on single steps where the potential between them is a constant (online training).
-Everything else takes the torch code: other types and devices, `torch.compile`, `torch.func`, forward-mode and
-gradients of gradients, tracing, integer training (`qat`), and neurons whose equations a subclass or a user has
-replaced. `why_plain` names the reason.
+order of sums over neurons. They run on float32 and bfloat16 currents in the CPU's memory when numba is installed, and
+on CUDA tensors (float16 too) when Triton is; on all steps at once, and on single steps where the potential between them
+is a constant (online training). Everything else takes the torch code: other types and devices, `torch.compile`,
+`torch.func`, forward-mode and gradients of gradients, tracing, integer training (`qat`), and neurons whose equations a
+subclass or a user has replaced. `why_plain` names the reason.
+
+On CUDA each product, sum and quotient is rounded on its own, as on the CPU: no fused multiply-add. The payloads of a
+window (LM-HT) are then those of the CPU, whereas the torch code on CUDA mixes by a matrix product of any order.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from snn2chip.triton_here import why_no_triton
 
 if TYPE_CHECKING:
     from snn2chip.nn.base import Neuron
@@ -33,6 +38,7 @@ class StepRule(Protocol):
 
 _EQUATIONS = ("mix", "integrate", "fire", "settle", "forward", "_initial", "_advance")
 _DTYPES = (torch.float32, torch.bfloat16)
+_MORE = {"cuda": (torch.float16,)}
 _allowed = True
 
 
@@ -75,9 +81,12 @@ def why_plain(neuron: Neuron, x: Tensor) -> str:
     """Return why a neuron takes the torch code for currents x, or "" when kernels exist for what it is and x is."""
     if not _allowed:
         return "switched off"
-    if not installed():
+    if x.device.type == "cuda":
+        if reason := why_no_triton(x.device):
+            return reason
+    elif not installed():
         return "numba is not installed"
-    if x.device.type != "cpu" or x.dtype not in _DTYPES:
+    if x.device.type not in ("cpu", "cuda") or x.dtype not in (*_DTYPES, *_MORE.get(x.device.type, ())):
         return f"{x.dtype} on {x.device.type}"
     if type(x) not in (Tensor, nn.Parameter) or x.layout != torch.strided or 0 in x.shape:
         return "not an ordinary tensor"

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from snn2chip.nn.base import wide
+from snn2chip.nn.fused.gpu import on_gpu
+from snn2chip.nn.fused.gpu_others import clip_backward, clip_forward
 from snn2chip.nn.fused.layout import as_like, like, matrix, packed
 from snn2chip.nn.fused.twice import plain_gradients
 from snn2chip.nn.fused.work import spread
@@ -52,15 +54,22 @@ class ClipRule:
         return (*map(np.float32, scalars), self.after)
 
 
+def _on_cpu(rule: ClipRule, z: Tensor, out: Tensor) -> None:
+    from snn2chip.nn.fused import clip_kernels
+
+    source, target, constants = matrix(z).reshape(-1), matrix(out).reshape(-1), rule.constants()
+    spread(lambda first, last: clip_kernels.forward(source, *constants, target, first, last), target.size)
+
+
 class _Clip(Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, theta: Tensor, rule: ClipRule) -> Tensor:
-        from snn2chip.nn.fused import clip_kernels
-
         z = packed(z)
         out = like(z, steps=z.shape[0])
-        source, target, constants = matrix(z).reshape(-1), matrix(out).reshape(-1), rule.constants()
-        spread(lambda first, last: clip_kernels.forward(source, *constants, target, first, last), target.size)
+        if on_gpu(z):
+            clip_forward(rule, z, out)
+        else:
+            _on_cpu(rule, z, out)
         ctx.rule = rule
         ctx.save_for_backward(z, theta)
         return out
@@ -73,6 +82,8 @@ class _Clip(Function):
         rule: ClipRule = ctx.rule
         if torch.is_grad_enabled():
             return *plain_gradients(rule.plain(z, theta), (z, theta), ctx.needs_input_grad[:2], grads[0]), None
+        if on_gpu(z):
+            return *clip_backward(rule, z, theta, grads[0], ctx.needs_input_grad[:2]), None
         needs_z, needs_theta = ctx.needs_input_grad[:2]
         g_z = like(z, steps=z.shape[0])
         source, g_o, target = (matrix(value).reshape(-1) for value in (z, as_like(grads[0], z), g_z))

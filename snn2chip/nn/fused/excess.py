@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from snn2chip.nn.base import DetachName, wide
+from snn2chip.nn.fused.gpu import on_gpu
+from snn2chip.nn.fused.gpu_others import excess_backward, excess_forward
 from snn2chip.nn.fused.layout import as_like, begins, ends, like, matrix, packed
 from snn2chip.nn.fused.levels import DETACHED
 from snn2chip.nn.fused.twice import plain_gradients
@@ -72,23 +74,30 @@ class ExcessRule:
         return np.float32(grid.step), np.float32(grid.top), grid.rounding == "half-even"
 
 
+def _on_cpu(rule: ExcessRule, x: Tensor, v0: Tensor, out: Tensor, end: Tensor | None) -> None:
+    from snn2chip.nn.fused import excess_kernels
+
+    source, target, constants = matrix(x), matrix(out), (*rule.constants(v0, x), *rule.payload())
+    last_v = ends(end)
+
+    def work(first: int, last: int) -> None:
+        excess_kernels.forward(source, *constants, target, last_v, first, last)
+
+    spread(work, target.shape[1])
+
+
 class _Excess(Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, leak: Tensor | None, theta: Tensor, v0: Tensor, keep: bool, rule: ExcessRule
     ) -> tuple[Tensor, Tensor | None]:
-        from snn2chip.nn.fused import excess_kernels
-
         x = packed(x)
         out = like(x, steps=x.shape[0])
         end = like(x, steps=1, dtype=torch.float32) if keep else None
-        source, target, constants = matrix(x), matrix(out), (*rule.constants(v0, x), *rule.payload())
-        last_v = ends(end)
-
-        def work(first: int, last: int) -> None:
-            excess_kernels.forward(source, *constants, target, last_v, first, last)
-
-        spread(work, target.shape[1])
+        if on_gpu(x):
+            excess_forward(rule, x, v0, out, end)
+        else:
+            _on_cpu(rule, x, v0, out, end)
         ctx.rule = rule
         ctx.save_for_backward(x, leak, theta, v0)
         if end is None:
@@ -106,6 +115,8 @@ class _Excess(Function):
         needed = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():
             return *plain_gradients(rule.plain(*inputs), inputs, needed, grads[0]), None, None
+        if on_gpu(x):
+            return *excess_backward(rule, x, v0, grads[0], needed), None, None
         g_x = like(x, steps=x.shape[0])
         source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
         constants = rule.constants(v0, x)
