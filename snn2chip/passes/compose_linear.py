@@ -122,7 +122,10 @@ class ComposeLinear(Pass):
 
 
 def _exchange(edit: GraphEdit, first: Layer, second: Layer, composed: Layer) -> str:
-    """Put the composed layer in place, under the name of the one with weights if nobody else reads the first: its name."""
+    """Put the composed layer in place: under the name of the one with weights if nobody else reads the first.
+
+    Returns that name.
+    """
     alone = len(edit.users(first.name)) == 1
     weighted = [layer for layer in (first, second) if isinstance(layer, AffineLayer)]
     owner = first if weighted == [first] and alone else second
