@@ -114,12 +114,17 @@ def check(
 
     if isinstance(backends, str):
         backends = tuple(name.strip() for name in backends.split(","))
+    ready = ready_pair(backends, program, device)
+    traces = {b.name: run(program, inputs, backend=b, time_axis=time_axis) for b in ready}
+    return compare(program, list(traces.values()))
+
+
+def ready_pair(backends: Sequence[str | Backend], program: Program, device: str | None) -> list[Backend]:
+    """`ready_backends` of at least two, each named once; InputError for others."""
     names = [b if isinstance(b, str) else b.name for b in backends]
     if len(names) < 2 or len(set(names)) != len(names):
         raise InputError(f"a check needs at least two different backends, got {', '.join(names) or 'none'}")
-    ready = ready_backends(backends, program, device)
-    traces = {b.name: run(program, inputs, backend=b, time_axis=time_axis) for b in ready}
-    return compare(program, list(traces.values()))
+    return ready_backends(backends, program, device)
 
 
 def ready_backends(backends: Sequence[str | Backend], program: Program, device: str | None) -> list[Backend]:

@@ -77,6 +77,12 @@ class OutputSums:
             self.float_hits += int((chosen == labels).sum())
             self.integer_hits += int((taken == labels).sum())
 
+    def join(self, other: OutputSums) -> None:
+        """Add the sums of the samples that come next."""
+        for name in ("samples", "differing", "float_hits", "integer_hits", "error", "power"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.labelled = self.labelled or other.labelled
+
     def result(self) -> OutputFidelity:
         """The averages."""
         n = self.samples

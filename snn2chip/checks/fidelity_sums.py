@@ -85,6 +85,23 @@ class Sums:
         found = np.stack([part.reshape(steps, -1).sum(1, dtype=np.float64) for part in counted])
         self.rows[soma.name] = self.rows.get(soma.name, np.zeros((SUMS, steps))) + found
 
+    def join(self, other: Sums) -> None:
+        """Add the sums of the samples that come next."""
+        self.outputs = self.outputs or [OutputSums(name=part.name, read=part.read) for part in other.outputs]
+        for mine, more in zip(self.outputs, other.outputs, strict=True):
+            mine.join(more)
+        for name, found in other.rows.items():
+            self.rows[name] = self.rows.get(name, np.zeros_like(found)) + found
+
+    def state(self) -> dict[str, Any]:
+        """The sums as plain values and arrays."""
+        return {"outputs": [attrs.asdict(part) for part in self.outputs], "rows": dict(self.rows)}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Sums:
+        """The sums that `state` gave."""
+        return cls(outputs=[OutputSums(**part) for part in state["outputs"]], rows=dict(state["rows"]))
+
     def result(self, program: Program, pairs: Any) -> Fidelity:
         """The averages."""
         somas = [soma for _, node in pairs if isinstance(soma := program[node], Soma)]

@@ -12,6 +12,16 @@ import typer
 from snn2chip.cli.feed import DataName, Device, InputFile, StepsInInput, make_feed
 from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
 from snn2chip.cli.report import FloatModel, OwnModel
+from snn2chip.cli.shard_options import (
+    Executor,
+    PartialFolder,
+    Scheduler,
+    ShardSize,
+    WorkerCount,
+    finished,
+    in_words,
+    workers_of,
+)
 from snn2chip.errors import EnvironmentFault, InputError
 
 if TYPE_CHECKING:
@@ -21,9 +31,9 @@ if TYPE_CHECKING:
     from snn2chip.data.feed import Feed
     from snn2chip.ir.program import Program
     from snn2chip.registry import Backend
+    from snn2chip.shards.workers import Workers
 
 DEFAULT_SAMPLES = 32
-BLOCK = 512
 
 
 def register(app: typer.Typer) -> None:
@@ -64,6 +74,11 @@ def check(
     lava_layout: LavaLayout = None,
     lava_mode: LavaMode = None,
     lava_batch: LavaBatch = None,
+    workers: WorkerCount = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
+    shard: ShardSize = None,
+    partial: PartialFolder = None,
 ) -> None:
     """Compare and name the first divergence."""
     from snn2chip.api import load
@@ -79,6 +94,10 @@ def check(
     if certificate and float_model is None:
         raise InputError("--certificate compares with a float model; name its checkpoint with --float CKPT")
     options = lava_options(lava_layout, lava_mode, lava_batch)
+    shared = workers_of(workers, executor, scheduler, shard, partial, beside=json)
+    if shared is not None and (golden or trace is not None):
+        raise InputError("--golden and --trace hold few samples; leave --workers, --executor, --shard, --partial out")
+    words: dict[str, Any] | None = None
     own = trace is not None and data is None and input is None and _has_inputs(loaded, trace)
     if golden:
         names = with_lava(_chosen(loaded, backends, ()), options)
@@ -100,12 +119,17 @@ def check(
             default_samples=DEFAULT_SAMPLES,
             steps_in_input=steps_in_input,
         )
-        result = check_blocks(feed, with_lava(_pair(_chosen(loaded, backends, ())), options), device=device)
+        names = with_lava(_pair(_chosen(loaded, backends, ())), options)
+        if shared is not None:
+            words = in_words(program, feed, data=data, path=input, steps_in_input=steps_in_input)
+        result = check_blocks(feed, names, device=device, options=options, words=words, shared=shared)
     measured = proven = None
     if float_model is not None:
         if feed is None:
             raise InputError("--float needs samples: leave --golden and --trace out, or add --data or --input")
-        measured, proven = _fidelity(feed, float_model, model=model, data=data, certified=certificate)
+        measured, proven = _fidelity(
+            feed, float_model, model=model, data=data, certified=certificate, words=words, shared=shared
+        )
     if json is not None:
         extra: dict[str, Any] = {"float": None, "agreement": None}
         if measured is not None:
@@ -113,6 +137,7 @@ def check(
             extra["outputs"] = [attrs.asdict(row) for row in measured.outputs]
         table = {} if proven is None else {"certificate": proven.as_dict()}
         write_json(json, {**result.as_dict(), **extra, **table})
+        finished(shared)
     for note in result.notes:
         typer.echo(f"note: {note}")
     if not result.equal:
@@ -132,20 +157,32 @@ def check(
 
 
 def _fidelity(
-    feed: Feed, checkpoint: Path, *, model: str | None, data: str | None, certified: bool
+    feed: Feed,
+    checkpoint: Path,
+    *,
+    model: str | None,
+    data: str | None,
+    certified: bool,
+    words: dict[str, Any] | None,
+    shared: Workers | None,
 ) -> tuple[Fidelity, Certificate | None]:
     """Fidelity to a checkpoint on the samples, and the certificate if asked for."""
     from snn2chip.checks.certificate import certificate
-    from snn2chip.checks.fidelity import fidelity
-    from snn2chip.checks.float_side import float_side, source_doubt
+    from snn2chip.checks.float_side import source_doubt
+    from snn2chip.cli.measured import measured
     from snn2chip.cli.screen import say
 
     if doubt := source_doubt(feed.program, checkpoint):
         say(f"warning: {doubt}")
-    graph, predict = float_side(checkpoint, model=model, data=data, time_axis=feed.time_axis)
-    inputs, labels = next(iter(feed.blocks(feed.samples.total)))
-    found = fidelity(feed.program, graph, inputs, labels=labels, time_axis=feed.time_axis, model=predict)
-    return found, certificate(feed.program, graph, inputs, time_axis=feed.time_axis) if certified else None
+    _, found, side = measured(
+        feed, None, float_model=checkpoint, model=model, data=data, words=words, shared=shared, text="fidelity"
+    )
+    assert found is not None
+    assert side is not None
+    if not certified:
+        return found, None
+    inputs, _ = next(iter(feed.blocks(feed.samples.total)))
+    return found, certificate(feed.program, side[0], inputs, time_axis=feed.time_axis)
 
 
 def _has_inputs(program: Program, trace: Path) -> bool:
@@ -184,26 +221,24 @@ def _pair(names: list[str]) -> list[str]:
     return names
 
 
-def check_blocks(feed: Feed, backends: Sequence[str | Backend], *, device: str | None) -> CheckResult:
-    """Compare in blocks (on Lava in one piece) and stop at the first block that differs."""
-    import attrs
-
-    from snn2chip.checks.compare import check as check_program
+def check_blocks(
+    feed: Feed,
+    backends: Sequence[str | Backend],
+    *,
+    device: str | None,
+    options: dict[str, Any],
+    words: dict[str, Any] | None,
+    shared: Workers | None,
+) -> CheckResult:
+    """Compare in blocks (on Lava in one piece), up to the first sample that differs; shared among workers, if any."""
+    from snn2chip.checks.compare import ready_pair
     from snn2chip.cli.screen import progress
+    from snn2chip.shards.checking import CheckJob, check_range, check_sharded
+    from snn2chip.shards.opened import Engine
 
-    total = feed.samples.total
-    names = [b if isinstance(b, str) else b.name for b in backends]
-    size = total if "lava" in names else BLOCK
-    done = compared = 0
-    result: CheckResult | None = None
-    with progress(f"check {', '.join(names)}", total) as advance:
-        for inputs, _ in feed.blocks(size):
-            result = check_program(feed.program, inputs, backends=backends, time_axis=feed.time_axis, device=device)
-            compared += result.compared
-            if result.first is not None:
-                result = attrs.evolve(result, first=attrs.evolve(result.first, sample=result.first.sample + done))
-                break
-            done += min(size, total - done)
-            advance(min(size, total))
-    assert result is not None
-    return attrs.evolve(result, compared=compared, traces={})
+    ready = ready_pair(backends, feed.program, device)
+    with progress(f"check {', '.join(b.name for b in ready)}", feed.samples.total) as advance:
+        if shared is None or words is None:
+            return check_range(feed, ready, advance=advance)
+        engines = tuple(Engine.of(b, options=options, device=device) for b in backends)
+        return check_sharded(CheckJob(**words, engines=engines), shared, advance=advance)

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn2chip.cli.feed import make_feed
+from snn2chip.cli.shard_options import in_words
 
 if TYPE_CHECKING:
+    from snn2chip.checks.fidelity import Fidelity
+    from snn2chip.checks.float_model import FloatModel
+    from snn2chip.data.feed import Feed
+    from snn2chip.ir.graph import LayerGraph
     from snn2chip.reports.report import Report
+    from snn2chip.reports.tally import Tally
+    from snn2chip.shards.measuring import Counting
+    from snn2chip.shards.workers import Workers
 
-BLOCK = 1024
-"""Samples read at a time."""
+TIMED = 64
+"""Samples read for figures of the float model alone."""
 SENSITIVITY = 32
 """Samples of the sensitivity on a page."""
 
@@ -29,55 +37,62 @@ def made(
     steps_in_input: bool,
     sensitivity: int = 0,
     board_power: float | None = None,
+    shared: Workers | None = None,
     **options: Any,
 ) -> Report:
     """The report of one program file."""
     import attrs
 
     from snn2chip.api import load
-    from snn2chip.cli.screen import progress, say
+    from snn2chip.cli.screen import say
     from snn2chip.mapping.target_file import load_target
     from snn2chip.reports.costs import BOTH
+    from snn2chip.reports.measured import report_of
     from snn2chip.reports.provenance import provenance
-    from snn2chip.reports.report import measure
+    from snn2chip.shards.measuring import Counting
 
     chips = [] if quick else [load_target(name) for name in targets or BOTH]
     loaded = load(path)
     feed = make_feed(loaded, data=data, path=source, samples=samples, steps_in_input=steps_in_input)
-    graph = predict = None
     doubt = ""
     if float_model is not None:
-        from snn2chip.checks.float_side import float_side, source_doubt
+        from snn2chip.checks.float_side import source_doubt
 
         doubt = source_doubt(loaded, float_model)
         if doubt:
             say(f"warning: {doubt}")
-        graph, predict = float_side(float_model, model=model, data=data, time_axis=feed.time_axis)
-    with progress(f"report {path.name}", feed.samples.total) as advance:
-        done = [0]
-
-        def moved(now: int, total: int) -> None:
-            advance(now - done[0])
-            done[0] = now
-
-        found = measure(loaded, feed.blocks(BLOCK), time_axis=feed.time_axis, progress=moved, targets=chips, **options)
-    if graph is not None and predict is not None:
-        from snn2chip.checks.fidelity import fidelity
+    counting = Counting(detail=bool(chips), neurobench=options.pop("neurobench", None), device=options.get("device"))
+    words = None
+    if shared is not None:
+        words = in_words(path, feed, data=data, path=source, steps_in_input=steps_in_input)
+    tally, fidelity, side = measured(
+        feed,
+        counting,
+        float_model=float_model,
+        model=model,
+        data=data,
+        words=words,
+        shared=shared,
+        text=f"report {path.name}",
+    )
+    assert tally is not None
+    device = options.pop("device", None)
+    found = report_of(tally, targets=chips, **options)
+    if fidelity is not None and side is not None:
         from snn2chip.reports import float_parts
 
-        inputs, labels = next(iter(feed.blocks(feed.samples.total)))
-        axis = feed.time_axis
-        measured = fidelity(loaded, graph, inputs, labels=labels, time_axis=axis, model=predict)
-        found = float_parts.with_fidelity(found, measured)
-        single = len(loaded.inputs) == 1
-        if not single:
+        graph, predict = side
+        found = float_parts.with_fidelity(found, fidelity)
+        if len(loaded.inputs) > 1:
             found = float_parts.with_several_inputs(found)
-        if single and sensitivity:
-            found = float_parts.with_sensitivity(
-                found, graph, inputs, labels=labels, time_axis=axis, samples=sensitivity
-            )
-        if single:
-            device = options.get("device")
+        else:
+            axis = feed.time_axis
+            few = min(max(sensitivity, TIMED), feed.samples.total)
+            inputs, labels = next(iter(feed.blocks(few, stop=few)))
+            if sensitivity:
+                found = float_parts.with_sensitivity(
+                    found, graph, inputs, labels=labels, time_axis=axis, samples=sensitivity
+                )
             found = float_parts.with_float_model(
                 found, predict, inputs, chips=chips, time_axis=axis, device=device, board_power=board_power
             )
@@ -91,3 +106,35 @@ def made(
         provenance={**provenance(loaded, command=True), **where},
         notes=(*found.notes, *([doubt] if doubt else [])),
     )
+
+
+def measured(
+    feed: Feed,
+    counting: Counting | None,
+    *,
+    float_model: Path | None,
+    model: str | None,
+    data: str | None,
+    words: dict[str, Any] | None,
+    shared: Workers | None,
+    text: str,
+) -> tuple[Tally | None, Fidelity | None, tuple[LayerGraph, FloatModel] | None]:
+    """Counts and fidelity over all samples of a feed, and the float side; here, or `shared` among workers.
+
+    `words` says the same samples in words, for workers.
+    """
+    from snn2chip.cli.screen import progress
+    from snn2chip.shards import measuring
+    from snn2chip.shards.opened import NamedFile
+
+    file = None
+    if float_model is not None:
+        file = measuring.FloatFile(file=NamedFile.of(float_model), model=model, data=data, time_axis=feed.time_axis)
+    side = None if file is None else measuring.float_side_of(file)
+    with progress(text, feed.samples.total) as advance:
+        if shared is None or words is None:
+            tally, fidelity = measuring.measure_range(feed, counting, side, advance=advance)
+        else:
+            job = measuring.MeasureJob(**words, counting=counting, float_file=file)
+            tally, fidelity = measuring.measure_sharded(job, shared, advance=advance)
+    return tally, fidelity, side

@@ -10,6 +10,7 @@ import typer
 from snn2chip.cli.artifacts import Artifacts, write_artifacts
 from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput
 from snn2chip.cli.measured import SENSITIVITY, made
+from snn2chip.cli.shard_options import Executor, PartialFolder, Scheduler, ShardSize, WorkerCount, finished, workers_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,6 +84,11 @@ def report(
     artifacts: Artifacts = None,
     device: Device = None,
     steps_in_input: StepsInInput = False,
+    workers: WorkerCount = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
+    shard: ShardSize = None,
+    partial: PartialFolder = None,
 ) -> None:
     """Run the samples, print the tables, say what they assume."""
     from snn2chip.api import load
@@ -109,6 +115,7 @@ def report(
         "board_power": board_power,
         "device": device,
         "steps_in_input": steps_in_input,
+        "shared": (shared := workers_of(workers, executor, scheduler, shard, partial, beside=json)),
     }
     of_one = (("--csv", csv), ("--neurobench", neurobench), ("--artifacts", artifacts))
     wanted = [name for name, value in of_one if compare and value is not None]
@@ -148,6 +155,7 @@ def report(
 
             write_text(html, one.html())
         show(one)
+    finished(shared)
     for file in files:
         typer.echo(f"wrote {file}")
 

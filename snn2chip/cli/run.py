@@ -10,6 +10,16 @@ import typer
 
 from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, make_feed
 from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
+from snn2chip.cli.shard_options import (
+    Executor,
+    PartialFolder,
+    Scheduler,
+    ShardSize,
+    WorkerCount,
+    finished,
+    in_words,
+    workers_of,
+)
 from snn2chip.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,23 +56,40 @@ def run(
     lava_layout: LavaLayout = None,
     lava_mode: LavaMode = None,
     lava_batch: LavaBatch = None,
+    workers: WorkerCount = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
+    shard: ShardSize = None,
+    partial: PartialFolder = None,
 ) -> None:
     """Run a program and print accuracy (with labels), samples per second and counts."""
     from snn2chip.api import load, ready_backend
     from snn2chip.checks.outside import write_trace
-    from snn2chip.cli.screen import counts_table
+    from snn2chip.cli.screen import counts_table, progress
 
     if record not in RECORDS:
         raise InputError(f"--record must be outputs or all, got {record!r}")
     loaded = load(program)
     feed = make_feed(loaded, data=data, path=input, samples=samples, steps_in_input=steps_in_input)
-    chosen = with_lava([backend], lava_options(lava_layout, lava_mode, lava_batch))[0]
+    options = lava_options(lava_layout, lava_mode, lava_batch)
+    chosen = with_lava([backend], options)[0]
     engine = ready_backend(chosen, loaded, device=device)
+    shared = workers_of(workers, executor, scheduler, shard, partial, beside=out)
     start = time.perf_counter()
-    trace = run_blocks(feed, engine, record=record)
+    if shared is None:
+        trace = run_blocks(feed, engine, record=record)
+    else:
+        from snn2chip.shards.opened import Engine
+        from snn2chip.shards.running import RunJob, run_sharded
+
+        words = in_words(program, feed, data=data, path=input, steps_in_input=steps_in_input)
+        job = RunJob(**words, engine=Engine.of(chosen, options=options, device=device), record=record)
+        with progress(f"run on {engine.name}", job.total) as advance:
+            trace = run_sharded(job, shared, advance=advance)
     seconds = time.perf_counter() - start
     if out is not None:
         write_trace(out, trace)
+        finished(shared)
     rate = trace.samples / seconds
     typer.echo(
         f"{loaded.name} on {trace.backend}: {trace.samples} samples of {trace.steps} steps, {rate:,.0f} samples/s"
@@ -85,18 +112,12 @@ def run(
 
 def run_blocks(feed: Feed, engine: Any, *, record: str) -> Trace:
     """Run all samples of `feed` in blocks that the backend likes, with a progress bar on a terminal."""
-    from snn2chip.api import run as run_program
     from snn2chip.cli.screen import progress
-    from snn2chip.trace import join_traces
+    from snn2chip.shards.running import run_range
 
     total = feed.samples.total
     size = engine.block(feed.program)
     if engine.name != "lava":  # a Lava run costs seconds to start, so it is not cut for the bar
         size = min(size, max(SMALL, -(-total // SHOW_STEPS)))
-    parts = []
     with progress(f"run on {engine.name}", total) as advance:
-        for inputs, _ in feed.blocks(size):
-            part = run_program(feed.program, inputs, backend=engine, record=record, time_axis=feed.time_axis)
-            parts.append(part)
-            advance(part.samples)
-    return parts[0] if len(parts) == 1 else join_traces(parts)
+        return run_range(feed, engine, record=record, size=size, advance=advance)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from snn2chip.api import Progress, ready_backend, stream
+from snn2chip.api import Progress
 from snn2chip.errors import InputError
 from snn2chip.ir.program import Program
 from snn2chip.reports.counts import Counts
-from snn2chip.reports.detail import Detail, DetailCounter
-from snn2chip.reports.glimpse import glimpse
-from snn2chip.reports.neurobench import NeurobenchCounter
+from snn2chip.reports.detail import Detail
 from snn2chip.reports.provenance import provenance
 from snn2chip.reports.result import LayerRow, Report
+from snn2chip.reports.tally import Tally
 from snn2chip.reports.workload import synapses_into
 
 if TYPE_CHECKING:
@@ -40,59 +37,40 @@ def measure(
     The arguments are those of `report`. Raises InputError.
     """
     wants_detail = detail or bool(targets) or bool(energy_models)
-    wants_all = wants_detail or neurobench is not None
-    counter = DetailCounter(program) if wants_detail else None
-    bench = NeurobenchCounter(program, batch=neurobench) if neurobench is not None else None
-    size = None
-    if bench is not None and bench.batch > 1:
-        own = ready_backend("torch", program, device=device).block(program)
-        size = max(own // bench.batch, 1) * bench.batch
-    counts, first, hits, labelled, done = None, None, 0, True, 0
+    tally = Tally(program, detail=wants_detail, neurobench=neurobench, device=device)
     for inputs, labels in blocks:
-        y = None if labels is None else np.asarray(labels)
-        labelled = labelled and y is not None
-        start = 0
-        for trace in stream(
-            program,
-            inputs,
-            device=device,
-            record="all" if wants_all else "outputs",
-            time_axis=time_axis,
-            block=size,
-            progress=_shifted(progress, done),
-        ):
-            if wants_all and first is None:
-                first = glimpse(program, trace)
-            for part in (counter, bench):
-                if part is not None:
-                    part.add(trace)
-            counts = trace.counts if counts is None else counts + trace.counts
-            if y is not None:
-                part_y = y[start : start + trace.samples]
-                hits += int((trace.pred[: len(part_y)] == part_y).sum())
-            start += trace.samples
-        if y is not None and len(y) != start:
-            raise InputError(f"{len(y)} labels for {start} samples")
-        done += start
+        tally.add(inputs, labels, time_axis=time_axis, progress=_shifted(progress, tally.samples))
+    return report_of(tally, targets=targets, energy_models=energy_models, execution_rate=execution_rate)
+
+
+def report_of(
+    tally: Tally,
+    *,
+    targets: Sequence[Any] = (),
+    energy_models: Sequence[str] = (),
+    execution_rate: float | None = None,
+) -> Report:
+    """The report of what was counted. Raises InputError for no samples."""
+    program, counts = tally.program, tally.counts
     if counts is None:
         raise InputError("no samples given")
-    found = counter.result() if counter is not None else None
+    found = tally.detail.result() if tally.detail is not None else None
     return Report(
         name=program.name,
         digest=program.digest(),
         samples=counts.samples,
         steps=program.steps,
-        accuracy={"float": None, "integer": hits / counts.samples if labelled else None},
+        accuracy={"float": None, "integer": tally.accuracy},
         agreement=None,
         totals=counts.totals,
         layers=layer_rows(program, counts),
         fidelity=None,
         detail=found,
         costs=_costs(program, found, targets, energy_models),
-        neurobench=None if bench is None else bench.result(execution_rate=execution_rate),
+        neurobench=None if tally.bench is None else tally.bench.result(execution_rate=execution_rate),
         provenance=provenance(program),
         program=program,
-        glimpse=first,
+        glimpse=tally.glimpse,
     )
 
 

@@ -37,7 +37,7 @@ def test_one_backend_is_held_against_the_reference(program: Path, invoke: Invoke
 def test_blocks_of_a_check_count_samples_through(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke
 ) -> None:
-    monkeypatch.setattr("snn2chip.cli.check.BLOCK", 8)
+    monkeypatch.setattr("snn2chip.shards.checking.BLOCK", 8)
     monkeypatch.setattr(type(get_backend("torch")), "run", _wrong_in(get_backend("torch"), block=2, sample=1))
     invoke("check", program, "--backends", "reference,torch", "--samples", 30, "--json", tmp_path / "o.json", code=1)
     first = json.loads((tmp_path / "o.json").read_text())["first"]

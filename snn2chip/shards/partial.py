@@ -1,0 +1,95 @@
+"""Results kept shard by shard, so that a call that was interrupted goes on: one file per shard, whole or not there.
+
+    FOLDER/<key>/about.json                       program, samples and options that the key stands for
+    FOLDER/<key>/<start>-<stop>.npz               what samples start..stop-1 gave
+
+The key is a hash of program, samples, options and versions: results of anything else are never mixed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from snn2chip.errors import InputError
+from snn2chip.shards.plan import Shard
+from snn2chip.shards.trees import unpack
+from snn2chip.writing import replacing, write_text
+
+FORMAT = "snn2chip-shards-1"
+ABOUT = "about.json"
+NAME = re.compile(r"(\d+)-(\d+)\.npz\Z")
+
+
+@attrs.frozen
+class Partial:
+    """Files of one piece of work."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, folder: Path, identity: Mapping[str, Any]) -> Partial:
+        """The place of the work that `identity` describes, made if it is new; InputError for a file of that name."""
+        about = {"format": FORMAT, "versions": _versions(), **identity}
+        text = json.dumps(about, sort_keys=True, indent=2) + "\n"
+        own = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file; name a folder for partial results")
+        own.mkdir(parents=True, exist_ok=True)
+        if not (own / ABOUT).exists():
+            write_text(own / ABOUT, text)
+        return cls(own)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Samples whose results are here."""
+        found = (NAME.match(path.name) for path in self.folder.iterdir())
+        return sorted((int(m[1]), int(m[2])) for m in found if m)
+
+    def path(self, start: int, stop: int) -> Path:
+        """Where the results of these samples are kept."""
+        return self.folder / f"{start:09d}-{stop:09d}.npz"
+
+    def read(self, start: int, stop: int) -> Any:
+        """What these samples gave, or None: a file that is damaged is worth nothing, its shard runs again."""
+        try:
+            return unpack(self.path(start, stop).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def write(self, shard: Shard, data: bytes) -> None:
+        """Keep the results of a shard."""
+        with replacing(self.path(shard.start, shard.stop)) as part:
+            part.write_bytes(data)
+
+    def remove(self) -> None:
+        """Delete what this work has kept, and the folders if nothing else lies in them."""
+        for start, stop in self.ranges():
+            self.path(start, stop).unlink(missing_ok=True)
+        (self.folder / ABOUT).unlink(missing_ok=True)
+        for folder in (self.folder, self.folder.parent):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+    import torch
+
+    import snn2chip
+
+    return {"snn2chip": snn2chip.__version__, "numpy": numpy.__version__, "torch": str(torch.__version__)}
+
+
+def clear(folder: Path) -> None:
+    """Delete everything that `Partial` has kept in `folder`, and the folder if nothing else lies in it."""
+    if folder.is_dir():
+        for own in folder.iterdir():
+            if (own / ABOUT).is_file():
+                Partial(own).remove()

@@ -1,0 +1,128 @@
+"""Shards through joblib: results in the order of the samples, each counted once, whoever dies on the way."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+from snn2chip.errors import EnvironmentFault, InputWarning
+from snn2chip.shards.guarded import Job, Outcome, call
+from snn2chip.shards.partial import Partial
+from snn2chip.shards.plan import Shard
+from snn2chip.shards.trees import unpack
+from snn2chip.shards.workers import Pool
+
+DEATHS = 2
+"""Times that workers may die while one shard runs alone before it is given up."""
+Advance = Callable[[int], None]
+
+
+def results(
+    job: Job, shards: Sequence[Shard], pool: Pool | None, *, partial: Partial | None = None, advance: Advance | None
+) -> Iterator[tuple[Shard, Any]]:
+    """The result of every shard, in their order; stored ones are read, the others run (`pool` None: here).
+
+    Raises the error of the first shard (in their order) that fails, with its samples, and EnvironmentFault for a shard
+    whose workers die again and again.
+    """
+    ready: dict[int, Any] = {}
+    todo = list(shards)
+    if partial is not None:
+        stored = set(partial.ranges())
+        kept = {s.index: partial.read(s.start, s.stop) for s in shards if (s.start, s.stop) in stored}
+        ready = {index: tree for index, tree in kept.items() if tree is not None}
+        todo = [s for s in shards if s.index not in ready]
+    at, failed = 0, None
+    told: set[str] = set()
+
+    def move(n: int) -> None:
+        if advance is not None:
+            advance(n)
+
+    move(sum(s.size for s in shards if s.index in ready))
+    with closing(_outcomes(job, todo, pool)) as outcomes:
+        while at < len(shards):
+            if shards[at].index in ready:
+                yield shards[at], ready.pop(shards[at].index)
+                at += 1
+                continue
+            if failed is not None and failed.shard.index <= shards[at].index:
+                break
+            outcome = next(outcomes)
+            for key, text in outcome.doubts:
+                if key not in told:
+                    told.add(key)
+                    warnings.warn(InputWarning(text, key=key), stacklevel=2)
+            if outcome.data is None:
+                failed = outcome if failed is None or outcome.shard.index < failed.shard.index else failed
+                continue
+            if partial is not None:
+                partial.write(outcome.shard, outcome.data)
+            ready[outcome.shard.index] = unpack(outcome.data)
+            move(outcome.shard.size)
+    if failed is not None and failed.failure is not None:
+        raise failed.failure.error(failed.shard)
+
+
+def _outcomes(job: Job, shards: Sequence[Shard], pool: Pool | None) -> Generator[Outcome, None, None]:
+    """What came of each shard, once, in any order."""
+    if pool is None:
+        yield from (call(job, shard) for shard in shards)
+        return
+    left = {shard.index: shard for shard in shards}
+    while left:
+        before = len(left)
+        try:
+            for outcome in _parallel(job, list(left.values()), pool):
+                if left.pop(outcome.shard.index, None) is not None:
+                    yield outcome
+        except Exception as error:
+            if not _died(error):
+                raise
+            if len(left) < before:
+                continue
+            suspects = list(left.values())[: 2 * pool.lanes]  # the first of these may be what kills workers
+            for shard in suspects:
+                outcome = _alone(job, shard, pool)
+                del left[shard.index]
+                yield outcome
+
+
+def _alone(job: Job, shard: Shard, pool: Pool) -> Outcome:
+    for _ in range(DEATHS):
+        try:
+            (outcome,) = _parallel(job, [shard], pool)
+            return outcome
+        except Exception as error:
+            if not _died(error):
+                raise
+            last = error
+    raise EnvironmentFault(
+        f"{shard}: every worker that runs them dies ({type(last).__name__}); not enough memory? try fewer workers or "
+        "smaller shards"
+    ) from last
+
+
+def _parallel(job: Job, shards: Sequence[Shard], pool: Pool) -> Iterator[Outcome]:
+    """Outcomes as they are made (of a pool that cannot stream: wave by wave)."""
+    from joblib import Parallel, delayed, parallel_config
+
+    wave = len(shards) if pool.streams else 2 * pool.lanes
+    for first in range(0, len(shards), wave):
+        tasks = (delayed(call)(job, shard, pool.parent) for shard in shards[first : first + wave])
+        # one lane would run in this process, where a death is the end of everything
+        with parallel_config(backend=pool.backend, n_jobs=max(pool.lanes, 2), **pool.options):
+            parallel = Parallel(return_as="generator_unordered" if pool.streams else "list", batch_size=1)
+        yield from parallel(tasks)
+
+
+def _died(error: Exception) -> bool:
+    """Whether joblib, Dask or Ray lost a worker, as their errors are called; a shard's own errors come as outcomes."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(
+        names
+        & {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "CancelledError", "FutureCancelledError",
+           "RayActorError", "ActorDiedError", "WorkerCrashedError", "OutOfMemoryError", "NodeDiedError"}
+    )  # fmt: skip
