@@ -1,9 +1,9 @@
 """Triton's language in PyTorch operations: kernels run on the CPU, program by program, with or without Triton.
 
-`load_kernels` runs the source of a module of kernels under Triton's own interpreter where Triton 3 or later is
-installed, and otherwise under the stand-ins below: pointers are tensors with offsets, blocks are tensors, a grid is a
-loop. Both check arithmetic and addresses (one that is masked out may be anything, any other must lie inside its
-tensor), not speed.
+`load_kernels` runs the source of a module of kernels under Triton's own interpreter (Triton 3 or later, everything
+started with TRITON_INTERPRET=1), and otherwise under the stand-ins below: pointers are tensors with offsets, blocks are
+tensors, a grid is a loop. Both check arithmetic and addresses (one that is masked out may be anything, any other must
+lie inside its tensor), not speed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import importlib.util
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -128,26 +127,14 @@ def _language() -> ModuleType:
     return tl
 
 
-@contextmanager
-def interpreted() -> Iterator[None]:
-    """Whatever is decorated with `triton.jit` inside runs in Triton's interpreter."""
-    before = os.environ.get("TRITON_INTERPRET")
-    os.environ["TRITON_INTERPRET"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop("TRITON_INTERPRET") if before is None else os.environ.update(TRITON_INTERPRET=before)
-
-
 @cache
 def has_triton() -> bool:
-    """Whether a Triton whose interpreter is complete is installed and was not imported before, for compiling."""
-    if importlib.util.find_spec("triton") is None:
+    """Whether all of Triton runs in its interpreter here, and that is complete (version 3)."""
+    if os.environ.get("TRITON_INTERPRET") != "1" or importlib.util.find_spec("triton") is None:
         return False
-    with interpreted():
-        import triton
+    import triton
 
-        return int(triton.__version__.split(".")[0]) >= 3 and not isinstance(triton.language.sum, triton.JITFunction)
+    return int(triton.__version__.split(".")[0]) >= 3
 
 
 def load_kernels(name: str) -> ModuleType:
@@ -155,8 +142,7 @@ def load_kernels(name: str) -> ModuleType:
     spec = importlib.util.find_spec(name)
     assert spec is not None
     if has_triton():
-        with interpreted():
-            return _execute(name, spec)
+        return _execute(name, spec)
     triton: Any = ModuleType("triton")
     triton.jit, triton.language, triton.__version__ = Kernel, _language(), "0.0.0"
     fakes = {"triton": triton, "triton.language": triton.language}

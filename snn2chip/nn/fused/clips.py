@@ -76,14 +76,14 @@ class _Clip(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        from snn2chip.nn.fused import clip_kernels
-
         z, theta = ctx.saved_tensors
         rule: ClipRule = ctx.rule
         if torch.is_grad_enabled():
             return *plain_gradients(rule.plain(z, theta), (z, theta), ctx.needs_input_grad[:2], grads[0]), None
         if on_gpu(z):
             return *clip_backward(rule, z, theta, grads[0], ctx.needs_input_grad[:2]), None
+        from snn2chip.nn.fused import clip_kernels
+
         needs_z, needs_theta = ctx.needs_input_grad[:2]
         g_z = like(z, steps=z.shape[0])
         source, g_o, target = (matrix(value).reshape(-1) for value in (z, as_like(grads[0], z), g_z))

@@ -107,8 +107,6 @@ class _Excess(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        from snn2chip.nn.fused import excess_kernels
-
         inputs: tuple[Tensor, Tensor | None, Tensor, Tensor] = ctx.saved_tensors
         x, _, theta, v0 = inputs
         rule: ExcessRule = ctx.rule
@@ -117,6 +115,8 @@ class _Excess(Function):
             return *plain_gradients(rule.plain(*inputs), inputs, needed, grads[0]), None, None
         if on_gpu(x):
             return *excess_backward(rule, x, v0, grads[0], needed), None, None
+        from snn2chip.nn.fused import excess_kernels
+
         g_x = like(x, steps=x.shape[0])
         source, g_o, target = matrix(x), matrix(as_like(grads[0], x)), matrix(g_x)
         constants = rule.constants(v0, x)
