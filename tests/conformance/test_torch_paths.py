@@ -21,7 +21,7 @@ Patch = pytest.MonkeyPatch
 
 
 def no_numba(patch: Patch) -> None:
-    for module, name in ((somas, "compiled_pass"), (pooled, "compiled_pool")):
+    for module, name in ((somas, "compiled_pass"), (pooled, "compiled_pass")):
         patch.setattr(module, name, lambda: None)
 
 

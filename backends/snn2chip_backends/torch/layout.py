@@ -31,8 +31,8 @@ PER_SAMPLE = TIMES + 5
 PLAIN, BEGIN, END, STATE = PER_SAMPLE + 2, PER_SAMPLE + 3, PER_SAMPLE + 4, PER_SAMPLE + 5
 """Whether the soma integrates, fires once and subtracts; steps `[begin, end)`; addresses of v, u, s `[B, neurons]` that
 go on from one call to the next (0: state begins and ends with the call)."""
-OP, LENGTH = STATE + 3, STATE + 4
-"""What a row of a tape is."""
+FIRED, OP, LENGTH = STATE + 3, STATE + 4, STATE + 5
+"""How many payloads other than 0 came out; what a row of a tape is."""
 SOMA, FEW_ROWS, INPUT, SUM, POOL = range(5)
 
 ROWS, ROW_LENGTH, WIDTH, ROW_STEP, PAYLOAD, PAYLOAD_CODE, BINARY, WEIGHT, WEIGHT_CODE, EXPONENT, CURRENT = range(11)
@@ -44,8 +44,8 @@ DIGITS, LOW, HIGH, IN_SPIKES, IN_TOTAL = 9, 11, 12, 13, 14
 """An input: address of frames, bytes from step to step and sample to sample; sizes (`PAYLOAD` as above); addresses of
 two 7-bit digits, lowest and highest payload, addresses of counts."""
 
-TERMS, FACTORS, SUM_LENGTH, RESULT, CLEARS = range(5)
-"""A sum of products: addresses, neurons, what comes out, whether the terms are set to 0 behind it."""
+TERMS, FACTORS, SUM_LENGTH, RESULT = range(4)
+"""A sum of products: addresses of both (0: 1), neurons, what comes out."""
 
 FLOAT32, FLOAT64, INT8, INT16, INT32, INT64 = range(6)
 ONCE, DIVIDE, SIGNED, LADDER, EXCESS, TABLE, RELAY, SILENT = range(8)

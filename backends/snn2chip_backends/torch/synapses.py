@@ -103,11 +103,11 @@ def _in_bytes(synapse: Synapse, payload: PayloadType, bound: int, shape: Shape) 
         return None
     if synapse.kind == "conv2d":
         return _folded(int8.in_digits(int8.convolution(synapse, shape, _scale(synapse), count), bound))
-    multiply = int8.in_digits(int8.linear(_as_stored(synapse.dense(), shape), _scale(synapse), count), bound)
+    multiply = int8.in_digits(int8.linear(as_stored(synapse.dense(), shape), _scale(synapse), count), bound)
     out, dtype = synapse.shape or (-1,), float_type(max(bound, payload.magnitude))
     if synapse.stored.size > SMALL:
         return _folded(lambda p: multiply(_flat(p)).view(len(p), *out))
-    weight = on_device(_as_stored(synapse.dense(), shape) * _scale(synapse), dtype, torch.device("cpu")).t()
+    weight = on_device(as_stored(synapse.dense(), shape) * _scale(synapse), dtype, torch.device("cpu")).t()
 
     def few_or_many(p: Tensor) -> Tensor:
         rows = _flat(p)
@@ -116,7 +116,7 @@ def _in_bytes(synapse: Synapse, payload: PayloadType, bound: int, shape: Shape) 
     return _folded(few_or_many)
 
 
-def _as_stored(weight: IntArray, shape: Shape) -> IntArray:
+def as_stored(weight: IntArray, shape: Shape) -> IntArray:
     """Columns in the order in which payloads of `shape` lie in memory (see `fused`)."""
     if not channels_last(shape):
         return weight
@@ -146,7 +146,7 @@ def _linear(synapse: Synapse, dtype: torch.dtype, source: Shape, device: torch.d
     if runs_sparse(synapse):
         matrix = sparse_matrix(sparse.csr_matrix(synapse.weight) * scale, dtype, device)
         return _folded(lambda p: (matrix @ p.flatten(1).t().contiguous()).t().reshape(len(p), *shape), dtype)
-    weight = on_device(_as_stored(synapse.dense(), source) * scale, dtype, device)
+    weight = on_device(as_stored(synapse.dense(), source) * scale, dtype, device)
     return _folded(lambda p: (_flat(p) @ weight.t()).view(len(p), *shape), dtype)
 
 

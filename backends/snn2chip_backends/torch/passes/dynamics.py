@@ -1,4 +1,4 @@
-"""The soma's operations, each a short loop over a run of neurons: the equations of `snn2chip.ir.dynamics` in 32 bits."""
+"""The operations of a soma, each a short loop over a run: the equations of `snn2chip.ir.dynamics` in 32 bits."""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 

@@ -78,3 +78,7 @@ def take_frames(d):
                 _digit(i8(d[at.DIGITS] + at_row, n), row, np.int32(0))
                 _digit(i8(d[at.DIGITS + 1] + at_row, n), row, np.int32(7))
     d[at.LOW], d[at.HIGH] = low, high
+    fired = np.int64(0)
+    for i in range(n):
+        fired += spikes[i]
+    d[at.FIRED] = fired

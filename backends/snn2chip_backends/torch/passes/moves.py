@@ -113,6 +113,10 @@ def measure(s, total):
 
 @inlined
 def flush(from_, into):
+    """Add 32-bit counts to 64-bit ones, and begin anew; their sum."""
+    moved = np.int64(0)
     for i in range(from_.size):
         into[i] += from_[i]
+        moved += from_[i]
         from_[i] = 0
+    return moved

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from snn2chip_backends.torch import layout as at
-from snn2chip_backends.torch.passes.memory import i8, i16, i32, inlined
+from snn2chip_backends.torch.passes.memory import i8, i16, i32, i64, inlined
 from snn2chip_backends.torch.passes.moves import clear
 
 TOGETHER = 4
@@ -23,6 +23,23 @@ def _events(row, which, size):
     """Positions and values of the payloads other than 0; how many."""
     found = 0
     for n in range(row.size):
+        p = np.int32(row[n])
+        which[found], size[found] = n, p
+        found += 1 if p != 0 else 0
+    return found
+
+
+@inlined
+def _events_of_bytes(row, words, which, size):
+    """The same, eight bytes at a time where all of them are 0."""
+    found = 0
+    for k in range(words.size):
+        if words[k] != 0:
+            for n in range(8 * k, 8 * k + 8):
+                p = np.int32(row[n])
+                which[found], size[found] = n, p
+                found += 1 if p != 0 else 0
+    for n in range(8 * words.size, row.size):
         p = np.int32(row[n])
         which[found], size[found] = n, p
         found += 1 if p != 0 else 0
@@ -76,7 +93,7 @@ def few_rows(d):
     for r in range(rows):
         address = d[at.PAYLOAD] + r * d[at.ROW_STEP]
         if code == at.INT8:
-            found = _events(i8(address, length), which, size)
+            found = _events_of_bytes(i8(address, length), i64(address, length // 8), which, size)
         elif code == at.INT16:
             found = _events(i16(address, length), which, size)
         else:

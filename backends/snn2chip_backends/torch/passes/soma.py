@@ -105,7 +105,7 @@ def run(d):
     mixed = d[at.WINDOW] != 0
     arrived = np.empty(steps * run_length if mixed else 1, np.int32)
     window = i32(d[at.WINDOW], steps * steps)
-    saturated = np.int64(0)
+    saturated, fired = np.int64(0), np.int64(0)
     begin, end, kept = d[at.BEGIN], d[at.END], d[at.STATE] != 0
     fire, reset, levels = d[at.FIRE], d[at.RESET], d[at.LEVELS]
     plain, steady, straight = is_plain(d), is_steady(d), in_floats(d)
@@ -239,14 +239,14 @@ def run(d):
                     measure(sent, total)
                 waiting += 1
                 if waiting == d[at.FLUSH]:
-                    flush(spikes, i64(d[at.SPIKES] + 8 * start, n))
+                    fired += flush(spikes, i64(d[at.SPIKES] + 8 * start, n))
                     if d[at.TOTAL]:
                         flush(total, i64(d[at.TOTAL] + 8 * start, n))
                     waiting = 0
             if d[at.LAST_V]:
                 fill(i32(d[at.LAST_V] + 4 * (b * neurons + start), n), v)
         if waiting:
-            flush(spikes, i64(d[at.SPIKES] + 8 * start, n))
+            fired += flush(spikes, i64(d[at.SPIKES] + 8 * start, n))
             if d[at.TOTAL]:
                 flush(total, i64(d[at.TOTAL] + 8 * start, n))
-    d[at.SATURATED] = saturated
+    d[at.SATURATED], d[at.FIRED] = saturated, fired

@@ -34,7 +34,3 @@ def add_up(d):
         d[at.RESULT] = _dot(i64(d[at.TERMS], n), i64(d[at.FACTORS], n))
     else:
         d[at.RESULT] = _sum(i64(d[at.TERMS], n))
-    if d[at.CLEARS]:
-        terms = i64(d[at.TERMS], n)
-        for i in range(n):
-            terms[i] = 0
