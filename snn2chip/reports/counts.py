@@ -74,44 +74,58 @@ class Counts:
 
 def count(program: Program, reduce: Reduce, *, samples: int, saturations: Mapping[str, int]) -> Counts:
     """Count one block of `samples` samples from per-neuron sums that the backend provides."""
-    fan, busy, dense = fan_outs(program), nonzero_fan_outs(program), _dense(program)
-    sources: dict[str, dict[str, int]] = {}
-    on_host = tuple(n.name for n in program.nodes if isinstance(n, (Input, Host)))
+    fan, busy = fan_outs(program), nonzero_fan_outs(program)
+    sources, synapses = {}, {}
     for node in (*program.inputs, *program.somas):
         nonzero, magnitude = reduce(node.name, program.steps)
-        size, spikes = int(np.prod(node.shape)), int(nonzero.sum())
-        sources[node.name] = {
+        spikes = int(nonzero.sum())
+        sources[node.name] = spikes, spikes if magnitude is nonzero else int(magnitude.sum())
+    for synapse in program.synapses:
+        (edge,) = program.into[synapse.name]
+        nonzero, magnitude = reduce(edge.src, max(program.steps - edge.delay, 0))
+        stored, used = fan[synapse.name], busy[synapse.name]
+        events = int(np.vdot(nonzero, stored))
+        weighted = events if magnitude is nonzero else int(np.vdot(magnitude, stored))
+        synapses[synapse.name] = events, weighted, events if used is stored else int(np.vdot(nonzero, used))
+    return counts_of(program, sources, synapses, samples=samples, saturations=saturations)
+
+
+def counts_of(
+    program: Program,
+    sources: Mapping[str, tuple[int, int]],
+    synapses: Mapping[str, tuple[int, int, int]],
+    *,
+    samples: int,
+    saturations: Mapping[str, int],
+) -> Counts:
+    """Counts of one block from sums over its neurons.
+
+    `sources`: spikes and payload sum of every input and soma; `synapses`: synaptic events, payload-weighted events and
+    effective operations of every synapse.
+    """
+    dense, found = _dense(program), {}
+    on_host = tuple(n.name for n in program.nodes if isinstance(n, (Input, Host)))
+    for node in (*program.inputs, *program.somas):
+        size, (spikes, payload_sum) = int(np.prod(node.shape)), sources[node.name]
+        found[node.name] = {
             "neurons": size,
             "spikes": spikes,
-            "payload_sum": spikes if magnitude is nonzero else int(magnitude.sum()),
+            "payload_sum": payload_sum,
             "neuron_updates": 0 if node.name in on_host else program.steps * samples * size,
             "saturations": int(saturations.get(node.name, 0)),
         }
-    synapses = {}
+    reached = {}
     for synapse in program.synapses:
-        (edge,) = program.into[synapse.name]
-        live = max(program.steps - edge.delay, 0)
-        nonzero, magnitude = reduce(edge.src, live)
-        stored, used = fan[synapse.name], busy[synapse.name]
-        events = int(np.vdot(nonzero, stored))
-        synapses[synapse.name] = {
-            "synaptic_events": events,
-            "payload_weighted_events": events if magnitude is nonzero else int(np.vdot(magnitude, stored)),
-            "effective_operations": events if used is stored else int(np.vdot(nonzero, used)),
-            "dense_events": dense[synapse.name] * live * samples,
-        }
+        live = max(program.steps - program.into[synapse.name][0].delay, 0)
+        every = dense[synapse.name] * live * samples
+        reached[synapse.name] = dict(zip(SYNAPSE_FIELDS, (*synapses[synapse.name], every), strict=True))
     products = {
         n.name: program.steps * samples * int(np.prod(program.shapes[n.name]))
         for n in program.nodes
         if isinstance(n, Product)
     }
     return Counts(
-        samples=samples,
-        steps=program.steps,
-        sources=sources,
-        synapses=synapses,
-        products=products,
-        on_host=on_host,
+        samples=samples, steps=program.steps, sources=found, synapses=reached, products=products, on_host=on_host
     )
 
 

@@ -46,6 +46,7 @@ def evaluate(program: Program, plan: Plan, payloads: dict[str, Tensor], records:
         else:
             block.node(names[0])
         block.free(names)
+    records.finish()
 
 
 def _same(payload: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray, PayloadType
-from snn2chip.reports.counts import count
+from snn2chip.reports.counts import Counts, count
 from snn2chip.trace import IntTensor, Trace
 from snn2chip_backends.torch.fused import channels_last
 from snn2chip_backends.torch.sample import SomaRun, Wants
@@ -77,12 +77,6 @@ class Records:
             o.name: self._outputs[o.name].cpu().numpy().astype(np.int64).reshape(self.batch, -1)
             for o in program.outputs
         }
-        sums = {key: _as_arrays(a, b) for key, (a, b) in self._sums.items()}
-        saturated = {name: int(n) for name, n in self._saturated.items()}
-
-        def reduce(name: str, steps: int) -> tuple[IntArray, IntArray]:
-            return sums[name, steps]
-
         sources = {n.name for n in program.inputs}
         first = outputs[program.outputs[0].name] if program.outputs else np.zeros((self.batch, 0), np.int64)
         return Trace(
@@ -94,8 +88,21 @@ class Records:
             payloads={k: v for k, v in self._payloads.items() if k not in sources},
             potentials=self._potentials,
             inputs={k: v for k, v in self._payloads.items() if k in sources},
-            counts=count(program, reduce, samples=self.batch, saturations=saturated),
+            counts=self.counts(),
         )
+
+    def finish(self) -> None:
+        """Everything of the block is in; what can still be made of it on the device."""
+
+    def counts(self) -> Counts:
+        """Spikes, events and updates of the block."""
+        sums = {key: _as_arrays(a, b) for key, (a, b) in self._sums.items()}
+        saturated = {name: int(n) for name, n in self._saturated.items()}
+
+        def reduce(name: str, steps: int) -> tuple[IntArray, IntArray]:
+            return sums[name, steps]
+
+        return count(self.program, reduce, samples=self.batch, saturations=saturated)
 
 
 def _as_arrays(spikes: Tensor, magnitude: Tensor) -> tuple[IntArray, IntArray]:
