@@ -167,9 +167,12 @@ SINKS: Mapping[str, Sink] = {
                 "conv": YES,
                 "LIF, IF": "reset to zero",
                 "current-based": YES,
+                "sigma-delta": "in machine time",
+                "recurrent": "dense layers",
+                "delays": "dense layers",
                 "integer programs": YES,
             },
-            refuses="everything but one chain of layers with binary spikes and its LIF neuron",
+            refuses="everything but one chain of layers with NetX's own neurons",
         ),
     )
 }

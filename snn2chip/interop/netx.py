@@ -5,6 +5,7 @@ NetX says one chain of dense and conv layers with binary spikes and its LIF neur
     u = wrap24(trunc(u * (4096 - iDecay) / 4096) + 64 a);  v = sat24(trunc(v * (4096 - vDecay) / 4096) + u + 64 bias)
     spike where v > 64 vThMant, then v = 0
 
+dense layers that hear themselves a step later, and sigma-delta networks in NetX's machine time (`netx_changes`).
 A soma in those registers goes as it is. One with gain g and leaks of 0 or 4096 is scaled by 64/g, which is exact as
 long as nothing saturates or wraps (proven from the ranges): bias/g must be whole, and v >= theta is
 v > 64 (ceil(theta/g) - 1) on multiples of 64. Everything else is refused, all of it at once. Weights are
@@ -20,6 +21,14 @@ from typing import Any
 import numpy as np
 
 from snn2chip.errors import UnsupportedError
+from snn2chip.interop.netx_changes import (
+    change_fields,
+    encoder_fields,
+    is_encoder,
+    prompt,
+    sends_changes,
+    spike_exponent,
+)
 from snn2chip.interop.netx_layers import Stage, stages, synapse_fields
 from snn2chip.interop.netx_neurons import neuron_fields
 from snn2chip.ir.files import replacing
@@ -32,12 +41,17 @@ def export_netx(program: Program, path: str | os.PathLike[str]) -> tuple[str, ..
     Raises UnsupportedError that lists everything NetX cannot say, with its node and the user's own layer.
     """
     chain, breaches = stages(program)
+    spike_exp = spike_exponent(chain) if sends_changes(chain) else None
+    if spike_exp is not None:
+        chain, late = prompt(chain)
+        breaches += late
+    encoded = spike_exp is not None and is_encoder(chain[0])
     layers: list[dict[str, Any]] = []
     for index, stage in enumerate(chain):
-        fields, bad = synapse_fields(stage)
-        neuron, worse = neuron_fields(program, stage.soma, channels=stage.conv)
+        fields, bad = encoder_fields(stage) if encoded and not index else synapse_fields(stage)
+        neuron, worse = _neuron(program, stage, spike_exp, last=stage is chain[-1])
         breaches += [f"{stage.soma.name}{_user(stage)}: {text}" for text in (*bad, *worse)]
-        if stage.conv and index and not chain[index - 1].conv:
+        if stage.conv and index > encoded and not chain[index - 1].conv:
             breaches.append(f"{stage.soma.name}{_user(stage)}: a convolution behind a dense layer; NetX has no reshape")
         if bad or worse:
             continue
@@ -49,7 +63,12 @@ def export_netx(program: Program, path: str | os.PathLike[str]) -> tuple[str, ..
     if breaches:
         raise UnsupportedError(breaches)
     _write(path, layers, steps=program.steps)
-    return _notes(program, chain)
+    return _notes(program, chain) if spike_exp is None else _notes_of_changes(chain, spike_exp, encoded=encoded)
+
+
+def _neuron(program: Program, stage: Stage, spike_exp: int | None, *, last: bool) -> tuple[dict[str, Any], list[str]]:
+    found = None if spike_exp is None else change_fields(program, stage, spike_exp, last=last)
+    return neuron_fields(program, stage.soma, channels=stage.conv) if found is None else found
 
 
 def _user(stage: Stage) -> str:
@@ -80,6 +99,7 @@ def _notes(program: Program, chain: list[Stage]) -> tuple[str, ...]:
     """What NetX does not store: the input's bits, when samples end, and where the result appears."""
     given = program.inputs[0]
     lo, hi = given.payload_type().lo, given.payload_type().hi
+    looped = any(stage.back for stage in chain)
     graded = "" if (lo, hi) == (0, 1) else f", input_message_bits={max(-lo, hi).bit_length() + 1}"
     flat = chain[0].source_shape if not chain[0].conv else chain[0].source_shape[::-1]
     shape = tuple(int(n) for n in flat) if chain[0].conv else (int(np.prod(flat)),)
@@ -88,4 +108,17 @@ def _notes(program: Program, chain: list[Stage]) -> tuple[str, ...]:
         f"layer k (from 1) does logical step t in machine step t + k; the last of {len(chain)} layers ends a sample "
         f"{program.steps + len(chain)} steps after its start; values of conv layers are in the order (W, H, C)",
         "before its first input a layer of NetX already integrates its bias: leave those k steps out",
+        *(["a loop of NetX carries the last spikes of a sample into the next: run samples apart"] if looped else []),
+    )
+
+
+def _notes_of_changes(chain: list[Stage], spike_exp: int, *, encoded: bool) -> tuple[str, ...]:
+    """The same for sigma-delta networks, whose steps are NetX's own."""
+    bits = "" if encoded else ", input_message_bits=24"
+    return (
+        f"run: netx.hdf5.Network(FILE, spike_exp={spike_exp}{bits}); the input goes into "
+        + ("net.in_layer.neuron.a_in" if encoded else "net.inp"),
+        "logical step t is NetX's step t + 1; it never resets sigma-delta neurons: run samples apart",
+        f"sums ({', '.join(s.soma.name for s in chain if s.soma.syn_leak is not None) or 'none'}) have 32 bits there, "
+        "24 on the chip and here",
     )

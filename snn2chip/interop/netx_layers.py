@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from snn2chip.frontends.netx_synapse import INT8, MAX_DELAY
-from snn2chip.frontends.netx_weights import netx_dense_weights
+from snn2chip.frontends.netx_weights import netx_joined_weights
 from snn2chip.ir.nodes import Host, Input, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -19,11 +19,15 @@ GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 @attrs.frozen(kw_only=True, eq=False)
 class Stage:
-    """One soma with the synapses (and their logical delays) from the one node before it, of `source_shape`."""
+    """One soma with the synapses (and their logical delays) from the one node before it, of `source_shape`.
+
+    `back` are those from the soma itself, with a delay of 1.
+    """
 
     soma: Soma
     synapses: tuple[tuple[Synapse, int], ...]
     source_shape: tuple[int, ...]
+    back: tuple[Synapse, ...] = ()
 
     @property
     def conv(self) -> bool:
@@ -50,16 +54,27 @@ def stages(program: Program) -> tuple[list[Stage], list[str]]:
     before = program.inputs[0].name
     for soma in program.somas:
         found, sources = [], set()
+        back: list[Synapse] = []
         for edge in program.into[soma.name]:
             synapse = by_name[edge.src]
             if isinstance(synapse, Synapse):
                 (into,) = program.into[synapse.name]
-                found.append((synapse, int(into.delay) + int(edge.delay)))
+                delay = int(into.delay) + int(edge.delay)
+                if into.src == soma.name and synapse.kind == "linear" and delay == 1:
+                    back.append(synapse)
+                    continue
                 sources.add(into.src)
+                if into.src == before:
+                    found.append((synapse, delay))
         if sources - {before}:
             shown = ", ".join(sorted(sources))
-            bad.append(f"{soma.name}: reads {shown}, not only {before}; NetX says one chain without branches or loops")
-        chain.append(Stage(soma=soma, synapses=tuple(found), source_shape=tuple(program.shapes[before])))
+            bad.append(
+                f"{soma.name}: reads {shown}, not only {before}; NetX says one chain without branches or loops, "
+                "but those of dense layers with a delay of 1"
+            )
+        chain.append(
+            Stage(soma=soma, synapses=tuple(found), source_shape=tuple(program.shapes[before]), back=tuple(back))
+        )
         before = soma.name
     for output in program.outputs:
         if (source := program.into[output.name][0].src) != before:
@@ -76,10 +91,13 @@ def stages(program: Program) -> tuple[list[Stage], list[str]]:
 def synapse_fields(stage: Stage) -> tuple[dict[str, Any], list[str]]:
     """The weights, geometry and delays of a layer, and what NetX would make something else of."""
     kinds = {synapse.kind for synapse, _ in stage.synapses}
-    if not stage.synapses or (len(kinds) > 1 and not stage.conv):
+    if not stage.synapses:
+        return {}, ["nothing arrives from the layer before"]
+    if len(kinds) > 1 and not stage.conv:
         return {}, [f"synapses of kinds {', '.join(sorted(kinds))} cannot share a layer"]
     if stage.conv:
-        return _conv(stage)
+        fields, bad = _conv(stage)
+        return fields, bad + (["a convolution that hears itself; only dense layers do in NetX"] if stage.back else [])
     if kinds != {"linear"}:
         return {}, [f"a {kinds.pop()} synapse has no NetX layer; only linear, conv2d and sumpool have"]
     return _dense(stage)
@@ -87,13 +105,18 @@ def synapse_fields(stage: Stage) -> tuple[dict[str, Any], list[str]]:
 
 def _dense(stage: Stage) -> tuple[dict[str, Any], list[str]]:
     weight, delay, bad = _joined(stage)
-    found = netx_dense_weights(weight)
-    if found.refusal or found.changes:
-        bad.append(found.refusal or found.changes)
+    matrices = {"weight": weight}
+    if stage.back:
+        matrices["weight_rec"] = np.sum([s.dense() << s.exponent for s in stage.back], axis=0)
+        if delay.any():
+            bad.append("delays besides a loop, where NetX loses the exponent of its weights")
+    for found in netx_joined_weights(list(matrices.values())):
+        if found.refusal or found.changes:
+            bad.append(found.refusal or found.changes)
     if delay.max() > MAX_DELAY:
         bad.append(f"delay {delay.max()} is beyond NetX's {MAX_DELAY}")
     shape = (int(np.prod(stage.soma.shape)),)
-    fields: dict[str, Any] = {"type": "dense", "shape": np.array(shape), "weight": weight}
+    fields: dict[str, Any] = {"type": "dense_rec" if stage.back else "dense", "shape": np.array(shape), **matrices}
     fields |= {"inFeatures": weight.shape[1], "outFeatures": weight.shape[0]}
     if delay.any():
         uniform = bool((delay == delay.flat[0]).all())

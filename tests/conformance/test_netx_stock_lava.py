@@ -31,6 +31,8 @@ from snn2chip.frontends.netx import import_netx
 pytestmark = pytest.mark.lava
 HELPERS = Path(__file__).resolve().parents[1] / "unit" / "netx"
 LIMIT = 240
+SIGMA_DELTA = "exported: sigma-delta"
+ENCODED = ("sigma-delta", SIGMA_DELTA)
 EXPORTED = ("if with bias and gain", "current-based", "conv")
 
 
@@ -59,6 +61,12 @@ class Cases:
             exported.export_netx(program, folder / f"small_exported{i}.net")
             x = rng.integers(0, 2, (exported.STEPS, *program.inputs[0].shape))
             self.nets[name] = (folder / f"small_exported{i}.net", x)
+        changes = load("test_netx_export_changes")
+        self.originals[SIGMA_DELTA] = changes.sigma_delta()
+        changes.export_netx(self.originals[SIGMA_DELTA], folder / "small_changes.net")
+        x = rng.integers(-100, 101, (changes.STEPS, *self.originals[SIGMA_DELTA].inputs[0].shape))
+        self.nets[SIGMA_DELTA] = (folder / "small_changes.net", x)
+        self.pipelined.add(SIGMA_DELTA)
         if (shipped / "tiny.net").is_file():
             bias = np.load(shipped / "gts/tinynet/input_bias.npy").astype(int).transpose(2, 1, 0)
             self.nets["tiny.net"] = (shipped / "tiny.net", bias)
@@ -86,12 +94,12 @@ class Cases:
         program = self.program(name)
         somas = enumerate(program.somas)  # a relay keeps nothing itself
         watch = {str(k): variable(soma) for k, soma in somas if soma.size <= 64 and soma.fire != "relay"}
-        if name == "sigma-delta":
+        if name in ENCODED:
             watch.pop("0", None)  # its encoder keeps the input with other fraction bits than ours
         return {
             "net": str(path),
             "input": str(file),
-            "kind": "encoded" if name == "sigma-delta" else "spikes" if fed else "bias",
+            "kind": "encoded" if name in ENCODED else "spikes" if fed else "bias",
             "steps": steps * samples + (0 if name in self.pipelined else len(program.somas) + 1),
             "options": options,
             "watch": watch,
@@ -169,6 +177,7 @@ NAMES = [
     "input neurons",
     *load("netx_small").MACHINE_TIME,
     *(f"exported: {name}" for name in EXPORTED),
+    SIGMA_DELTA,
     "tiny.net",
     "mnist.net",
 ]
@@ -206,6 +215,16 @@ def test_netx_runs_what_we_export(cases, name):
             at = slice(sample * steps + k + 1, (sample + 1) * steps + k + 1)
             expected = trace.payloads[soma.name][:, 0]
             assert (netx[f"s{k}"][at].reshape(expected.shape) == expected).all(), (soma.name, sample)
+
+
+def test_netx_runs_the_sigma_delta_program_that_we_export(cases):
+    """Every change of the program that was written, and the sum that it reads, in the same steps."""
+    program, netx = cases.originals[SIGMA_DELTA], cases.netx(SIGMA_DELTA)
+    trace = snn2chip.run(program, cases.nets[SIGMA_DELTA][1][:, None], backend="reference", time_axis=True)
+    for k, soma in enumerate(program.somas):
+        expected = (trace.potentials if soma.fire == "none" else trace.payloads)[soma.name][:, 0]
+        assert (netx[f"s{k}"].reshape(expected.shape) == expected).all(), soma.name
+        assert expected.any()
 
 
 def whole(v, shape):

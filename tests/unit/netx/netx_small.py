@@ -81,7 +81,7 @@ def small_nets(files, folder, rng):
             rng.integers(0, 60, (2, 4, 3)),
         ),
     }
-    nets |= machine_time(files, rng)
+    nets |= machine_time(files, np.random.default_rng(7))
     return {
         name: (files.write_net(folder / f"small{i}.net", layers), x)
         for i, (name, (layers, x)) in enumerate(nets.items())
@@ -125,9 +125,9 @@ def machine_time(files, rng):
         "sigma-delta behind payloads": (
             [
                 files.dense(rng.integers(-60, 70, (7, 5)), bias=rng.integers(-3, 9, 7), neuron=delta(1)),
-                files.dense(rng.integers(-9, 14, (6, 7)), neuron=n(vThMant=900)),
-                files.dense(rng.integers(-90, 90, (6, 6)), neuron=delta(2, sigma_output=True)),
-                files.dense(rng.integers(-9, 9, (4, 6)), neuron=n(vThMant=400)),
+                files.dense(rng.integers(-9, 14, (6, 7)), neuron=n(vThMant=60)),
+                files.dense(rng.integers(-40, 90, (6, 6)), neuron=delta(2, sigma_output=True)),
+                files.dense(rng.integers(-7, 9, (4, 6)), neuron=n(vThMant=10)),
             ],
             rng.integers(-200, 240, (16, 5)),
         ),
