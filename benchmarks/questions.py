@@ -8,8 +8,8 @@ from typing import Protocol
 
 from benchmarks.table import Figures, Table
 
-GROUPS = ("engine", "emitted", "training")
-"""`benchmarks/<group>.py`: the exact engine, emitted Lava networks, training steps."""
+GROUPS = ("engine", "emitted", "training", "compiling")
+"""`benchmarks/<group>.py`: the exact engine, emitted Lava networks, training steps, compiling and files."""
 
 
 class Question(Protocol):

@@ -96,7 +96,7 @@ def compiled(net: Callable[[int], nn.Module], shape: tuple[int, ...], depth: int
             nn.init.constant_(m.weight, 0.0)
             for i in range(min(m.weight.shape[:2])):
                 m.weight.data[i, i] = 0.25 if m.weight.dim() == 2 else 0.25 / m.weight[i, i].numel()
-            nn.init.constant_(m.bias, 0.25)
+            m.bias = nn.Parameter(torch.full((len(m.weight),), 0.25))
     raw = np.random.default_rng(0).random((4, *shape), dtype=np.float32)
     return lambda: compile_graph(model, torch.as_tensor(raw[:1]), calibration=raw, input_range=(0, 1))[0]
 
