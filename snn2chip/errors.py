@@ -16,7 +16,8 @@ Snn2ChipError                      exit 2    base of everything raised on purpos
     ├── BackendFailure             exit 3    a backend died, hung or raised while running
     └── WriteFailure (OSError)     exit 3    the disk does not take a file: full, read-only, no permission
 
-InputWarning (UserWarning) is no error: samples run, but hardly mean what they say.
+Notice (UserWarning) is no error: InputWarning for samples that run but hardly mean what they say, MachineWarning for
+work that is done in parts because memory ran out.
 """
 
 from __future__ import annotations
@@ -72,12 +73,20 @@ class InputError(_Listed, ValueError):
     headline = "problems with the input"
 
 
-class InputWarning(UserWarning):
-    """Samples that a program can run but that hardly mean what they say; `key` names the input and the doubt."""
+class Notice(UserWarning):
+    """Something to know that is no error; `key` names what it is about, so that it is told once."""
 
     def __init__(self, text: str, *, key: str = "") -> None:
         super().__init__(text)
         self.key = key
+
+
+class InputWarning(Notice):
+    """Samples that a program can run but that hardly mean what they say; `key` names the input and the doubt."""
+
+
+class MachineWarning(Notice):
+    """The machine could not do something at once and does it in parts; results are the same."""
 
 
 class TraceError(_Listed, ValueError):

@@ -9,13 +9,13 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import attrs
 
 from snn2chip import errors
-from snn2chip.errors import EnvironmentFault, InputWarning, Snn2ChipError
+from snn2chip.errors import EnvironmentFault, Notice, Snn2ChipError
 from snn2chip.shards.plan import Shard
 from snn2chip.shards.trees import pack
 
@@ -68,7 +68,7 @@ class Outcome:
     shard: Shard
     data: bytes | None
     failure: Failure | None
-    doubts: tuple[tuple[str, str], ...] = ()
+    notices: tuple[tuple[str, str, str], ...] = ()
 
 
 _SYSTEM = {"OSError", *(cls.__name__ for cls in OSError.__subclasses__())}
@@ -84,18 +84,19 @@ def call(job: Job, shard: Shard, parent: int | None = None) -> Outcome:
     if parent is not None and parent != os.getpid():
         _adopt(parent)
     with _ONE, warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", InputWarning)
+        warnings.simplefilter("always", Notice)
         try:
             with one_thread(job.floats):
-                return Outcome(shard, pack(job.run(shard)), None, _doubts(told))
+                return Outcome(shard, pack(job.run(shard)), None, _notices(told))
         except Exception as error:
             failure = Failure(type(error).__name__, str(error), traceback.format_exc())
-            return Outcome(shard, None, failure, _doubts(told))
+            return Outcome(shard, None, failure, _notices(told))
 
 
-def _doubts(told: Any) -> tuple[tuple[str, str], ...]:
-    found: Mapping[str, str] = {w.message.key: str(w.message) for w in told if isinstance(w.message, InputWarning)}
-    return tuple(found.items())
+def _notices(told: Any) -> tuple[tuple[str, str, str], ...]:
+    """Class name, key and text of each, once."""
+    found = [w.message for w in told if isinstance(w.message, Notice)]
+    return tuple({notice.key: (type(notice).__name__, notice.key, str(notice)) for notice in found}.values())
 
 
 def _adopt(parent: int) -> None:

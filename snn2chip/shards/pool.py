@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from snn2chip.errors import EnvironmentFault, InputWarning
+from snn2chip import errors
+from snn2chip.errors import EnvironmentFault
 from snn2chip.shards.guarded import Job, Outcome, call
 from snn2chip.shards.partial import Partial
 from snn2chip.shards.plan import Shard
@@ -51,10 +52,10 @@ def results(
             if failed is not None and failed.shard.index <= shards[at].index:
                 break
             outcome = next(outcomes)
-            for key, text in outcome.doubts:
+            for kind, key, text in outcome.notices:
                 if key not in told:
                     told.add(key)
-                    warnings.warn(InputWarning(text, key=key), stacklevel=2)
+                    warnings.warn(getattr(errors, kind, errors.Notice)(text, key=key), stacklevel=2)
             if outcome.data is None:
                 failed = outcome if failed is None or outcome.shard.index < failed.shard.index else failed
                 continue

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
-from snn2chip.errors import BackendFailure, InputError
+from snn2chip.errors import InputError
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 from snn2chip.trace import Trace
 from snn2chip_backends.torch.captured import run_captured
-from snn2chip_backends.torch.device import keep_freed_memory, out_of_memory, parse_device, why_missing
+from snn2chip_backends.torch.device import keep_freed_memory, parse_device, why_missing
 from snn2chip_backends.torch.engine import evaluate, put_inputs
 from snn2chip_backends.torch.exact import exact_arithmetic
 from snn2chip_backends.torch.gpu_graphs import Graphs
 from snn2chip_backends.torch.gpu_records import records_for
 from snn2chip_backends.torch.kernel import TorchKernel
 from snn2chip_backends.torch.limits import EXACT_SUMS, sum_limits
+from snn2chip_backends.torch.memory import AtOnce
 from snn2chip_backends.torch.plan import Plan, plan_for
 
 BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 4 << 30}
@@ -41,6 +43,7 @@ class TorchBackend:
         if widest not in EXACT_SUMS:
             raise InputError(f"widest={widest!r} is none of {', '.join(EXACT_SUMS)}")
         self.widest = widest
+        self.at_once = AtOnce(self.device)
         self.graphs = Graphs() if self.device.type == "cuda" else None
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -69,28 +72,28 @@ class TorchBackend:
     def run(self, program: Program, inputs: Mapping[str, IntArray], *, record: str = "all") -> Trace:
         """Run one block of samples; see `snn2chip.registry.Backend`.
 
-        Raises InputError for payloads out of range and BackendFailure when the device has no memory left.
+        Where memory runs out, in halves (with a MachineWarning). Raises InputError for payloads out of range and
+        BackendFailure when one sample does not fit.
         """
+        return self.at_once.run(lambda part: self._run(program, part, record), inputs)
+
+    def _run(self, program: Program, inputs: Mapping[str, IntArray], record: str) -> Trace:
         plan = self.plan(program)
         if record == "outputs" and self.device.type == "cpu":
             captured = run_captured(program, plan, inputs, self.name)
             if captured is not None:
                 return captured
-        batch = next(iter(inputs.values())).shape[1]
-        try:
-            with exact_arithmetic(self.device):
-                payloads = put_inputs(program, plan, inputs, self.device)
-                if self.graphs is not None and record == "outputs":
-                    replayed = self.graphs.run(program, plan, payloads, self.name)
-                    if replayed is not None:
-                        return replayed
-                records = records_for(program, plan.payloads, batch, self.device, everything=record == "all")
-                evaluate(program, plan, payloads, records)
-                return records.trace(self.name)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise BackendFailure(
-                f"{self.device} ran out of memory with {batch} samples at a time; use a smaller block, or "
-                "record='outputs'"
-            ) from error
+        with exact_arithmetic(self.device):
+            payloads = put_inputs(program, plan, inputs, self.device)
+            return self.run_placed(program, plan, payloads, record=record)
+
+    def run_placed(self, program: Program, plan: Plan, payloads: Mapping[str, Tensor], *, record: str) -> Trace:
+        """Run payloads `[T or 1, B, *shape]` that lie on the device already (see `put_inputs`)."""
+        if self.graphs is not None and record == "outputs":
+            replayed = self.graphs.run(program, plan, payloads, self.name)
+            if replayed is not None:
+                return replayed
+        batch = next(iter(payloads.values())).shape[1]
+        records = records_for(program, plan.payloads, batch, self.device, everything=record == "all")
+        evaluate(program, plan, dict(payloads), records)
+        return records.trace(self.name)

@@ -44,6 +44,7 @@ def keep_freed_memory() -> None:
     torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8, device="cpu")
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether PyTorch gave up because the device (or the machine) has no memory left."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+def out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether PyTorch or NumPy gave up because the device (or the machine) has no memory left."""
+    kinds = (torch.cuda.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)

@@ -57,6 +57,8 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         stack.enter_context(_any_order())
         if device.type == "cuda":
             stack.enter_context(_whole_sums())
+        if device.index:  # kernels of our own are launched on the current device
+            stack.enter_context(torch.cuda.device(device))
         yield
 
 

@@ -28,7 +28,7 @@ from snn2chip_backends.torch.records import Records
 from snn2chip_backends.torch.sparse import runs_sparse
 
 SWITCH = "SNN2CHIP_GRAPHS"
-SMALL_BYTES = 256 << 20
+SMALL_BYTES = 1 << 30
 """Blocks above this are so large that launches do not weigh, and a graph would keep their memory."""
 MOST_GRAPHS = 4
 """Graphs kept per program; further shapes run without."""

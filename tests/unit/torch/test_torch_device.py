@@ -8,7 +8,7 @@ import torch
 from snn2chip_backends.torch import TorchBackend, backend
 
 from snn2chip.api import run
-from snn2chip.errors import BackendFailure, BackendUnavailable, InputError
+from snn2chip.errors import BackendUnavailable, InputError
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -55,15 +55,6 @@ def test_device_number_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert TorchBackend(device="cuda:1").missing() is None
     assert "cuda:0 to cuda:1" in str(TorchBackend(device="cuda:2").missing())
-
-
-def test_out_of_memory_becomes_a_failure_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-
-    monkeypatch.setattr(backend, "evaluate", no_room)
-    with pytest.raises(BackendFailure, match="with 3 samples at a time; use a smaller block"):
-        run(SMALL, np.ones((3, 2)), block=5)
 
 
 def test_other_errors_of_pytorch_pass_through(monkeypatch: pytest.MonkeyPatch) -> None:
