@@ -24,6 +24,9 @@ from torch import Tensor, nn
 from snn2chip.errors import InputError
 from snn2chip.ir.layers import FloatSoma
 from snn2chip.nn.base import check_choice
+from snn2chip.nn.fused import allowed
+from snn2chip.nn.fused.at_once import spikes_at_once
+from snn2chip.nn.fused.gpu_parallel import parallel_spikes
 
 Order = Literal["first", "last"]
 Evaluation = Literal["hadamard", "search", "matrix"]
@@ -135,6 +138,10 @@ class ParallelNeuron(nn.Module):
         """Return payload values `[T,B,C,...]` of currents of the same shape; nothing here is trained."""
         if x.dim() < 2 or x.shape[0] != self.steps:
             raise InputError(f"ParallelNeuron: expected [T,B,...] with T = {self.steps}, got {list(x.shape)}")
+        if self.evaluation == "hadamard" and x.is_cuda and allowed():
+            sent = parallel_spikes(x, self.theta, self.psi, self.phi, last=self.order == "last")
+            if sent is not None:
+                return sent
         theta, psi, phi = (self._shaped(value, x) for value in (self.theta, self.psi, self.phi))
         if self.evaluation == "matrix":
             divisor = torch.arange(self.steps, 0, -1, device=x.device).view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
@@ -143,6 +150,8 @@ class ParallelNeuron(nn.Module):
         elif self.evaluation == "search":
             count = search_count(x.sum(0), theta=theta, psi=psi, steps=self.steps)
             fired = sorted_spikes(count, steps=self.steps, order=self.order)
+        elif (sent := self._compiled(x, theta, psi, theta + phi)) is not None:
+            return sent
         else:
             fired = hadamard_spikes(x.sum(0), theta=theta, psi=psi, steps=self.steps, order=self.order)
         return fired.to(x.dtype) * (theta + phi)
@@ -154,6 +163,11 @@ class ParallelNeuron(nn.Module):
     def extra_repr(self) -> str:
         """Return the constants shown by `print`."""
         return f"steps={self.steps}, order={self.order}, evaluation={self.evaluation}"
+
+    def _compiled(self, x: Tensor, theta: Tensor, psi: Tensor, unit: Tensor) -> Tensor | None:
+        if torch.compiler.is_compiling() or not allowed():
+            return None
+        return spikes_at_once(x, theta=theta, psi=psi, unit=unit, last=self.order == "last")
 
     @staticmethod
     def _shaped(value: Tensor, x: Tensor) -> Tensor:

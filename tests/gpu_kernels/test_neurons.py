@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 import snn2chip.nn.fused as fused_room
-from snn2chip.nn import LIF, make_neuron
-from snn2chip.nn.fused import gpu, gpu_levels, gpu_others, plain_neurons, why_plain
+from snn2chip.nn import LIF, ParallelNeuron, make_neuron
+from snn2chip.nn.fused import gpu, gpu_levels, gpu_others, gpu_parallel, plain_neurons, why_plain
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "nn"))
 from fused_cases import CASES, FUSED, away_from_start, both, currents
-from plain_triton import load_kernels
+from plain_triton import has_triton, load_kernels
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_the_same_bits_and_gradients(name: str, variant: dict[str, Any], launche
 
 @pytest.mark.parametrize("name", FUSED)
 def test_other_types_and_orders_of_memory(name: str, launches: list[str]) -> None:
-    agree(name, {}, "strided", torch.bfloat16, launches)
+    agree(name, {}, "strided", torch.float32 if has_triton() else torch.bfloat16, launches)  # it cannot round to half
     agree(name, {}, "turned", torch.float32, launches)
 
 
@@ -140,3 +140,21 @@ def test_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(fused_room, "why_no_triton", lambda device: "triton is not installed")
     assert why_plain(LIF(steps=2), Cuda()) == "triton is not installed"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", ["first", "last"])
+@pytest.mark.parametrize(
+    "constants", [{"theta": 0.75}, {"theta": [0.5, 1.0, 0.3], "psi": 0.25, "phi": [0.1, 0.0, 0.2]}]
+)
+def test_the_parallel_neuron(order: Any, constants: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the torch code on currents whose sums are exact in any order, ties among them."""
+    module = load_kernels("snn2chip.nn.fused.triton_parallel")
+    monkeypatch.setattr(gpu_parallel, "kernels", lambda device: module)
+    neuron = ParallelNeuron(steps=5, order=order, **constants)
+    x = torch.randint(-8, 17, (5, 2, 3, 7, 4)) / 8
+    sent = gpu_parallel.parallel_spikes(x, neuron.theta, neuron.psi, neuron.phi, last=order == "last")
+    assert sent is not None
+    assert torch.equal(sent, neuron(x))
+    assert (sent != 0).any()
+    for other in (x.double(), x.bfloat16(), x.transpose(3, 4), x[:, :0]):
+        assert gpu_parallel.parallel_spikes(other, neuron.theta, neuron.psi, neuron.phi, last=False) is None

@@ -53,6 +53,11 @@ def plain_neurons(plain: bool = True) -> Iterator[None]:
         _allowed = before
 
 
+def allowed() -> bool:
+    """Return whether kernels may be taken: not inside `plain_neurons`."""
+    return _allowed
+
+
 def fused(neuron: Neuron, x: Tensor) -> Tensor | None:
     """Return the payload values of currents x by the kernels, or None where they do not apply."""
     if why_plain(neuron, x):
