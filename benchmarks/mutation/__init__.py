@@ -1,0 +1,1 @@
+"""Mutation testing of the core: are the tests able to fail?"""

@@ -1,0 +1,98 @@
+"""The fast lane of a mutant: tests that run its statement, cheap ones and its own file's, 10 CPU seconds."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+
+from coverage import CoverageData
+
+from benchmarks.mutation.rooms import ROOT, compiled, statements
+
+TESTS = 120
+
+
+class Lanes:
+    """Lanes from the maps in a folder (`plain` with numba's compiler on, `slow` with it off)."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        """Read the coverage data and the costs of both maps."""
+        self._seconds = seconds
+        self._data, self._costs = {}, {}
+        for name in ("plain", "nojit"):
+            data = CoverageData(basename=str(folder / f"{name}.coverage"))
+            data.read()
+            self._data[name] = data
+            self._costs[name] = json.loads((folder / f"{name}.json").read_text())
+
+    def lane(self, file: str, line: int) -> list[str]:
+        """Test names for a change at a line; a line run at import is judged by the tests of the whole file."""
+        first, last, outside = _statements(file).get(line, (line, line, True))
+        by_line = self._by_line(file)
+        lines: Iterable[int] = by_line if outside else range(first, last + 1)
+        seen = {test for number in lines for test in by_line.get(number, ()) if test}
+        return self._chosen(file, seen, self._costs[_map(file)])
+
+    def _chosen(self, file: str, tests: set[str], costs: dict[str, float]) -> list[str]:
+        """Half of the time for the cheapest tests, the rest for those that run little else than this file."""
+        known = sorted((test for test in tests if test in costs), key=lambda test: (costs[test], test))
+        share = self._shares(file)
+        lane: list[str] = []
+        spent = 0.0
+        collected: set[str] = set()
+        for order, seconds in (
+            (_turns(known), self._seconds / 2),
+            (_turns(sorted(known, key=lambda test: -share.get(test, 0.0))), self._seconds),
+        ):
+            for test in order:
+                home = test.partition("::")[0]
+                more = costs[test] + (0.0 if home in collected else costs.get(home, 0.0))
+                if test in lane or spent + more > seconds or len(lane) == TESTS:
+                    continue
+                spent += more
+                collected.add(home)
+                lane.append(test)
+        return lane
+
+    @cache  # noqa: B019 - one object per run
+    def _shares(self, file: str) -> dict[str, float]:
+        """Per test: the part of all the lines that it runs that are this file's."""
+        own, every = Counter[str](), self._lines(_map(file))
+        for tests in self._by_line(file).values():
+            own.update(tests)
+        return {test: count / every[test] for test, count in own.items()}
+
+    @cache  # noqa: B019 - one object per run
+    def _lines(self, name: str) -> Counter[str]:
+        found = Counter[str]()
+        data = self._data[name]
+        for file in data.measured_files():
+            for tests in data.contexts_by_lineno(file).values():
+                found.update(tests)
+        return found
+
+    @cache  # noqa: B019 - one object per run
+    def _by_line(self, file: str) -> dict[int, list[str]]:
+        return self._data[_map(file)].contexts_by_lineno(str(ROOT / file))
+
+
+def _turns(tests: list[str]) -> list[str]:
+    """First one test of every function, then a second one of each, and so on."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for test in tests:
+        groups[test.partition("[")[0]].append(test)
+    rounds = zip_longest(*groups.values())
+    return [test for turn in rounds for test in turn if test is not None]
+
+
+def _map(file: str) -> str:
+    return "nojit" if compiled(file) else "plain"
+
+
+@cache
+def _statements(file: str) -> dict[int, tuple[int, int, bool]]:
+    return statements((ROOT / file).read_text())
