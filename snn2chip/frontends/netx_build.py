@@ -8,8 +8,9 @@ import attrs
 import numpy as np
 
 from snn2chip.frontends.netx_delta import SDNN
-from snn2chip.frontends.netx_file import LayerSpec, NetFile
+from snn2chip.frontends.netx_file import READ, LayerSpec, NetFile
 from snn2chip.frontends.netx_issues import Issues
+from snn2chip.frontends.netx_pooling import average_read_out, pool_synapse
 from snn2chip.frontends.netx_soma import is_read_out, peak_current, soma_of
 from snn2chip.frontends.netx_synapse import Delayed, conv_synapses, dense_synapses
 from snn2chip.ir.nodes import Input, Output, Synapse
@@ -18,6 +19,8 @@ from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import V_MAX
 from snn2chip.ir.validate import current_ranges
 
+PLANES = ("conv", "pool")
+"""Layers that map planes to planes."""
 BIAS_LO, BIAS_HI = -(1 << 15), (1 << 15) - 1
 """Range of a bias mantissa."""
 
@@ -38,21 +41,26 @@ class Build:
     graded: bool = False
     flat: bool = False
     transform: dict[str, float] | None = None
+    ended: str = ""
     nodes: list[Input | Synapse | Soma] = attrs.field(factory=list)
     edges: list[tuple[str, str, int]] = attrs.field(factory=list)
     somas: list[Soma] = attrs.field(factory=list)
 
     def add(self, layer: LayerSpec, *, skip: bool) -> None:
         """Append one layer of the file, or only take note of its shape."""
-        if layer.kind == "flatten":
+        if self.ended:
+            self.issues.refuse(layer, f"stands behind {self.ended}, which ends a network")
+        elif layer.kind == "flatten":
             self.flat = True
-        elif layer.kind not in ("input", "conv", "dense", "dense_rec"):
+        elif layer.kind not in READ:
             self.issues.refuse(layer, _why_not(layer))
             self.shape, self.source = None, self.source or "?"
         elif skip:
             self.shape, self.flat = layer.shape, False
         elif layer.kind == "input":
             self._input(layer)
+        elif layer.kind == "average":
+            self._average(layer)
         else:
             self._block(layer)
 
@@ -88,24 +96,39 @@ class Build:
         before = self.shape
         if before is None:
             self._soma(layer, layer.shape, [])  # a layer before this one was refused; list what is wrong here too
-        elif layer.kind == "conv" and (len(before) != 3 or self.flat or len(layer.shape) != 3):
+        elif layer.kind in PLANES and (len(before) != 3 or self.flat or len(layer.shape) != 3):
             flat = " (flattened)" if self.flat else ""
-            self.issues.damaged(layer, f"a conv maps (C, H, W) to (C, H, W), got {before}{flat} and {layer.shape}")
-        elif layer.kind != "conv" and len(before) != 1 and not self.flat:
+            self.issues.damaged(
+                layer, f"a {layer.kind} maps (C, H, W) to (C, H, W), got {before}{flat} and {layer.shape}"
+            )
+        elif layer.kind not in PLANES and len(before) != 1 and not self.flat:
             self.issues.damaged(layer, f"reads {before}; a flatten layer must stand between (it fixes the order)")
         elif layer.kind == "conv":
             found = conv_synapses(layer, before, exact=self.exact, issues=self.issues)
             self._soma(layer, layer.shape, found)
+        elif layer.kind == "pool":
+            self.issues.note(layer, "lava-dl's NetX builds no pools; this one is computed as slayer does")
+            self._soma(layer, layer.shape, pool_synapse(layer, before, issues=self.issues))
         else:
             found = dense_synapses(layer, int(np.prod(before)), exact=self.exact, issues=self.issues)
             self._soma(layer, (int(np.prod(layer.shape)),), found)
-        self.shape = layer.shape if layer.kind == "conv" else (int(np.prod(layer.shape)),)
+        self.shape = layer.shape if layer.kind in PLANES else (int(np.prod(layer.shape)),)
         self.flat = False
+
+    def _average(self, layer: LayerSpec) -> None:
+        """Sums of groups of neurons, read after the last step; nothing may follow."""
+        if self.shape is None or self.graded or not self.somas:
+            self.issues.refuse(layer, "averages of anything but the binary spikes of neurons are not imported")
+        elif found := average_read_out(layer, int(np.prod(self.shape)), issues=self.issues):
+            self.nodes += found
+            self.edges += [(self.source, found[0].name, 0), (found[0].name, found[1].name, 0)]
+            self.somas.append(found[1])
+        self.shape, self.source, self.ended = None, self.source or "?", layer.name
 
     def _spike_input(self, layer: LayerSpec) -> None:
         """The payloads that reach the first synapse; a dense one takes them flat, as NetX does."""
         shape = self.shape
-        if layer.kind != "conv":
+        if layer.kind not in PLANES:
             assert layer.shape is not None
             known = (
                 int(np.prod(shape)) if shape is not None else layer.numbers["weight"].size // int(np.prod(layer.shape))
@@ -157,7 +180,7 @@ class Build:
                 layer = net.layers[int(soma.name.removeprefix("layer"))]
                 lava = "Lava wraps only once and keeps 2^23 itself" if soma.fire == "levels" else "Lava's has 32"
                 self.issues.note(layer, f"|u| may reach {peak} and wrap at 24 bits; {lava}")
-        silent = last.fire == "relay" or is_read_out(last, *ranges[last.name], self.steps)
+        silent = last.fire in ("relay", "none") or is_read_out(last, *ranges[last.name], self.steps)
         meta = {
             "name": name,
             "source": "netx",
@@ -183,7 +206,7 @@ class Build:
 def _why_not(layer: LayerSpec) -> str:
     known = {
         "dense_comp": "layers with complex weights are not imported",
-        **dict.fromkeys(("pool", "convT", "unpool", "average", "concat"), "NetX cannot build it either"),
+        **dict.fromkeys(("convT", "unpool", "concat"), "NetX cannot build it either"),
     }
     why = known.get(layer.kind, "unknown layer type, which NetX would drop in silence")
     return f"{why}; num_layers={layer.index} imports what stands before it" if layer.index else why

@@ -34,11 +34,15 @@ READ = {
     "conv": ("weight", "bias", "delay"),
     "dense": ("weight", "bias", "delay"),
     "dense_rec": ("weight", "weight_rec", "bias", "delay"),
+    "pool": ("weight", "delay"),
+    "average": (),
 }
 NEEDED = {
     "conv": ("shape", "weight", "stride", "padding", "dilation", "groups", "neuron"),
     "dense": ("shape", "weight"),
     "dense_rec": ("shape", "weight", "weight_rec"),
+    "pool": ("shape", "weight", "stride", "padding", "dilation", "neuron"),
+    "average": ("shape",),
 }
 WHOLE = ("shape", "stride", "padding", "dilation", "groups")
 LIF_NUMBERS = ("iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "gradedSpike")

@@ -20,7 +20,6 @@ from snn2chip_backends.reference.backend import synapse_current
 import snn2chip
 from snn2chip.checks.inside import inside
 from snn2chip.checks.usable import usable_backends
-from snn2chip.errors import UnsupportedError
 from snn2chip.frontends.netx import import_netx, netx_input
 from snn2chip.registry import get_backend
 
@@ -184,10 +183,15 @@ def test_ntidigits_on_the_reference_to_the_end(shipped):
     assert (ours[:-4] == truth[4:]).all()
 
 
-def test_ntidigits_last_layer_is_refused_by_name(shipped):
-    """NetX cannot build the averaging layer either; lava-dl's own test leaves it out by num_layers=5."""
-    with pytest.raises(UnsupportedError, match=r"/layer/5 \(average\): .*num_layers=5 imports what stands before it"):
-        import_netx(shipped / "gts/ntidigits/ntidigits.net")
+def test_ntidigits_whole_file(shipped):
+    """With its averaging layer, which NetX cannot build: the sums of 22 neurons each over all steps, for 11 classes."""
+    folder = shipped / "gts/ntidigits"
+    program = import_netx(folder / "ntidigits.net", steps=400)
+    trace = snn2chip.run(program, np.load(folder / "input.npy").astype(int).T[:400, None], backend="torch")
+    truth = np.load(folder / "output.npy").T.astype(int)[4:404].reshape(400, 11, 22).sum(2)
+    assert (trace.potentials["layer5"][:, 0] == truth.cumsum(0)).all()
+    assert (trace.outputs[0] == truth.sum(0)).all()
+    assert len(set(truth.sum(0))) > 3
 
 
 def test_ntidigits_without_delays_is_another_network(shipped):

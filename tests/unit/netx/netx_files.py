@@ -50,6 +50,19 @@ def flatten() -> dict[str, Any]:
     return {"type": "flatten", "shape": np.array([1])}
 
 
+def pool(weight: Any, shape: Sequence[int], **fields: Any) -> dict[str, Any]:
+    """A pooling layer that makes neurons of `shape`, its kernel beside each other."""
+    kernel = np.asarray(weight)
+    base = {"type": "pool", "shape": np.array(shape), "weight": kernel[None, None], "neuron": NEURON}
+    plain = {"stride": np.array(kernel.shape), "padding": np.array([0, 0]), "dilation": np.array([1, 1])}
+    return _layer({**base, **plain}, fields)
+
+
+def average(groups: int) -> dict[str, Any]:
+    """A layer that averages groups of neurons."""
+    return {"type": "average", "shape": np.array([groups, 1, 1])}
+
+
 def _layer(base: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in {**base, **fields}.items() if value is not None}
 

@@ -14,8 +14,9 @@ from snn2chip.frontends.netx import import_netx
     ("kind", "reason"),
     [
         ("dense_comp", "complex weights"),
-        ("average", "NetX cannot build it either"),
-        ("pool", "NetX cannot build it either"),
+        ("convT", "NetX cannot build it either"),
+        ("unpool", "NetX cannot build it either"),
+        ("concat", "NetX cannot build it either"),
         ("add", "unknown layer type, which NetX would drop in silence"),
         ("batchnorm", "unknown layer type"),
     ],
