@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; 1 if a bar is missed, 3 if a slice of `gpu` ended before its rows."""
+    """Run one verb; 1 if a bar is missed, 3 if a slice of `gpu` ended before its rows or no GPU is there."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="engines side by side: measure, print, write benchmarks/RESULTS.md")
@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     lowering.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/lowering/results)")
     lowering.add_argument("--quick", action="store_true", help="few images")
     lowering.add_argument("--again", action="store_true", help="measure complete rows once more, too")
-    gpu = verbs.add_parser("gpu", help="full-size nets on one GPU in slices; give the same command until it says 0")
+    gpu = verbs.add_parser(
+        "gpu", help="speed and full-size nets on one GPU, in slices: the same command until it says 0"
+    )
     gpu.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
     gpu.add_argument("--slice-minutes", type=float, default=9.0, help="wall-clock minutes of this call (default 9)")
     gpu.add_argument("--out", type=Path, default=Path("runs/gpu"), help="folder of nets and results")
@@ -44,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     accuracy.add_argument("--quick", action="store_true", help="200 images: does it run at all")
     accuracy.add_argument("--again", action="store_true", help="measure rows that are there once more")
     verbs.add_parser("compile-cost", help="seconds and memory of compile: write benchmarks/compile_cost.md")
+    scale = verbs.add_parser("scale", help="what ImageNet-1k costs on 1, 8 and 64 nodes: the table of docs/scale.md")
+    scale.add_argument("--measure", action="store_true", help="measure one core again first (about two CPU minutes)")
     given = parser.parse_args(arguments)
     doers = {
         "run": _run,
@@ -52,8 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
         "gpu": _gpu,
         "compile-cost": _cost,
         "accuracy": _accuracy,
+        "scale": _scale,
     }
     return doers[given.verb](given, parser)
+
+
+def _scale(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.scale import write
+
+    print(write(again=given.measure))
+    return 0
 
 
 def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -120,9 +132,14 @@ def _accuracy(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int
 
 
 def _gpu(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    import torch
+
     from benchmarks.gpu.run import NAMES, run
     from benchmarks.gpu.slices import Bench
 
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print(f"no CUDA device: PyTorch {torch.__version__} finds none; nothing was measured", file=sys.stderr)
+        return 3
     names = [name for name in given.rows.split(",") if name]
     if unknown := [name for name in names if name not in NAMES]:
         parser.error(f"--rows {', '.join(unknown)}: known rows are {', '.join(NAMES)}")

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,10 @@ def sides(what: str, *, batch: int, device: str, precision: str) -> dict[str, di
             found[title] = {**common, "who": who, "memory": "contiguous"}
     if (peers() / "spikingjelly").is_dir():
         found[f"{PEERS['spikingjelly']}, channels last"] = {**common, "who": "spikingjelly", "memory": "channels_last"}
+    if device == "cuda" and (peers() / "spikingjelly").is_dir() and find_spec("cupy") is not None:
+        for memory in ("contiguous", "channels_last"):
+            name = "SpikingJelly, cupy backend" + (", channels last" if memory == "channels_last" else "")
+            found[name] = {**common, "who": "spikingjelly-cupy", "memory": memory}
     found["snn2chip, torch code"] = {**common, "who": "snn2chip-plain", "memory": "contiguous"}
     found["snn2chip"] = {**common, "who": "snn2chip", "memory": "contiguous"}
     found["snn2chip, channels last"] = {**common, "who": "snn2chip", "memory": "channels_last"}
@@ -113,7 +118,7 @@ def training(what: str, *, limit: float, precision: str = "32", quick: bool, rep
         kind = "VGG-11, CIFAR" if what == "net" else "the neurons alone, 64 x 32 x 32"
         table = measure(f"Training step, LIF, {kind}, T = 4, B = {batch}, {precision}", rows, repeats=repeats)
     table.notes.update(notes | {"device": device})
-    rivals = [name for name in chosen if name.startswith(PEERS["spikingjelly"])]
+    rivals = [name for name in chosen if name.startswith("SpikingJelly")]
     if not rivals:
         table.notes["peers"] = f"none in {peers()}"
         return table
@@ -155,7 +160,7 @@ def parallel(*, quick: bool, repeats: int) -> Table:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     neurons = (1 << 12 if quick else 1 << 16) * (16 if device == "cuda" else 1)
     rows: list[Row] = []
-    for steps in (4, 16, 64):
+    for steps in (4, 16, 32, 64) if device == "cuda" else (4, 16, 64):
         torch.manual_seed(0)
         x = (0.3 * torch.rand(1, 1, neurons) + 0.1 * torch.rand(steps, 1, neurons)).to(device)
         serial = IF(steps=steps, v_init="half-theta").to(device)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ def lif() -> nn.Module:
     return LIF(steps=STEPS, leak=LEAK, surrogate="triangular")
 
 
-def spikingjelly_lif() -> nn.Module:
-    """SpikingJelly's multi-step node with its PyTorch backend."""
+def spikingjelly_lif(backend: str = "torch") -> nn.Module:
+    """SpikingJelly's multi-step node with one of its backends."""
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     node = neuron.LIFNode(
         tau=1 / (1 - LEAK), decay_input=False, v_reset=None, surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0)
     )
     functional.set_step_mode(node, "m")
+    functional.set_backend(node, backend)
     return _Fresh(node, functional.reset_net)
 
 
@@ -63,6 +65,7 @@ SIDES: dict[str, Callable[[], nn.Module]] = {
     "snn2chip": lif,
     "snn2chip-plain": lif,
     "spikingjelly": spikingjelly_lif,
+    "spikingjelly-cupy": partial(spikingjelly_lif, "cupy"),
     "snntorch": snntorch_lif,
     "norse": norse_lif,
 }

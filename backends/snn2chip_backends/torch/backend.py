@@ -87,13 +87,13 @@ class TorchBackend:
             payloads = put_inputs(program, plan, inputs, self.device)
             return self.run_placed(program, plan, payloads, record=record)
 
-    def run_placed(self, program: Program, plan: Plan, payloads: Mapping[str, Tensor], *, record: str) -> Trace:
-        """Run payloads `[T or 1, B, *shape]` that lie on the device already (see `put_inputs`)."""
+    def run_placed(self, program: Program, plan: Plan, payloads: dict[str, Tensor], *, record: str) -> Trace:
+        """Run payloads `[T or 1, B, *shape]` that lie on the device (see `put_inputs`); they are used up."""
         if self.graphs is not None and record == "outputs":
             replayed = self.graphs.run(program, plan, payloads, self.name)
             if replayed is not None:
                 return replayed
         batch = next(iter(payloads.values())).shape[1]
         records = records_for(program, plan.payloads, batch, self.device, everything=record == "all")
-        evaluate(program, plan, dict(payloads), records)
+        evaluate(program, plan, payloads, records)
         return records.trace(self.name)
