@@ -137,10 +137,10 @@ class CheckpointHeader:
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             kind = fields.get("format") if isinstance(fields, dict) else None
             hint = "; this is a compiled program: use `snn2chip run`" if kind == "s2c" else ""
-            raise FileFormatError(f"{path}: not a model checkpoint of snn2chip (format {kind!r}){hint}")
+            raise FileFormatError(f"{path}: not a model checkpoint of snn2chip (format {kind!r:.60}){hint}")
         if fields.get("version") != VERSION:
             raise FileFormatError(
-                f"{path}: checkpoint version {fields.get('version')!r}; this snn2chip reads version {VERSION}"
+                f"{path}: checkpoint version {fields.get('version')!r:.60}; this snn2chip reads version {VERSION}"
             )
         if bad := _header_breaches(fields):
             raise FileFormatError(f"{path}: damaged header: " + "; ".join(bad))
@@ -158,7 +158,7 @@ def _no_constant(word: str) -> float:
 
 def _header_breaches(fields: Mapping[str, Any]) -> list[str]:
     bad = [f"{key} is missing" for key in _REQUIRED if key not in fields]
-    bad += [f"unknown key {key!r}" for key in sorted(set(fields) - {*_REQUIRED, *_OPTIONAL})]
+    bad += [f"unknown key {key!r:.60}" for key in sorted(set(fields) - {*_REQUIRED, *_OPTIONAL})]
     kinds: Sequence[tuple[str, type, str]] = (
         ("model", str, "text"),
         ("args", dict, "an object"),

@@ -232,10 +232,29 @@ def nir_files(folder: Path) -> list[bytes]:
 
 
 def netx_files(folder: Path) -> list[bytes]:
-    """A dense network, and a convolution with a dense layer behind it."""
+    """A dense network, a convolution with a dense layer behind it, and the same with a pool and an average."""
+    import h5py
+
     from snn2chip.interop.netx import export_netx
 
-    return [_written(folder, "a.net", lambda path, p=p: export_netx(p, path)) for p in (small_program(), _conv())]  # type: ignore[misc]
+    def pooled(path: Path) -> None:
+        export_netx(_conv(), path)
+        with h5py.File(path, "r+") as file:
+            layers = file["layer"]
+            last = len(layers)
+            for index in range(last - 1, 1, -1):
+                layers.move(str(index), str(index + 1))
+            pool, average = layers.create_group("2"), layers.create_group(str(last + 1))
+            layers.copy("1/neuron", pool)
+            fields = {"shape": [4, 3, 2], "weight": np.ones((1, 1, 1, 1)), "stride": [1, 1], "padding": [0, 0]}
+            for key, value in {**fields, "dilation": [1, 1]}.items():
+                pool.create_dataset(key, data=value)
+            average.create_dataset("shape", data=[3, 1, 1])
+            for group, kind in ((pool, b"pool"), (average, b"average")):
+                group.create_dataset("type", (1,), "S10", [kind])
+
+    made = [_written(folder, "a.net", lambda path, p=p: export_netx(p, path)) for p in (small_program(), _conv())]  # type: ignore[misc]
+    return [*made, _written(folder, "a.net", pooled)]
 
 
 def _conv() -> Any:
