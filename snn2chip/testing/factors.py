@@ -30,7 +30,6 @@ SOMA_FACTORS: dict[str, tuple[str, ...]] = {
     "per_step": ("no", "yes"),
     "spread": ("scalar", "channel", "neuron"),
     "scaling": ("identity", "scaled", "clipped"),
-    "delta_shift": ("none", "some"),
 }
 SYNAPSE_FACTORS: dict[str, tuple[str, ...]] = {
     "kind": ("linear", "conv2d", "sumpool", "identity", "product", "gate"),
@@ -66,8 +65,6 @@ def _excluded() -> Iterator[tuple[Level, Level]]:
         if fire != "levels":
             yield ("ladder", "yes"), ("fire", fire)
             yield ("levels", "many"), ("fire", fire)
-        if fire != "delta":
-            yield ("delta_shift", "some"), ("fire", fire)
     yield from ((("ladder", "yes"), ("reset", r)) for r in RESETS if r != "drop")
     yield ("ladder", "yes"), ("levels", "one")
     for fire in (*NO_THETA, "delta"):

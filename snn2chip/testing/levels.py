@@ -29,7 +29,6 @@ def soma_levels(soma: Soma) -> dict[str, str]:
         "per_step": "yes" if _per_step(soma) else "no",
         "spread": _spread_level(soma),
         "scaling": _scaling_level(soma),
-        "delta_shift": "some" if soma.delta_shift else "none",
     }
 
 

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 T = TypeVar("T")
-SPACE = Space(
-    {
-        **{f: PROGRAM_FACTORS[f] for f in ("structure", "magnitude", "steps")},
-        **SOMA_FACTORS,
-        **SYNAPSE_FACTORS,
-    }
-)
+FACTORS = {
+    **{f: PROGRAM_FACTORS[f] for f in ("structure", "magnitude", "steps")},
+    **SOMA_FACTORS,
+    **SYNAPSE_FACTORS,
+}
+SPACE = Space(FACTORS)
+WITHOUT_CHANGES = Space({f: [v for v in levels if v not in ("delta", "keep")] for f, levels in FACTORS.items()})
+"""Neurons without delta coding."""
 SHAPES: tuple[tuple[int, ...], ...] = ((5,), (4, 3), (2, 4, 3), (4, 3, 2))
 
 
@@ -92,18 +93,22 @@ def programs(*, most_blocks: int = 4, wide: bool = False) -> SearchStrategy[Case
     return build()
 
 
-def random_program(seed: int, *, most_blocks: int = 4, wide: bool = False) -> Case:
-    """The random program of one seed."""
-    return grow(Seeded(seed), most_blocks=most_blocks, wide=wide, name=f"random-{seed}")
+def random_program(seed: int, *, most_blocks: int = 4, wide: bool = False, changes: bool = True) -> Case:
+    """The random program of one seed; `changes=False`: none of its neurons sends changes (fire='delta')."""
+    space = SPACE if changes else WITHOUT_CHANGES
+    return grow(Seeded(seed), most_blocks=most_blocks, wide=wide, name=f"random-{seed}", space=space)
 
 
-def grow(choices: Choices, *, most_blocks: int = 4, wide: bool = False, name: str = "random") -> Case:
+def grow(
+    choices: Choices, *, most_blocks: int = 4, wide: bool = False, name: str = "random", space: Space = SPACE
+) -> Case:
     """Grow one program from a source of decisions."""
-    return _Grower(choices, most_blocks, wide, name).case()
+    return _Grower(choices, most_blocks, wide, name, space).case()
 
 
 class _Grower:
-    def __init__(self, choices: Choices, most_blocks: int, wide: bool, name: str) -> None:
+    def __init__(self, choices: Choices, most_blocks: int, wide: bool, name: str, space: Space) -> None:
+        self.space = space
         self.pick, self.most, self.wide = choices.pick, most_blocks, wide
         self.steps = self.pick((1, 2, 3, 4, 8))
         self.draft = Draft(
@@ -141,13 +146,13 @@ class _Grower:
         """A legal row of levels that keeps the levels given."""
         magnitudes = ["normal"] * 6 + ["saturate", "wrap"] + (["wide"] if self.wide else [])
         row = {"steps": "1" if self.steps == 1 else "3", "structure": "single", **fixed}
-        open_magnitudes = SPACE.open_levels(row, "magnitude")
+        open_magnitudes = self.space.open_levels(row, "magnitude")
         row["magnitude"] = self.pick([m for m in magnitudes if m in open_magnitudes])
-        banned = SPACE.banned(row)
-        for factor in SPACE.factors:
+        banned = self.space.banned(row)
+        for factor in self.space.factors:
             if factor not in row:
-                row[factor] = self.pick(SPACE.open_levels(row, factor, banned))
-                banned |= SPACE.excluded[SPACE.index[factor, row[factor]]]
+                row[factor] = self.pick(self.space.open_levels(row, factor, banned))
+                banned |= self.space.excluded[self.space.index[factor, row[factor]]]
         return row
 
     def _kind(self, source: str) -> str:

@@ -32,7 +32,6 @@ PLAIN: dict[str, str] = {
     "per_step": "no",
     "spread": "scalar",
     "scaling": "identity",
-    "delta_shift": "none",
     "magnitude": "normal",
 }
 """An integrate-and-fire soma; rows need only name what differs."""
@@ -186,7 +185,7 @@ class _Maker:
         elif row["fire"] in ("levels", "excess"):
             self._theta(v)
         elif row["fire"] == "delta":
-            self.fields["delta_shift"] = int(rng.integers(1, 4)) if row["delta_shift"] == "some" else 0
+            self.fields["delta_shift"] = int(rng.integers(0, 4))
             self._theta(np.abs(np.diff(v, axis=0, prepend=np.zeros_like(v[:1]))))
 
     def _pool(self, v: IntArray, row: int | None, at: tuple[int, ...]) -> IntArray:

@@ -100,6 +100,8 @@ def test_the_number_type_changes_at_the_limit_of_exactness() -> None:
         ({"theta": 5, "syn_leak": 4000}, "float64"),
         ({"theta": 5, "gain": 1 << 14}, "float64"),
         ({"fire": "excess", "reset": "clamp", "theta": 4, "out_gain": 3, "out_shift": 1, "out_max": 255}, "float64"),
+        ({"fire": "delta", "reset": "keep", "theta": 4, "leak": 0, "syn_leak": 4096, "v_min": 0}, "float64"),
+        ({"fire": "delta", "reset": "keep", "theta": 4, "leak": 0}, "float32"),  # changes are below 2^24
         ({"theta": 5, "window": [[1, 2], [3, -4]], "window_shift": 1}, "float32"),
         ({"theta": 5, "window": [[1 << 14, 0], [0, -(1 << 14)]]}, "float64"),
     ],

@@ -76,6 +76,10 @@ def test_spikes_and_what_is_sent() -> None:
     table = Soma("n", 1, fire="table", reset="drop", table=np.r_[np.zeros(255, int), -9])
     assert soma_bounds(table, 10, 1).spike == 9
     assert soma_bounds(Soma("n", 1, theta=NEVER, levels=3), 10, 1).spike == 3
+    delta: dict[str, Any] = {"fire": "delta", "reset": "keep", "theta": 2}
+    assert soma_bounds(Soma("n", 1, **delta), 10, 1).spike == 20
+    assert soma_bounds(Soma("n", 1, **delta, v_min=15), 10, 1).spike == 30
+    assert soma_bounds(Soma("n", 1, **delta, delta_shift=3), 10, 1).spike == 3, "-20 / 8 is floored to -3"
 
 
 def test_payload_ranges_are_tightened_along_the_data_flow() -> None:
