@@ -1,4 +1,4 @@
-"""Kernel of the parallel neuron: T compares of one sum per neuron while it lies in the cache, every payload written once.
+"""Kernel of the parallel neuron: T compares of one sum per neuron while it is in the cache, each payload written once.
 
 o[t] = unit where S + psi >= k*theta, else 0*unit       k = t+1, or T-t with the spikes last
 """
