@@ -18,6 +18,7 @@ from snn2chip.passes.affine import scaled_parts
 from snn2chip.quantize.attention import lower_score
 from snn2chip.quantize.calibrate import calibrate, check_varied
 from snn2chip.quantize.choices import spike_value
+from snn2chip.quantize.lower import lower
 from snn2chip.quantize.readout import lower_membrane, lower_readout
 from snn2chip.quantize.relays import lower_relay
 from snn2chip.quantize.spec import QuantSpec
@@ -168,6 +169,21 @@ def test_a_readout_is_bounded_by_its_running_sum() -> None:
     x = np.array([[[1.0, 2.0], [3.0, -5.0]], [[1.0, -9.0], [-1.0, 2.0]], [[4.0, 1.0], [0.0, 1.0]]])  # [T, B, 2]
     found = calibrate(graph, x, time_axis=True)
     assert found.readouts["l"] == pytest.approx(np.abs(np.cumsum(x, axis=0)).max((0, 1)))
+
+
+def test_layers_whose_names_become_alike_get_numbers() -> None:
+    """`a b`, `a/b` and `a:b` are all a_b as a node's name: the second and the third are counted."""
+    layers = (
+        InputLayer(name="x", shape=(2,)),
+        LinearLayer(name="a b", weight=torch.eye(2)),
+        NeuronLayer(name="a/b", soma=FloatSoma(steps=1, theta=1.0, unit=1.0)),
+        LinearLayer(name="a:b", weight=torch.eye(2)),
+        OutputLayer(name="o"),
+    )
+    names = [layer.name for layer in layers]
+    graph = LayerGraph(layers=layers, inputs={n: tuple(names[max(0, i - 1) : i]) for i, n in enumerate(names)}, steps=1)
+    program = lower(graph, calibrate(graph, np.arange(8.0).reshape(4, 2)))
+    assert {"a_b", "a_b_2", "a_b_3"} <= {node.name for node in program.nodes}
 
 
 # -- somas -----------------------------------------------------------------------------------------------------
