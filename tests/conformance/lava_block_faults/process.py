@@ -31,8 +31,9 @@ class BreaksInsideModel(FaultyModel):
 class SendsNothingModel(FaultyModel):
     def run_spk(self):
         if self.time_step == AT_STEP:
-            for name in self.in_names:
-                getattr(self, name).recv()
+            for i, name in enumerate(self.in_names):
+                if self.machine.awaits(self.time_step - 1, i):
+                    getattr(self, name).recv()
         else:
             BlockModel.run_spk(self)
 

@@ -111,6 +111,8 @@ def assemble(
             args["batch"] = plan["batch"]
         if kind == "block":
             args["constant"] = list(constant)
+        if kind == "feed":
+            args["constant"] = item["name"] in constant
         if item["kind"] in ("Dense", "Sparse"):
             prove_weights(item["name"], args["weights"])
         if item["kind"] != "GradedVec":  # it takes no name

@@ -24,6 +24,9 @@ from .runtime import POLL_S, AsyncSimCfg, NetworkFailure, WatchedRuntime
 STILL_S = 0.9
 """Seconds without progress after which the threads' activity is compared with that of as much later."""
 
+FIRST_S, SHARE = 0.0005, 0.02
+"""The end of a run is noticed after so many seconds, or so much of the run's own time, but within `POLL_S`."""
+
 
 def run_network(
     first: Any,
@@ -79,7 +82,7 @@ def run_network(
 def wait(runtime: WatchedRuntime, standstill: Standstill, stacks: Any) -> None:
     """Until every runtime service says that the steps are done."""
     pending = list(runtime.service_to_runtime)
-    pause = 0.001
+    begun = looked = time.monotonic()
     while pending:
         ready = [port for port in pending if port.probe()]
         for port in ready:
@@ -91,13 +94,16 @@ def wait(runtime: WatchedRuntime, standstill: Standstill, stacks: Any) -> None:
                     runtime.raise_if_dead()
                     time.sleep(POLL_S)
                 raise NetworkFailure("", f"the runtime service answered {answer}")
-        if not ready:
+        if ready:
+            continue
+        now = time.monotonic()
+        if now - looked >= POLL_S:
+            looked = now
             runtime.check()
             if standstill.reached():
                 where = waiting(runtime, stacks)
                 raise NetworkFailure("", f"everybody waits for a message that nobody sends; {where}")
-            time.sleep(pause)
-            pause = min(pause * 1.5, POLL_S)
+        time.sleep(min(max(FIRST_S, (now - begun) * SHARE), POLL_S))
 
 
 class Standstill:

@@ -27,7 +27,7 @@ class Machine:
         self.clock = Clock(par)
         self.histories = {item["name"]: History(item, self.batch) for item in (*par["inputs"], *par["somas"])}
         self.inputs = [(item["name"], item["skew"]) for item in par["inputs"]]
-        constant = set(par.get("constant", ()))
+        self.constant = constant = set(par.get("constant", ()))
         self.currents = {item["name"]: Current(item, self.batch, constant) for item in par["currents"]}
         self.somas = [Layer(item, self.batch, self.clock) for item in par["somas"]]
         self.place = ""
@@ -53,6 +53,16 @@ class Machine:
         if g is None or not self.samples:
             return int(self.batch)
         return int(min(self.batch, self.samples - g // self.clock.steps * self.batch))
+
+    def awaits(self, m: int, number: int) -> bool:
+        """Whether input `number` sends in machine step `m`; one that is constant stays as it was in between."""
+        name, skew = self.inputs[number]
+        if name not in self.constant:
+            return True
+        g = self.clock.logical(m - skew)
+        if g is not None and g % self.clock.steps:
+            self.histories[name].put(g, self.histories[name].at(g - 1))
+        return g is not None and g % self.clock.steps == 0
 
     def take(self, m: int, number: int, payload: Any) -> None:
         """Keep what input `number` received in machine step `m`."""

@@ -39,7 +39,8 @@ class Ported(AbstractProcess):  # type: ignore[misc]
 class Feed(Ported):
     """Sends `frames[t, n*B : (n+1)*B]` of a .npy file at machine step `(n*T + t)*stretch`.
 
-    The file is `[T, N, *shape]`, or `[1, N, *shape]` for samples that are the same at all steps.
+    The file is `[T, N, *shape]`, or `[1, N, *shape]` for samples that are the same at all steps; a `constant` one is
+    sent at the first step of a sample and no other.
     """
 
 
@@ -58,6 +59,7 @@ class FeedModel(PyLoihiProcessModel):  # type: ignore[misc]
         super().__init__(proc_params)
         self.frames = np.load(proc_params["frames"], mmap_mode="r", allow_pickle=False)
         self.batch, self.steps, self.stretch = (proc_params[name] for name in ("batch", "steps", "stretch"))
+        self.constant = proc_params.get("constant", False)
         self.idle = np.zeros((self.batch, *self.frames.shape[2:]), self.frames.dtype)
 
     def run_spk(self) -> None:
@@ -65,6 +67,8 @@ class FeedModel(PyLoihiProcessModel):  # type: ignore[misc]
         frame, rest = divmod(self.time_step - 1, self.stretch)
         rows, samples = self.frames.shape[:2]
         start, row = frame // self.steps * self.batch, frame % self.steps % rows
+        if self.constant and (rest or start >= samples or frame % self.steps):
+            return
         if rest or start >= samples:
             self.out_0.send(self.idle)
         elif start + self.batch <= samples:
@@ -96,7 +100,8 @@ class BlockModel(PyLoihiProcessModel):  # type: ignore[misc]
             if value is not None:
                 getattr(self, name).send(value)
         for i, name in enumerate(self.in_names):
-            self.machine.take(step, i, getattr(self, name).recv())
+            if self.machine.awaits(step, i):
+                self.machine.take(step, i, getattr(self, name).recv())
 
 
 class KeepModel(PyLoihiProcessModel):  # type: ignore[misc]
