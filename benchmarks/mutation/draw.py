@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-import random
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -79,9 +80,24 @@ def annotations(source: str) -> list[tuple[Place, Place]]:
 
 
 def drawn(sample: int, seed: int, rooms: Sequence[str] = tuple(ROOMS)) -> list[Mutant]:
-    """`sample` mutants of all rooms, then every mutant of soma and schedule that is not among them."""
-    every = [mutant for room in rooms for file in files(room) for mutant in mutants(file)]
-    chosen = random.Random(seed).sample(every, min(sample, len(every)))
-    whole = {file for room in WHOLE for file in files(room)}
+    """`sample` mutants of all rooms, then every mutant of soma and schedule that is not among them.
+
+    Drawn by the digest of seed, file, change and the line's text, so that a change elsewhere draws the same again.
+    """
+    every = sorted(_ranked(seed, rooms), key=lambda pair: pair[0])
+    chosen = [mutant for _, mutant in every[:sample]]
     taken = {mutant.key for mutant in chosen}
-    return chosen + [mutant for mutant in every if mutant.file in whole and mutant.key not in taken]
+    whole = {file for room in WHOLE if room in rooms for file in files(room)}
+    rest = (mutant for _, mutant in every[sample:] if mutant.file in whole and mutant.key not in taken)
+    return chosen + sorted(rest, key=lambda mutant: (mutant.file, mutant.line, mutant.column, mutant.operator))
+
+
+def _ranked(seed: int, rooms: Sequence[str]) -> Iterator[tuple[str, Mutant]]:
+    for file in (file for room in rooms for file in files(room)):
+        lines = (ROOT / file).read_text().splitlines()
+        seen: Counter[tuple[str, str]] = Counter()
+        for mutant in mutants(file):
+            place = (mutant.operator, lines[mutant.line - 1].strip())
+            seen[place] += 1
+            text = f"{seed}|{file}|{place}|{seen[place]}"
+            yield hashlib.sha256(text.encode()).hexdigest(), mutant
