@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import pytest
 import torch
-from snn2chip_backends.torch import TorchBackend
+from snn2chip_backends.torch import TorchBackend, plan, somas, synapses
 from snn2chip_backends.torch.engine import evaluate, put_inputs
 from snn2chip_backends.torch.exact import exact_arithmetic
 from snn2chip_backends.torch.firing import emission
-from snn2chip_backends.torch.records import Records
+from snn2chip_backends.torch.gpu_records import records_for
 
 from snn2chip.api import run
 from snn2chip.checks.compare import compare
@@ -63,8 +65,13 @@ def test_worked_examples() -> None:
     assert wrong == []
 
 
-def test_covering_programs() -> None:
+@pytest.mark.parametrize("kernels", ["Triton", "operations"])
+def test_covering_programs(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = TorchBackend(device="cuda")
+    if kernels == "operations":  # what a machine without Triton runs
+        monkeypatch.setattr(plan, "_PLANS", WeakKeyDictionary())
+        monkeypatch.setattr(somas, "soma_kernels", lambda device: None)
+        monkeypatch.setattr(synapses, "sound_units", lambda device: ())
     for case in covering_cases():
         got = backend.run(case.program, case.coded)
         result = compare(case.program, [case.expected, got])
@@ -116,14 +123,15 @@ def test_no_waiting_for_the_device_inside_a_block() -> None:
     """Everything between placing the inputs and reading the outputs is queued without a host sync."""
     program, device = conv_net(), torch.device("cuda")
     backend = TorchBackend(device=device)
-    plan = backend.plan(program)
+    made = backend.plan(program)
     x = np.broadcast_to(np.ones((1, 1, 32, 16, 16), np.int64), (4, 5, 32, 16, 16))
     with exact_arithmetic(device):
-        payloads = put_inputs(program, plan, {"in": x}, device)
-        records = Records(program, plan.payloads, 5, everything=False)
+        payloads = put_inputs(program, made, {"in": x}, device)
+        evaluate(program, made, dict(payloads), records_for(program, made.payloads, 5, device, everything=False))
+        records = records_for(program, made.payloads, 5, device, everything=False)  # kernels are compiled by now
         torch.cuda.set_sync_debug_mode("error")
         try:
-            evaluate(program, plan, payloads, records)
+            evaluate(program, made, payloads, records)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert records.trace("torch").samples == 5

@@ -92,6 +92,10 @@ class Kernel:
         return launch
 
 
+def _jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    return Kernel if function is None else Kernel(function)
+
+
 def _pair(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Any, Any], Any]:
     def both(a: Any, b: Any) -> Any:
         a, b = (torch.as_tensor(x) for x in (a, b))
@@ -144,7 +148,7 @@ def load_kernels(name: str) -> ModuleType:
     if has_triton():
         return _execute(name, spec)
     triton: Any = ModuleType("triton")
-    triton.jit, triton.language, triton.__version__ = Kernel, _language(), "0.0.0"
+    triton.jit, triton.language, triton.__version__ = _jit, _language(), "0.0.0"
     fakes = {"triton": triton, "triton.language": triton.language}
     before_modules = {key: sys.modules.get(key) for key in fakes}
     sys.modules.update(fakes)

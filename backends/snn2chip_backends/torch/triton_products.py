@@ -29,7 +29,7 @@ def operand(x, UNIT: tl.constexpr):
     return y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["positions", "height", "width", "out_height", "out_width", "exponent"])
 def convolve(
     p,
     w,

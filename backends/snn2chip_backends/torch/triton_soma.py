@@ -92,7 +92,8 @@ def decayed(v, factor):
     return tl.where(product < 0, -((-product) >> 12), product >> 12).to(tl.int32)
 
 
-@triton.jit
+# numbers that every program has otherwise: one compiled form for all of them
+@triton.jit(do_not_specialize=["channels", "batch", "steps", "window_shift", "levels", "offset", "table_shift"])
 def soma(
     p,
     x0,

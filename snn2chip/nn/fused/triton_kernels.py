@@ -66,7 +66,7 @@ def settled(m, o, theta, HARD: tl.constexpr):
     return v
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["frames", "steps"])
 def level_forward(
     x, omega, leak_at, v0, theta_at, out, end, neurons, frames, steps, levels,
     WINDOW: tl.constexpr, EACH: tl.constexpr, HARD: tl.constexpr, END: tl.constexpr, BLOCK: tl.constexpr,
@@ -86,7 +86,7 @@ def level_forward(
         tl.store(end + rows, v, mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["frames", "steps"])
 def level_backward(
     x, g_o, omega, leak_at, v0, theta_at, m_of, g_of, g_x, g_omega, g_leak,
     neurons, frames, steps, levels, gamma, square,
@@ -198,7 +198,7 @@ def clip_backward(
         tl.store(g_theta + tl.program_id(0), tl.sum(tl.where(here, terms, 0.0), axis=0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def excess_forward(
     x, leak, theta, v0, out, end, neurons, steps, step, top,
     KEPT: tl.constexpr, EACH: tl.constexpr, GRID: tl.constexpr, EVEN: tl.constexpr, END: tl.constexpr,
@@ -230,7 +230,7 @@ def excess_forward(
         tl.store(end + rows, v, mask=here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps"])
 def excess_backward(
     x, g_o, leak, theta, v0, m_of, g_x, g_leak, g_theta, g_start, neurons, steps,
     KEPT: tl.constexpr, EACH: tl.constexpr, DETACH: tl.constexpr, NEED_LEAK: tl.constexpr,

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["inner", "channels", "steps"])
 def spikes(
     x, theta_at, psi_at, phi_at, out, neurons, inner, channels, steps,
     EACH: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
