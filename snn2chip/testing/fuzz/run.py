@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import resource
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from snn2chip.testing.fuzz.judge import Bench, Tally
 
 ROOM = 700
 """Megabytes of address space that a child may take beyond what it has when its doors are open."""
-SILENCE = 120.0
-"""Seconds without a new input after which a child is taken for hanging."""
+SILENCE, SLEEP = 60.0, 1200.0
+"""CPU seconds, and seconds, without a new input after which a child is taken for hanging."""
 NOTED = 100
 """After how many inputs a child writes down what became of them; those behind are judged again if it dies."""
 CHILD = "--child"
@@ -60,7 +61,7 @@ def run_jobs(jobs: Sequence[Job], *, seed: int = 0, room: int = ROOM) -> list[Ta
 
 def _watched(child: subprocess.Popen[bytes], progress: Path) -> str:
     """Wait for a child; how it died, or empty."""
-    last, since = b"", time.monotonic()
+    last, since, used = b"", time.monotonic(), 0.0
     while True:
         try:
             code = child.wait(timeout=1.0)
@@ -68,11 +69,17 @@ def _watched(child: subprocess.Popen[bytes], progress: Path) -> str:
         except subprocess.TimeoutExpired:
             now = progress.read_bytes()
             if now != last:
-                last, since = now, time.monotonic()
-            elif time.monotonic() - since > SILENCE:
+                last, since, used = now, time.monotonic(), _cpu_of(child.pid)
+            elif _cpu_of(child.pid) - used > SILENCE or time.monotonic() - since > SLEEP:
                 child.kill()
                 child.wait()
                 return "hangs"
+
+
+def _cpu_of(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _add(tallies: dict[str, Tally], found: dict[str, object]) -> None:
