@@ -25,6 +25,8 @@ WIDE_BITS = 20
 SHARES = np.linspace(1.0, 0.1, 46)
 KEPT = 1 << 14
 """Positive payloads of one layer kept from every block of calibration samples."""
+MOST = 1 << 18
+"""Payloads of one layer kept from all blocks: memory does not grow with the number of samples."""
 
 
 def kept_payloads(values: Any) -> FloatArray:

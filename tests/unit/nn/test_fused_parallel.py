@@ -35,7 +35,7 @@ CONSTANTS: dict[str, dict[str, Any]] = {
 
 
 def neuron(steps: int, constants: str, **args: Any) -> ParallelNeuron:
-    given = {key: torch.tensor(value) for key, value in CONSTANTS[constants].items()}
+    given: dict[str, Any] = {key: torch.tensor(value) for key, value in CONSTANTS[constants].items()}
     return ParallelNeuron(steps=steps, **given, **args)
 
 
