@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False, help="Mutation testing of soma, schedule
 Folder = Annotated[Path, typer.Option(help="Folder of the maps and the results.")]
 WORK = ROOT / "runs" / "mutation"
 FAST = "not lava and not slow and not data and not cuda"
-UNIT = "analysis checks convert golden ir layers lowering micro passes quantize torch"
+UNIT = "analysis checks convert golden ir layers lowering mapping micro passes quantize torch"
 TESTS = (*(f"tests/unit/{name}" for name in UNIT.split()), "tests/property", "tests/conformance")
 SLOW = 60  # wall seconds of a test that no lane has room for
 

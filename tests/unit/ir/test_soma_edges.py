@@ -114,3 +114,9 @@ def test_the_payload_type_is_what_the_rule_can_send(fields: dict[str, Any], low:
     """(s * out_gain + 2^(out_shift-1)) >> out_shift over the spikes s the rule allows, within the declared range."""
     kind = Soma("s", (2,), **fields).payload_type()
     assert (kind.lo, kind.hi) == (low, high)
+
+
+def test_everything_but_name_and_shape_is_given_by_name() -> None:
+    """A rule in the third place would be read as an initial potential by whoever counts on."""
+    with pytest.raises(TypeError, match="positional"):
+        Soma("s", (2,), "levels")  # type: ignore[misc]

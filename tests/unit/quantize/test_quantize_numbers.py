@@ -209,6 +209,13 @@ def test_a_channel_without_gain_needs_no_unit_of_its_own() -> None:
         assert both[0] == both[1], field
 
 
+def test_gains_that_differ_from_step_to_step_keep_their_ratio() -> None:
+    """Gains 2 and 1: the integers of the two steps are as 2 to 1, whatever the unit."""
+    soma = lowered(neuron(steps=2, gain=torch.tensor([[2.0], [1.0]])), delta=[0.01]).soma
+    first, second = (float(v) for v in soma.gain[:, 0])
+    assert first == 2 * second > 0
+
+
 def test_spare_bits_are_asked_for_one_by_one() -> None:
     """Each spare bit doubles the unit mu: without saying, none beyond the spec's own."""
     plain, none, two = (lowered(neuron(leak=0.5), delta=[1e-3], **k) for k in ({}, {"spare": 0}, {"spare": 2}))
