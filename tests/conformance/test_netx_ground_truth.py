@@ -21,6 +21,7 @@ import snn2chip
 from snn2chip.checks.inside import inside
 from snn2chip.checks.usable import usable_backends
 from snn2chip.frontends.netx import import_netx, netx_input
+from snn2chip.interop.netx import export_netx
 from snn2chip.registry import get_backend
 
 
@@ -272,6 +273,13 @@ def test_sigma_delta_sums_of_the_chip(shipped, file, size, names):
         truth = whct(folder / f"{name}.npy")
         assert (sigmas(program, trace, f"layer{k}") == truth).all(), name
         assert (truth[1:] != truth[:-1]).any()
+
+
+def test_sigma_delta_pilotnet_is_written_again_the_same(shipped, tmp_path):
+    """Exported and read back it is the same program to the last integer."""
+    program = import_netx(shipped / "gts/pilotnet_sdnn/network.net", steps=9)
+    export_netx(program, tmp_path / "again.net")
+    assert import_netx(tmp_path / "again.net", steps=9).digest() == program.digest()
 
 
 def test_sigma_delta_without_machine_time_is_another_network(shipped):
