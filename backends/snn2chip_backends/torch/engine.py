@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from snn2chip.ir.nodes import Product, Synapse, describe
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import IntArray
+from snn2chip_backends.torch.loop import Loop
 from snn2chip_backends.torch.plan import Plan
 from snn2chip_backends.torch.records import Records
 from snn2chip_backends.torch.sample import SomaRun, Source, run_soma
@@ -102,7 +102,7 @@ class _Block:
 
     def loop(self, names: list[str]) -> None:
         """All steps of a feedback component, one after the other."""
-        loop = _Loop(self, names)
+        loop = Loop(self.program, self.plan, names, self.values, self.batch, self.records.wants)
         for t in range(self.program.steps):
             for name in names:
                 loop.step(name, t)
@@ -124,61 +124,3 @@ class _Block:
         for name in names:
             if self.left[name] == 0:
                 self.values.pop(name, None)
-
-
-class _Loop:
-    """A feedback component while it runs: payloads of its own somas step by step."""
-
-    def __init__(self, block: _Block, names: list[str]) -> None:
-        self.block, self.program, self.plan = block, block.program, block.plan
-        members = [block.program[name] for name in names]
-        somas = [n.name for n in members if isinstance(n, Soma)]
-        self.payloads: dict[str, list[Tensor]] = {name: [] for name in somas}
-        self.potentials: dict[str, list[Tensor]] = {name: [] for name in somas}
-        self.states = {name: self.plan.somas[name].start(block.batch) for name in somas}
-        self.currents: dict[str, Tensor] = {}
-
-    def step(self, name: str, t: int) -> None:
-        """One node at one step."""
-        node = self.program[name]
-        edges = self.program.into[name]
-        if isinstance(node, (Synapse, Product)):
-            self.currents[name] = self.plan.currents[name](*(self.arriving(e, t) for e in edges))
-            return
-        kernel, state = self.plan.somas[name], self.states[name]
-        a = kernel.arriving([self.current(e, t) for e in edges])[0]
-        payload = kernel.step(state, kernel.scaled(a, t), t)
-        self.payloads[name].append(payload.to(kernel.payload_type, copy=True))
-        if self.block.records.wants(name).all:
-            self.potentials[name].append(state.v.to(torch.int32, copy=True))
-
-    def arriving(self, edge: Edge, t: int) -> Tensor:
-        """Payload `[1, B, *shape]` that an edge delivers at step t."""
-        at = t - edge.delay
-        if edge.src in self.payloads:
-            own = self.payloads[edge.src]
-            shape = (1, self.block.batch, *self.program.shapes[edge.src])
-            kernel = self.plan.somas[edge.src]
-            empty = partial(torch.zeros, shape, dtype=kernel.payload_type, device=kernel.device)
-            return own[at][None] if at >= 0 else empty()
-        outside = self.block.values[edge.src]
-        if at < 0:
-            return torch.zeros_like(outside[:1])
-        return outside[at : at + 1] if len(outside) > 1 else outside
-
-    def current(self, edge: Edge, t: int) -> Tensor:
-        """Current `[1, B, *shape]` of an edge into a soma at step t."""
-        if edge.src in self.currents:
-            return self.currents[edge.src]
-        outside = self.block.values[edge.src]
-        return outside[t : t + 1] if len(outside) > 1 else outside
-
-    def result(self, name: str) -> SomaRun:
-        """Everything of one soma, as if it had run at once."""
-        state, seen = self.states[name], self.potentials[name]
-        return SomaRun(
-            payload=torch.stack(self.payloads[name]),
-            potentials=torch.stack(seen) if seen else None,
-            last=state.v.to(torch.int32) if self.block.records.wants(name).last else None,
-            saturated=state.saturated,
-        )

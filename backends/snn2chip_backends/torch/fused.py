@@ -6,11 +6,9 @@ for shapes `[C, H, W]`, row by row otherwise; payloads and potentials are made i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +19,6 @@ from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import LEAK_ONE, IntArray
 from snn2chip_backends.torch import layout as at
 from snn2chip_backends.torch.bounds import SomaBounds
-
-if TYPE_CHECKING:
-    from snn2chip_backends.torch.sample import SomaRun
 
 RUN = 2048
 """Neurons that go through all steps together: a handful of int32 rows of them stay in the first-level cache."""
@@ -64,15 +59,6 @@ def compiled_pass() -> Pass | None:
     except ImportError:
         return None
     return tape
-
-
-@lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=64, thread_name_prefix="snn2chip-soma")
-
-
-if hasattr(os, "register_at_fork"):  # a forked child has none of its parent's threads
-    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:
@@ -231,73 +217,3 @@ class FusedSoma:
         address, _, apart = self._rows(factor.reshape(1, -1) if factor.ndim <= 1 else factor[None])
         first = at.SOURCE + at.FIELDS * source + 5
         self.described[first : first + 2] = address, apart
-
-    def run(self, currents: list[Tensor], part: slice, steps: int, out: SomaRun) -> None:
-        """All steps of the samples `part`, whose currents are given, into `out`."""
-        tape = self.described[None].copy()
-        d = tape[0]
-        batch = part.stop - part.start
-        d[at.STEPS] = d[at.END] = steps
-        ordered = [in_memory_order(current) for current in _few(currents)]
-        d[at.SOURCES] = len(ordered)
-        for i, current in enumerate(ordered):
-            f = at.SOURCE + at.FIELDS * i
-            t, b = current.stride()[:2]
-            fields = (current.data_ptr(), CODES[current.dtype], t if len(current) > 1 else 0, b, current.itemsize)
-            d[f : f + 5] = fields
-        payload = out.payload
-        if d[at.FIRE] != at.SILENT:
-            t, b = payload.stride()[:2]
-            size = payload.itemsize
-            d[at.OUT : at.OUT + 3] = payload.data_ptr() + part.start * b * size, t, b
-            d[at.OUT_CODE] = CODES[payload.dtype]
-        if out.potentials is not None:
-            d[at.POTENTIALS] = out.potentials.data_ptr() + 4 * part.start * self.size
-            d[at.POTENTIALS + 1] = out.potentials.stride(0)
-        if out.last is not None:
-            d[at.LAST_V] = out.last.data_ptr() + 4 * part.start * self.size
-        for i, read in enumerate((out.counted, out.summed)):
-            d[at.PER_SAMPLE + i] = 0 if read is None else read.data_ptr() + 4 * part.start * self.size
-        assert out.spikes is not None
-        binary = out.magnitude is out.spikes
-        threads = min(torch.get_num_threads(), batch) if batch * steps * self.size >= ALONE else 1
-        if threads == 1:
-            d[at.LAST], d[at.SPIKES] = batch, out.spikes.data_ptr()
-            d[at.TOTAL] = 0 if binary or out.magnitude is None else out.magnitude.data_ptr()
-            self.call(tape)
-            out.saturated.add_(int(d[at.SATURATED]))
-            return
-        self._shared(tape, batch, threads, out, binary=binary)
-
-    def _shared(self, tape: NDArray[np.int64], batch: int, threads: int, out: SomaRun, *, binary: bool) -> None:
-        """The same by several threads, each with samples and counts of its own."""
-        ends = [batch * i // threads for i in range(threads + 1)]
-        counts = torch.zeros((threads, 1 if binary else 2, self.size), dtype=torch.int64)
-        tasks = []
-        for i in range(threads):
-            task = tape.copy()
-            own = task[0]
-            own[at.FIRST], own[at.LAST], own[at.SPIKES] = ends[i], ends[i + 1], counts[i, 0].data_ptr()
-            own[at.TOTAL] = 0 if binary else counts[i, 1].data_ptr()
-            tasks.append(task)
-        waiting = [_threads().submit(self.call, own) for own in tasks[1:]]
-        self.call(tasks[0])
-        for future in waiting:
-            future.result()
-        assert out.spikes is not None
-        assert out.magnitude is not None
-        out.spikes.add_(counts[:, 0].sum(0))
-        if not binary:
-            out.magnitude.add_(counts[:, 1].sum(0))
-        out.saturated.add_(sum(int(task[0, at.SATURATED]) for task in tasks))
-
-
-def _few(currents: list[Tensor]) -> list[Tensor]:
-    """At most as many currents as the pass takes, the rest added up."""
-    if len(currents) <= at.MOST_SOURCES:
-        return currents
-    head, rest = currents[: at.MOST_SOURCES - 1], currents[at.MOST_SOURCES - 1 :]
-    total = rest[0].to(torch.int64)
-    for current in rest[1:]:
-        total = total + current.to(torch.int64)
-    return [*head, total]

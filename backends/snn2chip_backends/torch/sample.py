@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snn2chip_backends.torch.fused import FusedSoma, new_payloads, new_potentials
 from snn2chip_backends.torch.gpu_sample import run_kernel
+from snn2chip_backends.torch.pass_run import run_pass
 from snn2chip_backends.torch.somas import SomaKernel
 
 CACHED = 1 << 16
@@ -101,30 +102,36 @@ def _compiled(
 ) -> SomaRun:
     """The same in one pass over memory; potentials of somas without state are 0."""
     shape, keeps = kernel.soma.shape, not kernel.stateless
-    silent = torch.zeros((1, batch, *shape), dtype=kernel.payload_type, device="cpu") if kernel.silent else None
-    counts = torch.zeros((1 if kernel.binary else 2, kernel.soma.size), dtype=torch.int64, device="cpu")
-    spikes, fits = counts[0], steps * fused.highest < 1 << 31 and not kernel.silent
-    out = SomaRun(
-        payload=new_payloads(shape, spoken, batch, kernel.payload_type) if silent is None else silent,
-        potentials=new_potentials(shape, (steps, batch)) if wants.all and keeps else None,
-        last=new_potentials(shape, (batch,)) if wants.last and keeps else None,
-        saturated=torch.zeros((), dtype=torch.int64, device="cpu"),
-        spikes=spikes,
-        magnitude=spikes if kernel.binary else counts[1],
-        counted=new_potentials(shape, (batch,)).zero_() if wants.spikes and fits else None,
-        summed=new_potentials(shape, (batch,)).zero_() if wants.payloads and fits else None,
-    )
+    out = empty_run(kernel, fused, batch, steps, spoken, wants if keeps else wants._replace(all=False, last=False))
     for part in _slices(0, batch, size):
         currents = [source.part(part) for source in sources]
         if kernel.soma.window is not None and not fused.mixes:
             currents = [kernel.arriving(currents)]
-        fused.run(currents, part, steps if keeps else spoken, out)
+        run_pass(fused, currents, part, steps if keeps else spoken, out)
     if keeps:
         return out
     if spoken == 1:
         out.saturated.mul_(steps)
     nothing = torch.zeros((steps if wants.all else 1, batch, *shape), dtype=torch.int32, device="cpu")
     return attrs.evolve(out, potentials=nothing if wants.all else None, last=nothing[0] if wants.last else None)
+
+
+def empty_run(kernel: SomaKernel, fused: FusedSoma, batch: int, steps: int, spoken: int, wants: Wants) -> SomaRun:
+    """Room for what the compiled pass makes of a soma."""
+    shape = kernel.soma.shape
+    silent = torch.zeros((1, batch, *shape), dtype=kernel.payload_type, device="cpu") if kernel.silent else None
+    counts = torch.zeros((1 if kernel.binary else 2, kernel.soma.size), dtype=torch.int64, device="cpu")
+    spikes, fits = counts[0], steps * fused.highest < 1 << 31 and not kernel.silent
+    return SomaRun(
+        payload=new_payloads(shape, spoken, batch, kernel.payload_type) if silent is None else silent,
+        potentials=new_potentials(shape, (steps, batch)) if wants.all else None,
+        last=new_potentials(shape, (batch,)) if wants.last else None,
+        saturated=torch.zeros((), dtype=torch.int64, device="cpu"),
+        spikes=spikes,
+        magnitude=spikes if kernel.binary else counts[1],
+        counted=new_potentials(shape, (batch,)).zero_() if wants.spikes and fits else None,
+        summed=new_potentials(shape, (batch,)).zero_() if wants.payloads and fits else None,
+    )
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:

@@ -57,9 +57,11 @@ def drive(home: Path, job: dict[str, Any]) -> None:
             k, rest = divmod(m, stretch)
             n, t = divmod(k, steps)
             part = np.zeros((batch, *x.shape[2:]), x.dtype)
-            if not rest and n * batch < samples:
+            inside = not rest and n * batch < samples
+            if inside:
                 part = x[t % len(x), np.minimum(np.arange(n * batch, (n + 1) * batch), samples - 1)]
-            sent[name, "out_0"] = part
+            if name not in job["constant"] or (inside and t == 0):
+                sent[name, "out_0"] = part
         for name, machine in machines.items():
             for i, value in enumerate(machine.step(m)):
                 if value is None:
@@ -69,7 +71,10 @@ def drive(home: Path, job: dict[str, Any]) -> None:
                 sent[name, f"out_{i}"] = value.astype(dtype)
         for source, port, target, into, _ in plan["wires"]:
             if target in machines:
-                machines[target].take(m, int(into[3:]), sent[source, port])
+                awaited = machines[target].awaits(m, int(into[3:]))
+                assert awaited == ((source, port) in sent), "who sends and who receives agree"
+                if awaited:
+                    machines[target].take(m, int(into[3:]), sent[source, port])
                 continue
             channel, file = files[target, into]
             k, rest = divmod(m - channel["skew"], stretch)
