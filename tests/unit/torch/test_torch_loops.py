@@ -1,4 +1,4 @@
-"""Feedback loops through the compiled pass: state goes on from step to step, in every layout, with every kind of state."""
+"""Feedback loops through the compiled pass: state goes on from step to step, in every layout, of every kind."""
 
 from __future__ import annotations
 
