@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from snn2chip.cli.artifacts import Artifacts, of_a_compile, ready, write_artifacts
+from snn2chip.cli.shard_options import Executor, Scheduler, WorkerCount, workers_of
 from snn2chip.errors import InputError
+from snn2chip.shards.current import sharing
 from snn2chip.stages import listening
 
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
     from snn2chip.quantize.spec import QuantSpec
+    from snn2chip.shards.workers import Workers
 
 
 NIR_TAKES = ("--data", "--weights", "--quant", "--rounding", "--input-range", "--readout")
@@ -105,8 +108,12 @@ def compile(
         typer.Option("--golden", metavar="N", min=0, help="Keep N test samples and what every neuron answers in FILE."),
     ] = 0,
     artifacts: Artifacts = None,
+    workers: WorkerCount = None,
+    executor: Executor = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Compile and save."""
+    shared = workers_of(workers, executor, scheduler, None, None)
     if not source.is_file():
         raise InputError(f"{source}: no such file")
     if out is None and artifacts is None:
@@ -151,6 +158,7 @@ def compile(
             readout=readout,
             data=data,
             given=unfit,
+            shared=shared,
             quant=quant,
             how={
                 "weights": weights,
@@ -174,6 +182,7 @@ def compile(
             target=target,
             steps=steps,
             input_range=None if input_range is None else parse_range(input_range),
+            shared=shared,
             choices={
                 "payload_bits": payload_bits,
                 "input_coding": input_coding,
@@ -186,8 +195,12 @@ def compile(
         from snn2chip.transforms import transform
 
         program = transform(program, transforms)
-    from snn2chip.analysis.proofs import range_summary
+    import attrs
 
+    from snn2chip.analysis.proofs import range_summary
+    from snn2chip.origin import origin
+
+    program = attrs.evolve(program, meta={**program.meta, "origin": origin(source, quant)})
     if out is not None:
         program.save(out, golden=golden, inputs=golden_samples(program, golden, data=data))
     neurons = sum(soma.size for soma in program.somas)
@@ -245,6 +258,7 @@ def from_nir(
     data: str | None,
     given: list[str],
     quant: Path | None,
+    shared: Workers | None = None,
     how: dict[str, Any],
 ) -> Program:
     """A `.nir` file as a program: our own as it is, others by their profile; `given` are the flags that were set."""
@@ -268,7 +282,8 @@ def from_nir(
     spec = spec_of(quant, weights=how["weights"], rounding=how["rounding"])
     how |= {key: getattr(spec, key) for key in ("weights", "overrides", "bias_correction", "rounding")}
     read = None if readout == "auto" else readout
-    return compile_nir(path, profile=profile, options=chosen, steps=steps, read=read, data=data, **how)
+    with sharing(shared):
+        return compile_nir(path, profile=profile, options=chosen, steps=steps, read=read, data=data, **how)
 
 
 def spec_of(quant: Path | None, *, weights: str, rounding: str) -> QuantSpec:
@@ -298,22 +313,24 @@ def from_checkpoint(
     steps: int | None = None,
     input_range: tuple[float, float] | None = None,
     choices: Mapping[str, Any] | None = None,
+    shared: Workers | None = None,
 ) -> Program:
     """A model checkpoint, or the state_dict of a named model, as a program."""
     from snn2chip.checkpoint_compile import compile_checkpoint
     from snn2chip.quantize.choices import Choices
 
     spec = spec_of(quant, weights=weights, rounding=rounding)
-    return compile_checkpoint(
-        path,
-        model=model,
-        data=data,
-        weights=spec.weights,
-        overrides=spec.overrides,
-        bias_correction=spec.bias_correction,
-        rounding=spec.rounding,
-        target=target,
-        steps=steps,
-        input_range=input_range,
-        choices=Choices(**dict(choices or {})),
-    )
+    with sharing(shared):
+        return compile_checkpoint(
+            path,
+            model=model,
+            data=data,
+            weights=spec.weights,
+            overrides=spec.overrides,
+            bias_correction=spec.bias_correction,
+            rounding=spec.rounding,
+            target=target,
+            steps=steps,
+            input_range=input_range,
+            choices=Choices(**dict(choices or {})),
+        )

@@ -14,7 +14,7 @@ import attrs
 from snn2chip.checks.compare import CheckResult, Divergence, compare_pair
 from snn2chip.shards.gather import gather
 from snn2chip.shards.opened import Engine, NamedFile, feed_of, program_of
-from snn2chip.shards.plan import PER_WORKER, Shard
+from snn2chip.shards.plan import MOST, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
 
@@ -89,6 +89,7 @@ class CheckJob:
     engines: tuple[Engine, ...]
     floats = False
     grain = 1
+    most = MOST
 
     @property
     def per_worker(self) -> int:

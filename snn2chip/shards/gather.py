@@ -29,6 +29,10 @@ class KeptJob(Job, Protocol):
     def per_worker(self) -> int:
         """Shards for each worker by default."""
 
+    @property
+    def most(self) -> int:
+        """Most shards by default."""
+
     def identity(self) -> dict[str, Any]:
         """Everything that decides the results, as plain values."""
 
@@ -39,6 +43,8 @@ def gather(job: KeptJob, workers: Workers, *, advance: Advance | None = None) ->
     with ExitStack() as stack:
         pool = None if workers.here else stack.enter_context(workers.connected())
         each = job.per_worker * (1 if partial is None or job.per_worker < PER_WORKER else FINER)
-        size = workers.shard or default_size(job.total, 1 if pool is None else pool.lanes, per_worker=each)
+        size = workers.shard or default_size(
+            job.total, 1 if pool is None else pool.lanes, per_worker=each, most=job.most
+        )
         shards = cut(job.total, size=size, grain=job.grain, done=() if partial is None else partial.ranges())
         yield from results(job, shards, pool, partial=partial, advance=advance)

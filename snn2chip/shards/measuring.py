@@ -16,7 +16,7 @@ import attrs
 from snn2chip.reports.tally import Tally
 from snn2chip.shards.gather import gather
 from snn2chip.shards.opened import NamedFile, feed_of, program_of
-from snn2chip.shards.plan import PER_WORKER, Shard
+from snn2chip.shards.plan import MOST_LARGE, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
 
@@ -61,6 +61,7 @@ class MeasureJob:
     counting: Counting | None
     float_file: FloatFile | None = None
     per_worker = PER_WORKER
+    most = MOST_LARGE
 
     @property
     def floats(self) -> bool:

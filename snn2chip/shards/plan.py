@@ -8,6 +8,8 @@ import attrs
 
 PER_WORKER = 4
 """Shards for each worker by default: few starts, and the last ones end about together."""
+MOST, MOST_LARGE = 1 << 14, 512
+"""Most shards by default, and with large results: one process takes them in."""
 
 
 @attrs.frozen
@@ -48,6 +50,6 @@ def _pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
     return ((a, min(a + size, stop)) for a in range(start, stop, size))
 
 
-def default_size(total: int, workers: int, *, per_worker: int = PER_WORKER) -> int:
-    """Samples per shard when nobody says: a few shards for each worker."""
-    return max(1, -(-total // (workers * per_worker)))
+def default_size(total: int, workers: int, *, per_worker: int = PER_WORKER, most: int = MOST) -> int:
+    """Samples per shard when nobody says: a few shards for each worker, and not more than `most` in all."""
+    return max(1, -(-total // min(workers * per_worker, most)))

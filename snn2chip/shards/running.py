@@ -10,7 +10,7 @@ import attrs
 from snn2chip.reports.tally import counts_of
 from snn2chip.shards.gather import gather
 from snn2chip.shards.opened import Engine, NamedFile, feed_of, program_of
-from snn2chip.shards.plan import PER_WORKER, Shard
+from snn2chip.shards.plan import MOST, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
 from snn2chip.trace import Trace, join_traces
@@ -53,6 +53,7 @@ class RunJob:
     record: str = "outputs"
     floats = False
     grain = 1
+    most = MOST
 
     @property
     def per_worker(self) -> int:

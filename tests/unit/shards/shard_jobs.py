@@ -21,6 +21,7 @@ class Sums:
     total: int = 150
     grain = 1
     per_worker = 4
+    most = 512
     floats = False
 
     def identity(self) -> dict[str, Any]:

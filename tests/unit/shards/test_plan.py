@@ -33,3 +33,5 @@ def test_a_shard_says_its_samples():
     assert str(Shard(0, 5, 6)) == "sample 5"
     assert default_size(50_000, 32) == 391
     assert default_size(3, 8) == 1
+    assert default_size(50_000, 4096) == 4
+    assert default_size(50_000, 4096, most=512) == 98

@@ -9,10 +9,12 @@ import attrs
 import numpy as np
 import pytest
 from shard_jobs import Around, Sums
+from typer.testing import CliRunner
 
 from snn2chip.api import load, run
 from snn2chip.checks.fidelity import fidelity
 from snn2chip.checks.float_side import float_side
+from snn2chip.cli import app
 from snn2chip.errors import EnvironmentFault, InputError
 from snn2chip.registry import get_backend
 from snn2chip.reports.measured import measure, report_of
@@ -238,3 +240,41 @@ def test_every_sum_of_the_counters_is_carried(small):
 def test_what_does_not_go_together_is_refused(given, text):
     with pytest.raises(InputError, match=text):
         Workers(**given)
+
+
+@pytest.fixture(scope="module")
+def calibrated(small):
+    """A residual network with sums and real samples, so that every range is taken: graph, samples."""
+    from snn2chip.checkpoint_compile import checkpoint_graph
+
+    graph, found = checkpoint_graph(small.checkpoint)
+    return graph, found.raw
+
+
+@pytest.mark.parametrize("shard", [1, 64, 128])
+def test_calibration_in_shards_is_the_same_to_the_last_bit(calibrated, shard):
+    from snn2chip.quantize.calibrate import calibrate
+    from snn2chip.shards.current import sharing
+
+    graph, raw = calibrated
+    want = calibrate(graph, raw, block=16)
+    with sharing(Workers(count=1, shard=shard)):
+        got = calibrate(graph, raw, block=16)
+    assert np.array_equal(pickled(got), pickled(want))
+
+
+def test_calibration_in_another_process_and_the_command(small, tmp_path):
+    done = CliRunner().invoke(
+        app, ["compile", str(small.checkpoint), "-o", str(tmp_path / "net.s2c"), "--workers", "2"]
+    )
+    assert done.exit_code == 0, done.output
+    assert load(tmp_path / "net.s2c").digest() == load(small.program).digest()
+
+
+def pickled(ranges):
+    """Every number of the ranges as bytes."""
+    import pickle
+
+    fields = {key: sorted(value.items()) if isinstance(value, dict) else value
+              for key, value in attrs.asdict(ranges).items()}  # fmt: skip
+    return np.frombuffer(pickle.dumps(fields), np.uint8)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snn2chip.shards.trees import pack, unpack
@@ -30,6 +30,7 @@ def same(a, b):
     return type(a) is type(b) and a == b
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tree=TREES)
 def test_what_goes_in_comes_out(tree):
     assert same(unpack(pack(tree)), tree)

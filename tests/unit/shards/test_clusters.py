@@ -1,0 +1,100 @@
+"""The same shards on Dask and Ray, really started here with two worker processes; and what is said without them."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import pytest
+from shard_jobs import Around, Sums
+from typer.testing import CliRunner
+
+from snn2chip.api import load, run
+from snn2chip.cli import app
+from snn2chip.errors import EnvironmentFault
+from snn2chip.shards.gather import gather
+from snn2chip.shards.workers import Workers
+
+TOTAL = 150 * 149 // 2
+
+
+@pytest.fixture(scope="module")
+def dask():
+    """The address of a scheduler with two worker processes."""
+    if find_spec("distributed") is None:
+        pytest.skip("Dask is not installed; pip install 'snn2chip[dask]'")
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """The address of a Ray cluster with two places."""
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed; pip install 'snn2chip[ray]'")
+    import logging
+
+    import ray
+
+    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    address = context.address_info["gcs_address"]
+    yield address
+    ray.shutdown()
+
+
+def outputs(path, small, tmp_path, *words):
+    """What `snn2chip run` writes."""
+    import numpy as np
+
+    out = tmp_path / "out.npz"
+    done = CliRunner().invoke(app, ["run", str(path), "--input", str(small.x), "-o", str(out), *words])
+    assert done.exit_code == 0, done.output
+    assert list(tmp_path.glob("*.shards")) == []
+    with np.load(out) as file:
+        return file["outputs"]
+
+
+def expected(small):
+    """The same without shards."""
+    import numpy as np
+
+    with np.load(small.x) as file:
+        return run(load(small.program), file["x"], record="outputs").outputs
+
+
+@pytest.mark.slow
+def test_dask_gives_the_same_and_survives_a_worker(dask, small, tmp_path):
+    found = outputs(small.program, small, tmp_path, "--executor", "dask", "--scheduler", dask, "--shard", "40")
+    assert (found == expected(small)).all()
+    dying = Around(Sums(), "kill", str(tmp_path / "log"), at=1)
+    trees = [tree for _, tree in gather(dying, Workers(executor="dask", address=dask, shard=20))]
+    assert dying.ran(1) == 2
+    assert sum(tree["sum"] for tree in trees) == TOTAL
+    assert [i for tree in trees for i in tree["samples"]] == list(range(150))
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_and_survives_a_worker(ray, small, tmp_path):
+    found = outputs(small.program, small, tmp_path, "--executor", "ray", "--address", ray, "--shard", "40")
+    assert (found == expected(small)).all()
+    dying = Around(Sums(), "kill", str(tmp_path / "log"), at=1)
+    trees = [tree for _, tree in gather(dying, Workers(executor="ray", address=ray, shard=20))]
+    assert dying.ran(1) >= 2
+    assert sum(tree["sum"] for tree in trees) == TOTAL
+
+
+@pytest.mark.parametrize(("name", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_missing_package_leaves_with_3_and_how_to_install_it(small, monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    done = CliRunner().invoke(app, ["run", str(small.program), "--executor", name, "--scheduler", "tcp://127.0.0.1:1"])
+    assert done.exit_code == 3
+    assert f"pip install 'snn2chip[{name}]'" in done.output
+
+
+@pytest.mark.skipif(find_spec("distributed") is None, reason="Dask is not installed")
+def test_a_silent_address_is_the_machines_fault(monkeypatch):
+    monkeypatch.setattr("snn2chip.shards.workers.CONNECT_SECONDS", 1)
+    with pytest.raises(EnvironmentFault, match="no Dask scheduler answers at tcp://127"):
+        list(gather(Sums(), Workers(executor="dask", address="tcp://127.0.0.1:9")))
