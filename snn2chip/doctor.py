@@ -105,10 +105,13 @@ def _gpus() -> list[dict[str, str]]:
         return []
     import torch
 
+    from snn2chip.triton_here import why_no_triton
+
     found = []
     for i in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(i)
-        found.append({"name": f"cuda:{i}", "what": f"{about.name}, {about.total_memory / 2**30:.0f} GiB"})
+        about, why = torch.cuda.get_device_properties(i), why_no_triton(torch.device("cuda", i))
+        kernels = f"no Triton kernels: {why}" if why else "Triton kernels"
+        found.append({"name": f"cuda:{i}", "what": f"{about.name}, {about.total_memory / 2**30:.0f} GiB; {kernels}"})
     return found
 
 

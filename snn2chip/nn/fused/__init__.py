@@ -89,6 +89,8 @@ def why_plain(neuron: Neuron, x: Tensor) -> str:
     if x.device.type == "cuda":
         if reason := why_no_triton(x.device):
             return reason
+        if x.device.index != torch.cuda.current_device():
+            return "not on the current CUDA device, on which kernels are launched"
     elif not installed():
         return "numba is not installed"
     if x.device.type not in ("cpu", "cuda") or x.dtype not in (*_DTYPES, *_MORE.get(x.device.type, ())):

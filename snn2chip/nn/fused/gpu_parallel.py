@@ -32,6 +32,8 @@ def parallel_spikes(x: Tensor, theta: Tensor, psi: Tensor, phi: Tensor, *, last:
         return None
     if not x.is_contiguous() or not x.numel() or any(v.dtype != x.dtype or v.device != x.device for v in constants):
         return None
+    if x.is_cuda and x.device.index != torch.cuda.current_device():
+        return None
     module = kernels(x.device)
     if module is None or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return None
