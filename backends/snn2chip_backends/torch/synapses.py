@@ -27,6 +27,7 @@ from snn2chip_backends.torch.fused import channels_last
 from snn2chip_backends.torch.pooled import pool, pooled_payload, unpooled
 from snn2chip_backends.torch.sparse import runs_sparse, sparse_matrix
 from snn2chip_backends.torch.tensor_cores import choose_unit, sound_units, synapse_on_unit
+from snn2chip_backends.torch.winograd import applies, winograd, worth
 
 Shape = tuple[int, ...]
 FEW, SMALL = 8, 1 << 20
@@ -52,6 +53,8 @@ def synapse_kernel(synapse: Synapse, payload: PayloadType, shape: Shape, device:
     if synapse.kind == "sumpool":
         return _sumpool(synapse, dtype, shape, device)
     if device.type == "cpu" and dtype == torch.float32 and not runs_sparse(synapse):
+        if worth(synapse) and applies(synapse, payload.magnitude):
+            return _folded(winograd(synapse, shape), dtype)
         return _convolution(synapse, dtype, device)
     return _folded(column_convolution(synapse, dtype, shape, device))
 
