@@ -1,13 +1,15 @@
 """The command `snn2chip`: its verbs, its version, and how errors leave it.
 
 Exit codes: 0 done, 1 a comparison found a difference, 2 bad input or usage, 3 the machine (a package, a device, a
-disk, a backend that died, or a defect of snn2chip), 130 interrupted.
+disk, a backend that died, or a defect of snn2chip), 130 interrupted (Ctrl-C), 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
@@ -29,11 +31,17 @@ from snn2chip.cli import (
     train,
 )
 from snn2chip.errors import InputError, Snn2ChipError
+from snn2chip.origin import begin
 
 ENVIRONMENT = 3
 INTERRUPTED = 130
+TERMINATED = 143
 DEBUG = "--debug"
 ZOO = "zoo:"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: goes the way of Ctrl-C, so that children end and nothing half-written stays."""
 
 
 class Guarded(TyperGroup):
@@ -50,10 +58,19 @@ class Guarded(TyperGroup):
             args = [DEBUG, *(a for a in args[:end] if a != DEBUG), *args[end:]]
         return list(super().parse_args(ctx, args))
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the words; Ctrl-C is the same here as later."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            _interrupted(error)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
         try:
-            return super().invoke(ctx)
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+            return done
         except Snn2ChipError as error:
             if ctx.params.get("debug"):
                 raise
@@ -61,11 +78,12 @@ class Guarded(TyperGroup):
         except BrokenPipeError:
             _mute_broken_streams()
             stop("the reader of the output went away", ENVIRONMENT)
-        except KeyboardInterrupt:
-            stop("interrupted", INTERRUPTED)
+        except KeyboardInterrupt as error:
+            _interrupted(error)
         except (OSError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
+            _mute_broken_streams()
             stop(f"{type(error).__name__}: {error}", ENVIRONMENT)
 
 
@@ -84,7 +102,7 @@ def quiet_warnings() -> None:
     """Doubts about the samples are one line on stderr each, once, not one per block of samples."""
     import warnings
 
-    from snn2chip.errors import InputWarning
+    from snn2chip.errors import Notice
 
     told: set[str] = set()
     plain = warnings.showwarning
@@ -97,13 +115,13 @@ def quiet_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if not isinstance(message, InputWarning):
+        if not isinstance(message, Notice):
             plain(message, category, filename, lineno, file, line)
         elif message.key not in told:
             told.add(message.key)
             typer.echo(f"warning: {message}", err=True)
 
-    warnings.simplefilter("always", InputWarning)
+    warnings.simplefilter("always", Notice)
     warnings.showwarning = show
 
 
@@ -111,17 +129,23 @@ def stop(message: str, code: int) -> NoReturn:
     """Print one message on stderr and leave with `code`, also when nobody reads stderr."""
     try:
         typer.secho(f"error: {message}", err=True, fg="red" if sys.stderr.isatty() else None)
-    except BrokenPipeError:
+    except OSError:
         _mute_broken_streams()
     raise typer.Exit(code)
 
 
+def _interrupted(error: KeyboardInterrupt) -> NoReturn:
+    if isinstance(error, Terminated):
+        stop("terminated", TERMINATED)
+    stop("interrupted", INTERRUPTED)
+
+
 def _mute_broken_streams() -> None:
-    """Point streams whose reader went away at the null device, so that leaving does not fail on them."""
+    """Point streams that take nothing (no reader, full disk) at the null device, so that leaving does not fail."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -156,6 +180,32 @@ for verb in (demo, train, convert, compile, run, check, report, sensitivity, map
     verb.register(app)
 
 
+def _fill_closed_streams() -> None:
+    """Open the null device for streams that were closed: else the next file gets their number, and what they say."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _listen_to_sigterm() -> None:
+    owner = os.getpid()
+
+    def terminate(number: int, frame: Any) -> None:
+        if os.getpid() == owner:
+            raise Terminated
+        signal.signal(number, signal.SIG_DFL)  # a forked child
+        os.kill(os.getpid(), number)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
+
+
 def main() -> None:
     """Entry point of the command `snn2chip`; a defect of snn2chip itself leaves with 3, never with 1.
 
@@ -163,7 +213,10 @@ def main() -> None:
     work, training a small network with spinning threads takes ten times as long, and alone it is no faster.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is first imported
+    begin(sys.argv)
     quiet_warnings()
+    _fill_closed_streams()
+    _listen_to_sigterm()
     try:
         app()
     except Exception as error:

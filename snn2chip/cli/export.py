@@ -26,9 +26,12 @@ def export(
 ) -> None:
     """Export and say what the format cannot hold."""
     from snn2chip.interop.formats import sink_named
+    from snn2chip.origin import reads
 
     sink = sink_named(to)
-    lost = sink.write(_network(source, nir_profile, steps), out)
+    network = _network(source, nir_profile, steps)
+    reads(source)
+    lost = sink.write(network, out)
     for text in lost:
         typer.echo(f"note: {text}")
     typer.echo(f"wrote {out} ({sink.what})")

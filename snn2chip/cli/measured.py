@@ -46,6 +46,7 @@ def made(
     from snn2chip.api import load
     from snn2chip.cli.screen import say
     from snn2chip.mapping.target_file import load_target
+    from snn2chip.origin import hashes
     from snn2chip.reports.costs import BOTH
     from snn2chip.reports.measured import report_of
     from snn2chip.reports.provenance import provenance
@@ -100,6 +101,7 @@ def made(
         "file": path.name,
         "samples": feed.samples.name if source is None else source.name,
         "float": None if float_model is None else float_model.name,
+        "inputs": hashes(path, source, float_model),
     }
     return attrs.evolve(
         found,

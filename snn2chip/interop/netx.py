@@ -14,6 +14,7 @@ those that NetX really multiplies with (`netx_weights`). Sources: lava-dl 0.6.0 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,7 @@ from snn2chip.interop.netx_layers import Stage, stages, synapse_fields
 from snn2chip.interop.netx_neurons import neuron_fields
 from snn2chip.ir.files import replacing
 from snn2chip.ir.program import Program
+from snn2chip.origin import about, origin
 
 
 def export_netx(program: Program, path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ def export_netx(program: Program, path: str | os.PathLike[str]) -> tuple[str, ..
         layers.append({**fields, **neuron})
     if breaches:
         raise UnsupportedError(breaches)
-    _write(path, layers, steps=program.steps)
+    _write(path, layers, program=program)
     return _notes(program, chain) if spike_exp is None else _notes_of_changes(chain, spike_exp, encoded=encoded)
 
 
@@ -75,14 +77,15 @@ def _user(stage: Stage) -> str:
     return f" ({stage.soma.layer})" if stage.soma.layer else ""
 
 
-def _write(path: str | os.PathLike[str], layers: list[dict[str, Any]], *, steps: int) -> None:
+def _write(path: str | os.PathLike[str], layers: list[dict[str, Any]], *, program: Program) -> None:
     import h5py
 
     with replacing(path) as part, h5py.File(part, "w") as file:
+        file.attrs["snn2chip"] = json.dumps({**about(program), **origin()})
         group = file.create_group("layer")
         for index, layer in enumerate(layers):
             _fields(group.create_group(str(index)), layer)
-        _fields(file.create_group("simulation"), {"Ts": 1, "tSample": steps})
+        _fields(file.create_group("simulation"), {"Ts": 1, "tSample": program.steps})
 
 
 def _fields(group: Any, values: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from snn2chip.ir.nodes import Input, Node, Output, Synapse
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import LEAK_ONE
+from snn2chip.origin import about
 
 
 def export_program(program: Program, path: str | os.PathLike[str]) -> list[str]:
@@ -27,7 +28,7 @@ def export_program(program: Program, path: str | os.PathLike[str]) -> list[str]:
     from snn2chip.interop.nir_own import metadata_of
 
     made = program_nodes(program).checked(str(path))
-    write_nir(path, made.nodes, made.edges, metadata=metadata_of(program))
+    write_nir(path, made.nodes, made.edges, metadata=metadata_of(program), about=about(program))
     return made.losses
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 
 from snn2chip.ir.files import replacing
+from snn2chip.origin import origin
 
 VERSION = "1.0.8"
 Fields = Mapping[str, Any]
@@ -24,10 +26,15 @@ def write_nir(
     edges: Sequence[tuple[str, str]],
     *,
     metadata: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a graph of primitives; `metadata` (nested mappings of texts, numbers and arrays) goes beside the nodes."""
+    """Write a graph of primitives; `metadata` (nested mappings of texts, numbers and arrays) goes beside the nodes.
+
+    `about` (plain JSON) goes with versions and command into the file's attribute `snn2chip`.
+    """
     text = h5py.string_dtype()
     with replacing(path) as part, h5py.File(part, "w") as file:
+        file.attrs["snn2chip"] = json.dumps({**(about or {}), **origin()})  # readers of NIR look at groups only
         file.create_dataset("version", data=VERSION, dtype=text)
         root = file.create_group("node")
         root.create_dataset("type", data="NIRGraph", dtype=text)

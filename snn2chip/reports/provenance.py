@@ -7,33 +7,25 @@ import shlex
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from snn2chip.ir.program import Program
+from snn2chip.origin import made_from, versions
 
 PACKAGES = ("numpy", "scipy", "torch", "safetensors", "matplotlib", "jinja2", "lava-nc")
 
 
 def provenance(program: Program, *, command: bool = False) -> dict[str, Any]:
     """Versions, digest and notes of the program; with `command` the command line of this process."""
-    import snn2chip
-
-    versions = {"snn2chip": snn2chip.__version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return {
         "made": datetime.now(timezone.utc).replace(microsecond=0).isoformat(),
-        "versions": versions,
+        "versions": versions(PACKAGES),
         "machine": f"{platform.system()} {platform.machine()}",
         "program": program.digest(),
         "target": program.target,
         "seed": _seed(program.meta),
-        "notes": {k: v for k, v in program.meta.items() if isinstance(v, (str, int, float)) and k != "name"},
+        "notes": made_from(program),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if command else None,
     }
 

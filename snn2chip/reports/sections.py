@@ -161,7 +161,8 @@ def layer_section(report: Report) -> Section:
 def provenance_part(report: Report) -> Part:
     """Versions, hashes, command, seed."""
     found = report.provenance
-    rows = [(k, v) for k, v in found.items() if k not in ("versions", "notes") and v is not None]
+    rows = [(k, v) for k, v in found.items() if k not in ("versions", "notes", "inputs") and v is not None]
+    rows += [(f"SHA-256 of {name}", v) for name, v in found.get("inputs", {}).items()]
     rows += [(f"{name} version", v) for name, v in found.get("versions", {}).items()]
     rows += [(f"note: {name}", v) for name, v in found.get("notes", {}).items()]
     table = Table(caption=f"provenance of {report.name}", head=("what", "value"), rows=rows, text=(1,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,8 +108,9 @@ def train_recipe(
         with repeatable(options.device, threads=recipe.threads):
             accuracy = evaluate(model.eval(), test, spec=header.input, device=options.device)
     model.cpu()
+    about = {"command": _command(recipe, changes, device=options.device, init=init), "inputs": _inputs(identity)}
     metrics = {"test_accuracy": accuracy, "test_samples": test.total, "train_samples": train.total}
-    header = attrs.evolve(header, metrics=metrics)
+    header = attrs.evolve(header, metrics=metrics, provenance={**header.provenance, **about})
     if writes:
         save_checkpoint(out, model, header)
         resume.unlink(missing_ok=True)
@@ -120,3 +122,20 @@ def train_recipe(
         seconds=time.monotonic() - started,
         main=writes,
     )
+
+
+def _command(recipe: Recipe, changes: dict[str, Any], *, device: str, init: str | os.PathLike[str] | None) -> str:
+    """The command that trains the same, from a shell or not; places and names of results are not part of it."""
+    words = ["snn2chip", "train", recipe.name]
+    for key in ("data", "epochs", "seed", "precision"):
+        words += [] if changes[key] is None else [f"--{key}", str(changes[key])]
+    if changes["compile"] is not None:
+        words.append("--compile" if changes["compile"] else "--no-compile")
+    words += [] if device == "cpu" else ["--device", device]
+    words += [] if init is None else ["--init", Path(init).name]
+    return shlex.join(words)
+
+
+def _inputs(identity: dict[str, Any]) -> dict[str, str]:
+    """SHA-256 of the training data as it is read, and of the checkpoint that training started from."""
+    return {key: identity[key] for key in ("data", "init") if identity[key] is not None}

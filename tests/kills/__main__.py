@@ -8,12 +8,8 @@ same command again gives the bytes of a run that nobody disturbed and leaves not
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,82 +21,8 @@ import attrs
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), *(str(ROOT / name) for name in (".", "backends", "models"))]  # also of a copy
-from world import JOBS, LEFT, Job, is_earlier, leave_earlier, plain, prepare  # noqa: E402
-
-LIMIT_S = 600.0
-
-
-@attrs.define
-class Runner:
-    """Runs jobs in `world`: forked from a warm process, or (`fresh`) each in a Python of its own."""
-
-    world: Path
-    fresh: bool
-    zygote: Any = None
-
-    def __attrs_post_init__(self) -> None:
-        (self.world / "tmp").mkdir()
-        if not self.fresh:
-            pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            command = [sys.executable, str(HERE / "zygote.py")]
-            self.zygote = subprocess.Popen(command, env=self.environment(), cwd=self.world, **pipes)
-            assert self.zygote.stdout.readline() == "ready\n", "the warm process did not start"
-
-    def environment(self, **more: str) -> dict[str, str]:
-        """One thread; this project first; temporary files inside the world."""
-        paths = [str(ROOT / name) for name in (".", "backends", "models")]
-        if more:
-            paths.insert(0, str(HERE / "hook"))
-        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        own = {"PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self.world / "tmp")}
-        return {**os.environ, **one, **more, **own}
-
-    def run(
-        self, job: Job, *, kill_at: int | None = None, after: float | None = None, count: Path | None = None
-    ) -> int:
-        """The exit code of a job; -9 if it was killed at step `kill_at` or `after` so many seconds."""
-        if self.fresh:
-            return self._fresh(job, kill_at, after, count)
-        order = {
-            "argv": job.argv,
-            "cwd": str(self.world),
-            "folder": str(self.world / "out"),
-            "kill_at": kill_at,
-            "count": None if count is None else str(count),
-            "said": str(self.world / "said.txt"),
-        }
-        self.zygote.stdin.write(json.dumps(order) + "\n")
-        self.zygote.stdin.flush()
-        pid = int(self.zygote.stdout.readline())
-        if after is not None:
-            time.sleep(after)
-            os.kill(pid, signal.SIGKILL)
-        return int(self.zygote.stdout.readline())
-
-    def _fresh(self, job: Job, kill_at: int | None, after: float | None, count: Path | None) -> int:
-        more = {"KILL_FOLDER": str(self.world / "out")}
-        more |= {} if kill_at is None else {"KILL_AT": str(kill_at)}
-        more |= {} if count is None else {"KILL_COUNT": str(count)}
-        with open(self.world / "said.txt", "wb") as said:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "snn2chip", *job.argv],
-                cwd=self.world,
-                env=self.environment(**more),
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                return child.wait(timeout=LIMIT_S if after is None else after)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                return child.wait()
-
-    def close(self) -> None:
-        """End the warm process."""
-        if self.zygote is not None:
-            self.zygote.stdin.close()
-            self.zygote.wait()
+from runner import Runner  # noqa: E402
+from world import JOBS, LEFT, Job, clear, is_earlier, plain, prepare  # noqa: E402
 
 
 @attrs.define
@@ -110,16 +32,6 @@ class Known:
     want: dict[str, Any]
     steps: list[str]
     seconds: float
-
-
-def clear(world: Path, job: Job, *, earlier: bool) -> Path:
-    """An `out` with the earlier result, or empty."""
-    out = world / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    if earlier:
-        leave_earlier(out, job)
-    return out
 
 
 def undisturbed(runner: Runner, job: Job) -> Known:

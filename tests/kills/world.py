@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def leave_earlier(out: Path, job: Job) -> None:
         (out / name / "manifest.json").write_text(json.dumps(manifest))
         if job.name == "emit":
             (out / name / "manifest.json").rename(out / name / "snn2chip-emit.json")
+
+
+def clear(world: Path, job: Job, *, earlier: bool) -> Path:
+    """An `out` with the earlier result, or empty."""
+    out = world / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    if earlier:
+        leave_earlier(out, job)
+    return out
 
 
 def is_earlier(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """A process that has everything imported and forks a child per command: kills then fall into the work itself.
 
-It reads a JSON line `{"argv", "cwd", "folder", "kill_at", "count", "said"}` and answers with the child's process id.
+It reads a JSON line `{"argv", "cwd", "folder", "kill_at", "count", "said", "code"}` (code: Python that the
+child executes first) and answers with the child's process id, then with its exit code.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -36,7 +38,8 @@ def child(order: dict[str, object]) -> None:
     from snn2chip.cli import main
 
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     out = os.open(str(order["said"]), os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(out, number)
@@ -44,10 +47,14 @@ def child(order: dict[str, object]) -> None:
     sys.argv = ["snn2chip", *order["argv"]]  # type: ignore[misc]
     code = 0
     try:
+        exec(str(order["code"]), {})
         install(order["folder"], kill_at=order["kill_at"], count=order["count"])  # type: ignore[arg-type]
         main()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 99
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

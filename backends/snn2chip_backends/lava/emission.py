@@ -15,6 +15,7 @@ import numpy as np
 from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Host, HostOp, Input
 from snn2chip.ir.program import Program
+from snn2chip.origin import about, origin
 from snn2chip.writing import replacing_tree
 from snn2chip_backends.lava.backend import LavaBackend
 from snn2chip_backends.lava.net.assemble import write_plan
@@ -96,7 +97,8 @@ def _write(folder: Path, program: Program, plan: NetPlan, layout: str) -> None:
     shutil.copytree(source, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     (folder / "run.py").write_text(RUN)
     (folder / "README.md").write_text(_readme(program, plan, layout))
-    (folder / MARK).write_text(json.dumps({"emitted": "lava", "program": program.digest()}) + "\n")
+    said = {"emitted": "lava", **about(program), **origin()}
+    (folder / MARK).write_text(json.dumps(said, indent=1) + "\n")
 
 
 def input_record(node: Input | Host, arrays: Arrays) -> dict[str, Any]:
