@@ -15,6 +15,7 @@ from snn2chip_backends.reference.backend import synapse_current
 from snn2chip_backends.torch import TorchBackend, int8, plan, synapses, tensor_cores
 from snn2chip_backends.torch.tensor_cores import UNITS, Unit, choose_unit, extreme_operands, is_sound, units_of
 
+from snn2chip.errors import MachineWarning
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.types import IntArray, PayloadType
 from snn2chip.testing.conformance import run_conformance
@@ -124,6 +125,18 @@ def test_a_unit_that_adds_wrongly_is_not_sound(on_units: Callable[..., None], mo
     for wrong in (lambda x: x & ~1, lambda x: torch.where(x.abs() < 1 << 23, x, x >> 2 << 2)):
         monkeypatch.setattr(tensor_cores.Product, "linear", lambda self, p, wrong=wrong: wrong(real(self, p)))
         assert not is_sound(BFLOAT16, CPU)
+
+
+def test_a_unit_whose_kernel_cannot_run_is_left_alone(
+    on_units: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> torch.Tensor:
+        raise OSError("ptxas exited with 255")
+
+    on_units(INT8)
+    monkeypatch.setattr(tensor_cores.Product, "linear", broken)
+    with pytest.warns(MachineWarning, match="int8 products are not used on cpu: ptxas"):
+        assert not is_sound(INT8, CPU)
 
 
 CONVOLUTIONS: list[dict[str, Any]] = [
