@@ -50,7 +50,8 @@ def cli_page() -> str:
     codes = (
         "Exit codes: 0 done, 1 a comparison found a difference, 2 bad input, 3 the machine (a missing package, a full "
     )
-    lines = ["# The command line", "", NOTE, "", codes + "disk, a backend that died), 130 interrupted, 143 ended by SIGTERM.", ""]
+    codes += "disk, a backend that died), 130 interrupted, 143 ended by SIGTERM."
+    lines = ["# The command line", "", NOTE, "", codes, ""]
     lines += ["`zoo:NAME` names a file that ships with snn2chip. Options of every verb:", "", *_table(common.callback)]
     for verb in app.registered_commands:
         assert verb.name is not None
