@@ -52,7 +52,10 @@ def stages(program: Program) -> tuple[list[Stage], list[str]]:
     by_name = {node.name: node for node in program.nodes}
     chain: list[Stage] = []
     before = program.inputs[0].name
-    for soma in program.somas:
+    left = list(program.somas)
+    while left:
+        soma = next((s for s in left if before in _read_by(program, s)), left[0])
+        left.remove(soma)
         found, sources = [], set()
         back: list[Synapse] = []
         for edge in program.into[soma.name]:
@@ -86,6 +89,11 @@ def stages(program: Program) -> tuple[list[Stage], list[str]]:
             f"{given.name}: subtracts {np.asarray(given.offset).ravel().tolist()[:4]} from raw values; NetX does not"
         )
     return chain, bad
+
+
+def _read_by(program: Program, soma: Soma) -> set[str]:
+    """Names of what the synapses of a soma read."""
+    return {into.src for edge in program.into[soma.name] for into in program.into[edge.src]}
 
 
 def synapse_fields(stage: Stage) -> tuple[dict[str, Any], list[str]]:

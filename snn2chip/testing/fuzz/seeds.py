@@ -232,7 +232,7 @@ def nir_files(folder: Path) -> list[bytes]:
 
 
 def netx_files(folder: Path) -> list[bytes]:
-    """A dense network, a convolution with a dense layer behind it, and the same with a pool and an average."""
+    """A dense network, a convolution before a dense layer, sigma-delta neurons with a loop; a pool and an average."""
     import h5py
 
     from snn2chip.interop.netx import export_netx
@@ -253,7 +253,10 @@ def netx_files(folder: Path) -> list[bytes]:
             for group, kind in ((pool, b"pool"), (average, b"average")):
                 group.create_dataset("type", (1,), "S10", [kind])
 
-    made = [_written(folder, "a.net", lambda path, p=p: export_netx(p, path)) for p in (small_program(), _conv())]  # type: ignore[misc]
+    made = [
+        _written(folder, "a.net", lambda path, p=p: export_netx(p, path))
+        for p in (small_program(), _conv(), _changes())
+    ]  # type: ignore[misc]
     return [*made, _written(folder, "a.net", pooled)]
 
 
@@ -272,6 +275,30 @@ def _conv() -> Any:
         Output("out", "potential"),
     ]
     return Program(nodes=nodes, edges=[(a.name, b.name) for a, b in pairwise(nodes)], steps=4)
+
+
+def _changes() -> Any:
+    """An encoder, a layer of sigma-delta neurons that hears itself, a sum."""
+    from snn2chip.ir.nodes import Input, Output, Synapse
+    from snn2chip.ir.program import Edge, Program
+    from snn2chip.ir.soma import Soma
+
+    rng = np.random.default_rng(5)
+    fields: dict[str, Any] = {"fire": "delta", "reset": "keep", "leak": 0}
+    nodes: list[Any] = [
+        Input("in", (2, 3, 2), -50, 50, coding="steps"),
+        Synapse("one", "identity"),
+        Soma("enc", (2, 3, 2), gain=64, theta=128, **fields),
+        Synapse("w", "linear", rng.integers(-20, 20, (4, 12))),
+        Soma("n", (4,), theta=4096, syn_leak=4096, v_min=0, delta_shift=6, bias=4096 * np.arange(4), **fields),
+        Synapse("last", "linear", rng.integers(-20, 20, (2, 4))),
+        Soma("sum", (2,), fire="none"),
+        Output("out", "potential"),
+    ]
+    late = ("w", "last")
+    edges = [Edge(a.name, b.name, int(b.name in late)) for a, b in pairwise(nodes)]
+    back = Synapse("back", "linear", rng.integers(-9, 9, (4, 4)))
+    return Program(nodes=[*nodes, back], edges=[*edges, Edge("n", "back", 1), Edge("back", "n")], steps=4)
 
 
 def onnx_files(folder: Path) -> list[bytes]:

@@ -109,6 +109,18 @@ def test_recurrent_round_trip(tmp_path: Path) -> None:
     assert one.payloads["n"].any()
 
 
+def test_the_order_of_nodes_does_not_matter(tmp_path: Path) -> None:
+    """A loop may stand before or behind what follows it; the chain is found along the edges."""
+    program = sigma_delta()
+    files = []
+    for i, nodes in enumerate(
+        (program.nodes, program.nodes[::-1], sorted(program.nodes, key=lambda n: n.name == "loop"))
+    ):
+        export_netx(Program(nodes=nodes, edges=program.edges, steps=STEPS), tmp_path / f"{i}.net")
+        files.append(import_netx(tmp_path / f"{i}.net", steps=STEPS).digest())
+    assert len(set(files)) == 1
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no machine time": ({"delay": 0}, "c: has no delay, but NetX takes a step"),
     "threshold": ({"theta": 4097}, "conv: its threshold 4097 is not a multiple of 2\\^12"),
