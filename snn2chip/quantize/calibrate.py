@@ -138,7 +138,7 @@ def _samples(data: Any, axis: int) -> torch.Tensor:
 def _whole(x: torch.Tensor, axis: int) -> bool:
     """Whether all values are whole numbers; InputError where some are none. A block of samples at a time."""
     whole = True
-    for block in x.split(MOST_AT_ONCE, axis) if x.is_floating_point() else ():
+    for block in torch.split(x, MOST_AT_ONCE, axis) if x.is_floating_point() else ():
         if not bool(torch.isfinite(block).all()):
             raise InputError("calibration samples contain NaN or infinity")
         whole = whole and bool((block == block.round()).all())
@@ -151,7 +151,7 @@ def check_varied(data: Any, *, time_axis: ByStep = False) -> None:
         axis = batch_axis(name, time_axis)
         x, of = _samples(values, axis), f" of {name}" if name else ""
         _whole(x, axis)
-        blocks, first = x.split(MOST_AT_ONCE, axis), x.narrow(axis, 0, 1)
+        blocks, first = torch.split(x, MOST_AT_ONCE, axis), x.narrow(axis, 0, 1)
         value = first.flatten()[0]
         if x.numel() > 1 and all(bool((block == value).all()) for block in blocks):
             raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 from shard_jobs import Around, Sums
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from snn2chip.api import load, run
 from snn2chip.cli import app
-from snn2chip.errors import EnvironmentFault
+from snn2chip.errors import EnvironmentFault, InputError
 from snn2chip.shards.gather import gather
 from snn2chip.shards.workers import Workers
 
@@ -29,19 +30,44 @@ def dask():
         yield cluster.scheduler_address
 
 
-@pytest.fixture(scope="module")
-def ray():
-    """The address of a Ray cluster with two places."""
+@pytest.fixture
+def ray_here():
+    """Ray with two places, started here."""
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed; pip install 'snn2chip[ray]'")
     import logging
 
     import ray
 
-    context = ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    address = context.address_info["gcs_address"]
-    yield address
+    try:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        ray.shutdown()
+        pytest.skip(f"Ray does not start on this machine: {error}")
+    yield
     ray.shutdown()
+
+
+@pytest.fixture
+def ray_of_threads(monkeypatch):
+    """What shards use of Ray, made of threads: no results before a wave is done, as Ray's own backend."""
+    from joblib import register_parallel_backend
+    from joblib._parallel_backends import ThreadingBackend
+
+    class Waves(ThreadingBackend):
+        supports_return_generator = False
+
+    calls = []
+    fake = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **given: calls.append(given),
+        cluster_resources=lambda: {"CPU": 2.0},
+        shutdown=lambda: calls.append("shutdown"),
+    )
+    joblib = SimpleNamespace(register_ray=lambda: register_parallel_backend("ray", Waves))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setitem(sys.modules, "ray.util.joblib", joblib)
+    return calls
 
 
 def outputs(path, small, tmp_path, *words):
@@ -76,13 +102,33 @@ def test_dask_gives_the_same_and_survives_a_worker(dask, small, tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_and_survives_a_worker(ray, small, tmp_path):
-    found = outputs(small.program, small, tmp_path, "--executor", "ray", "--address", ray, "--shard", "40")
+def test_ray_gives_the_same_and_survives_a_worker(ray_here, small, tmp_path):
+    found = outputs(small.program, small, tmp_path, "--executor", "ray", "--shard", "40")
     assert (found == expected(small)).all()
     dying = Around(Sums(), "kill", str(tmp_path / "log"), at=1)
-    trees = [tree for _, tree in gather(dying, Workers(executor="ray", address=ray, shard=20))]
+    trees = [tree for _, tree in gather(dying, Workers(executor="ray", shard=20))]
     assert dying.ran(1) >= 2
     assert sum(tree["sum"] for tree in trees) == TOTAL
+
+
+def test_a_cluster_that_gives_results_in_waves(ray_of_threads, small, tmp_path):
+    words = ["--executor", "ray", "--address", "host:6379", "--shard", "10"]
+    assert (outputs(small.program, small, tmp_path, *words) == expected(small)).all()
+    assert ray_of_threads[0]["address"] == "host:6379"
+    assert ray_of_threads[-1] == "shutdown"
+    failing = Around(Sums(), "fail", str(tmp_path / "log"), at=6)
+    with pytest.raises(InputError, match=r"samples 60\.\.69: shard 6 is wrong"):
+        list(gather(failing, Workers(executor="ray", shard=10)))
+    assert failing.ran() == 8  # two waves of four
+
+
+def test_a_ray_that_does_not_answer_is_the_machines_fault(ray_of_threads, monkeypatch):
+    def silent(**given):
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(sys.modules["ray"], "init", silent)
+    with pytest.raises(EnvironmentFault, match="no Ray cluster at host:1"):
+        list(gather(Sums(), Workers(executor="ray", address="host:1")))
 
 
 @pytest.mark.parametrize(("name", "package"), [("dask", "distributed"), ("ray", "ray")])
