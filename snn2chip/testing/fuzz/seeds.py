@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -253,10 +253,7 @@ def netx_files(folder: Path) -> list[bytes]:
             for group, kind in ((pool, b"pool"), (average, b"average")):
                 group.create_dataset("type", (1,), "S10", [kind])
 
-    made = [
-        _written(folder, "a.net", lambda path, p=p: export_netx(p, path))
-        for p in (small_program(), _conv(), _changes())
-    ]  # type: ignore[misc]
+    made = [_written(folder, "a.net", partial(export_netx, p)) for p in (small_program(), _conv(), _changes())]
     return [*made, _written(folder, "a.net", pooled)]
 
 
