@@ -16,6 +16,7 @@ import importlib
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -247,7 +248,8 @@ def _from_header(header: CheckpointHeader, path: str | os.PathLike[str], *, numb
     if ":" in header.model:
         return build_model(header.model)
     try:
-        with no_larger_than(SLACK * numbers + SLACK_NUMBERS, path=path):
+        with no_larger_than(SLACK * numbers + SLACK_NUMBERS, path=path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without numbers, which do not fit afterwards
             return build_model(header.model, args=dict(header.args))
     except (InputError, TypeError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path}: cannot rebuild the model of this checkpoint: {error}") from error

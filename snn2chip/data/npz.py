@@ -10,6 +10,7 @@ import lzma
 import math
 import os
 import struct
+import sys
 import tokenize
 import warnings
 import zipfile
@@ -89,6 +90,8 @@ class Archive:
                 at += len(part)
             if at < header.size:
                 raise InputError(f"{self.path}: {name!r} is cut off after {at} of {header.size} bytes")
+            if header.dtype.kind == "U" and int(array.view(np.uint32).astype(">u4").max()) > sys.maxunicode:
+                raise InputError(f"{self.path}: {name!r} holds texts that are none")
             return array.reshape(header.shape, order="C" if header.in_order else "F")
 
     @contextmanager

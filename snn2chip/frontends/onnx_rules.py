@@ -65,6 +65,8 @@ def gemm(b: Reader, call: Call) -> Value:
     """Gemm: alpha * A B + beta * C with constant B and C."""
     call.only(transA=0)
     weight, bias = call.weight(1), call.number(2)
+    if weight.dim() != 2:
+        raise Refusal(f"multiplies by a constant {list(weight.shape)}; expected a matrix")
     weight = (weight if call.get("transB", 0) else weight.T) * call.get("alpha", 1.0)
     if bias is not None:
         if tuple(bias.shape) not in ((), (1,), (1, 1), (len(weight),), (1, len(weight))):

@@ -114,6 +114,7 @@ SOURCES: Mapping[str, Source] = {
             supports={
                 "dense": YES,
                 "conv": YES,
+                "pooling": "as slayer computes it",
                 "LIF, IF": "CUBA registers",
                 "current-based": YES,
                 "sigma-delta": YES,

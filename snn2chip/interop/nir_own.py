@@ -64,8 +64,8 @@ def own_network(graph: NirGraph, *, path: str) -> LayerGraph | Program | None:
 
 def _network(own: Any, path: str) -> LayerGraph | Program:
     try:
-        if int(own["version"]) != VERSION:
-            raise FileFormatError(f"{path}: written by another version of snn2chip ({int(own['version'])})")
+        if (version := int(np.asarray(own["version"]).reshape(()))) != VERSION:
+            raise FileFormatError(f"{path}: written by another version of snn2chip ({version})")
         header = json.loads(own["header"])
         stored = {
             name: np.asarray(own["arrays"][str(i)]).reshape(header["shapes"][name])

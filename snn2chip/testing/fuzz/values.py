@@ -64,7 +64,7 @@ def _damage(owner: Any, key: Any, rng: random.Random, *, other: Any) -> None:
     elif way == 2:
         owner[key] = copy.deepcopy(other)
     elif way == 3 and isinstance(old, (int, float)):
-        owner[key] = rng.choice((old + 1, old - 1, -old, old * 2, old * 10**6, str(old), float(old)))
+        owner[key] = rng.choice((old + 1, old - 1, -old, old * 2, old * 10**6, str(old), old % 1000 + 0.0))
     elif way == 4:
         owner[key] = rng.choice(([old], {"x": old}, [old, old]))
     elif way == 5 and isinstance(owner, list):
