@@ -10,7 +10,7 @@ from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import InputLayer, OutputLayer
 from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer
 from snn2chip.quantize import calibrated
-from snn2chip.quantize.calibrated import _first, _fit, _reads, _regressed
+from snn2chip.quantize.calibrated import ENOUGH, _first, _fit, _made_up, _reads, _regressed
 from snn2chip.quantize.rounding import damped
 
 
@@ -76,3 +76,33 @@ def test_the_first_block_is_as_many_samples_as_fit(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(calibrated, "RUN_BYTES", 4 * 3 * 5 * 7 + 59)
     (found,) = _first(graph, np.ones((20, 5)), False).values()
     assert found.shape == (1, 7, 5)
+
+
+def test_both_networks_are_read_at_the_same_places() -> None:
+    """Rows of the float network from x, rows of the rounded one from y, group by group."""
+    rng = np.random.default_rng(5)
+    layer = Conv2dLayer(name="c", weight=torch.ones(4, 2, 2, 2).double(), groups=2)
+    x = torch.as_tensor(rng.integers(0, 9, (1, 20, 4, 5, 5))).double()
+    for a, b in _reads(layer, x, 10 * x):
+        assert (b == 10 * a).all()
+        assert a.any()
+
+
+def test_few_rows_leave_the_weights_as_they_are() -> None:
+    """A regression on fewer than ENOUGH rows per weight (half of the rows judge it) would fit noise."""
+    rng = np.random.default_rng(6)
+    w = np.array([[1.0, -2.0, 0.5]])
+    a = rng.normal(size=(2 * ENOUGH * 3, 3))
+    assert _made_up(w, a[:-2], a[:-2] / 2) is w
+    assert _made_up(w, a, a / 2) == pytest.approx(2 * w, rel=0.1)
+
+
+def test_a_convolution_behind_channels_of_different_units_computes_the_same() -> None:
+    """Payloads worth 2 and 4 in two channels of an image."""
+    rng = np.random.default_rng(7)
+    layer = Conv2dLayer(name="c", weight=torch.as_tensor(rng.normal(size=(3, 2, 2, 2))))
+    x = torch.as_tensor(rng.integers(0, 5, (1, 60, 2, 4, 4))).double() * torch.tensor([2.0, 4.0])[:, None, None]
+    made, found = _fit(layer, x, x, "int8", np.array([2.0, 4.0]))
+    assert found is not None
+    assert (made.weight - layer.weight).abs().max() < 0.05
+    assert (layer.apply([x]) - made.apply([x])).abs().max() < 1.0

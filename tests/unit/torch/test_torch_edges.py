@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from snn2chip_backends.torch import TorchBackend
 from snn2chip_backends.torch.bounds import soma_bounds
+from snn2chip_backends.torch.pooled import unpooled
 
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
@@ -36,3 +37,29 @@ def test_only_what_is_summed_in_floats_is_held_to_their_exact_range() -> None:
     assert backend.limits(wide(64, window=True)) == []
     (told,) = backend.limits(wide(65, window=True))
     assert "sums of its window may reach" in told
+
+
+@pytest.mark.parametrize(
+    ("gain", "shift", "driven"), [(1, 0, 10), (3, 1, 15), (3, 2, 8), (5, 3, 6), (1, 5, 0), (2, 5, 1)]
+)
+def test_a_scaled_current_is_rounded_half_up(gain: int, shift: int, driven: int) -> None:
+    """|a| <= 10: (10 * gain + 2^(shift-1)) >> shift."""
+    bounds = soma_bounds(Soma("n", 1, fire="none", gain=-gain, gain_shift=shift), 10, 1)
+    assert bounds.driven == bounds.total == driven
+    assert bounds.scaled == 10 * gain + ((1 << shift) >> 1)
+
+
+def test_a_convolution_of_equal_blocks_is_a_smaller_one_of_sums() -> None:
+    """4x4 weights equal in blocks of 2x2, stride 2 on an even image: a 2x2 kernel, all of its sizes whole numbers."""
+    small = np.arange(8).reshape(2, 1, 2, 2)
+    weight = small.repeat(2, axis=2).repeat(2, axis=3)
+    synapse = Synapse("s", "conv2d", weight, stride=(2, 2), padding=(2, 2))
+    found = unpooled(synapse, (1, 8, 8))
+    assert found is not None
+    factor, made = found
+    assert (factor, made.kernel_size, made.stride, made.padding) == (2, (2, 2), (1, 1), (1, 1))
+    assert all(isinstance(n, int) for n in made.kernel_size)
+    assert (made.weight == small).all()
+    weight[0, 0, 0, 0] += 1
+    assert unpooled(Synapse("s", "conv2d", weight, stride=(2, 2), padding=(2, 2)), (1, 8, 8)) is None
+    assert unpooled(synapse, (1, 7, 8)) is None
