@@ -110,7 +110,7 @@ def _ray(workers: Workers) -> Iterator[Pool]:
         size = {"num_cpus": workers.count, "include_dashboard": False} if workers.address is None else {}
         try:
             ray.init(address=workers.address, log_to_driver=False, logging_level=logging.ERROR, **size)
-        except Exception as error:  # Ray raises plain ones, too
+        except (Exception, SystemExit) as error:  # Ray raises plain ones and leaves, too
             raise EnvironmentFault(f"no Ray cluster at {workers.address or 'this machine'} ({error})") from error
     joblib.register_ray()
     found = max(int(ray.cluster_resources().get("CPU", 1)), 1)

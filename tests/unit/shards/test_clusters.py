@@ -41,7 +41,7 @@ def ray_here():
 
     try:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         ray.shutdown()
         pytest.skip(f"Ray does not start on this machine: {error}")
     yield
@@ -123,12 +123,14 @@ def test_a_cluster_that_gives_results_in_waves(ray_of_threads, small, tmp_path):
 
 
 def test_a_ray_that_does_not_answer_is_the_machines_fault(ray_of_threads, monkeypatch):
-    def silent(**given):
-        raise ConnectionError("nobody there")
+    for error in (ConnectionError("nobody there"), SystemExit(1), Exception("timed out")):
 
-    monkeypatch.setattr(sys.modules["ray"], "init", silent)
-    with pytest.raises(EnvironmentFault, match="no Ray cluster at host:1"):
-        list(gather(Sums(), Workers(executor="ray", address="host:1")))
+        def silent(error=error, **given):
+            raise error
+
+        monkeypatch.setattr(sys.modules["ray"], "init", silent)
+        with pytest.raises(EnvironmentFault, match="no Ray cluster at host:1"):
+            list(gather(Sums(), Workers(executor="ray", address="host:1")))
 
 
 @pytest.mark.parametrize(("name", "package"), [("dask", "distributed"), ("ray", "ray")])
