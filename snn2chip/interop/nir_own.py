@@ -75,7 +75,7 @@ def _network(own: Any, path: str) -> LayerGraph | Program:
             return from_header(header["header"], stored, path=path)
         tensors = {name: torch.tensor(np.array(value, order="C")) for name, value in stored.items()}
         return from_parts(header["header"], tensors, path=path)
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(
