@@ -278,3 +278,39 @@ def test_rockpool_s_step_follows_from_r():
     assert float(soma.syn_leak) == pytest.approx(np.exp(-dt / syn), rel=1e-9)
     assert float(soma.gain) == pytest.approx(np.exp(-dt / syn), rel=1e-9)
     assert soma.levels == 15
+
+
+def by_equation(x, *, keep_syn, keep, levels, compare_at_least, subtract):
+    """One population from the profile's equation, in float64: `u = keep_syn (u + x)` or `x`, `v = keep v + u`."""
+    u, v, out = np.zeros(x.shape[1:]), np.zeros(x.shape[1:]), []
+    for now in x:
+        u = keep_syn * (u + now) if keep_syn else now
+        v = keep * v + u
+        fires = v >= 1.0 if compare_at_least else v > 1.0
+        n = np.where(fires, np.minimum(np.floor(v), levels), 0)
+        v = v - n if subtract else np.where(fires, 0.0, v)
+        out.append(n)
+    return np.array(out)
+
+
+def test_rockpool_and_lava_dl_spikes_from_the_equation(tmp_path):
+    """No fixtures of theirs: their profiles against their equations, every spike of every step."""
+    dt = 2.0**-10
+    tau, syn = 4 * dt, 2 * dt
+    x = inputs(5)
+    current = x @ W.T
+    values = {"tau_mem": tau, "tau_syn": syn, "r": tau * np.exp(-dt / tau) / dt, "w_in": 1.0, "v_threshold": 1.0}
+    rock = {"type": "CubaLIF", **{k: np.full(7, v) for k, v in {**values, "v_leak": 0.0, "v_reset": 0.0}.items()}}
+    lava = lif(7, tau=4e-4, r=4.0)
+    for name, node, how in (
+        ("rockpool", rock, {"keep_syn": np.exp(-0.5), "keep": np.exp(-0.25), "levels": 15, "subtract": True}),
+        ("lava-dl", lava, {"keep_syn": 0.0, "keep": 0.75, "levels": 1, "subtract": False}),
+    ):
+        nodes = {"input": given(5), "fc": linear(W), "n": node, "output": read(7)}
+        made = import_nir(write(tmp_path / "a.nir", nodes, chain("input", "fc", "n", "output")), profile=name, steps=T)
+        got = steps_of(made, x).values["n"].numpy()
+        want = by_equation(current, compare_at_least=True, **how)
+        assert got.shape == want.shape
+        assert (got != want).mean() < 2e-3
+        assert want.any()
+        assert want.max() > 1 or name == "lava-dl"
