@@ -36,7 +36,7 @@ def holds_program(path: str | os.PathLike[str]) -> bool:
     from snn2chip.frontends.nir_file import read_nir
 
     own = read_nir(path).metadata.get("snn2chip")
-    return isinstance(own, Mapping) and own.get("kind") == "program"
+    return isinstance(own, Mapping) and isinstance(own.get("kind"), str) and own["kind"] == "program"
 
 
 def compile_nir(
