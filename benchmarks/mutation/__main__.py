@@ -19,7 +19,7 @@ Folder = Annotated[Path, typer.Option(help="Folder of the maps and the results."
 WORK = ROOT / "runs" / "mutation"
 FAST = "not lava and not slow and not data and not cuda"
 UNIT = "analysis checks convert golden ir layers lowering mapping micro passes quantize torch"
-TESTS = (*(f"tests/unit/{name}" for name in UNIT.split()), "tests/property", "tests/conformance")
+TESTS = (*(f"tests/unit/{name}" for name in UNIT.split()), "tests/property", "tests/conformance", "tests/gpu_kernels")
 SLOW = 60  # wall seconds of a test that no lane has room for
 
 
