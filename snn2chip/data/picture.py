@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from snn2chip.errors import InputError
 
-MOST = 1 << 26
+MOST = 1 << 25
 """Pixels of one picture."""
 LONGEST = 64
 """How many times longer than wide, or wider than long, a picture may be."""
