@@ -14,6 +14,7 @@ those that NetX really multiplies with (`netx_weights`). Sources: lava-dl 0.6.0 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -80,12 +81,15 @@ def _user(stage: Stage) -> str:
 def _write(path: str | os.PathLike[str], layers: list[dict[str, Any]], *, program: Program) -> None:
     import h5py
 
-    with replacing(path) as part, h5py.File(part, "w") as file:
+    image = io.BytesIO()  # HDF5 brings the process down where a disk is full
+    with h5py.File(image, "w") as file:
         file.attrs["snn2chip"] = json.dumps({**about(program), **origin()})
         group = file.create_group("layer")
         for index, layer in enumerate(layers):
             _fields(group.create_group(str(index)), layer)
         _fields(file.create_group("simulation"), {"Ts": 1, "tSample": program.steps})
+    with replacing(path) as part:
+        part.write_bytes(image.getbuffer())
 
 
 def _fields(group: Any, values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,8 @@ def write_nir(
     `about` (plain JSON) goes with versions and command into the file's attribute `snn2chip`.
     """
     text = h5py.string_dtype()
-    with replacing(path) as part, h5py.File(part, "w") as file:
+    image = io.BytesIO()  # HDF5 brings the process down where a disk is full
+    with h5py.File(image, "w") as file:
         file.attrs["snn2chip"] = json.dumps({**(about or {}), **origin()})  # readers of NIR look at groups only
         file.create_dataset("version", data=VERSION, dtype=text)
         root = file.create_group("node")
@@ -44,6 +46,8 @@ def write_nir(
             _write(inner.create_group(name), fields)
         if metadata:
             _write(root.create_group("metadata"), metadata)
+    with replacing(path) as part:
+        part.write_bytes(image.getbuffer())
 
 
 def _write(group: Any, fields: Mapping[str, Any]) -> None:

@@ -218,3 +218,25 @@ def test_modes_are_those_of_a_plain_file(tmp_path: Path) -> None:
         os.umask(before)
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "d").stat().st_mode & 0o777 == 0o750
+
+
+HDF5 = """
+import resource, sys
+import h5py, numpy as np
+from snn2chip.interop.nir_write import write_nir
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, -1))
+try:
+    write_nir(sys.argv[1], {"a": {"type": "Input", "weight": np.arange(100_000.0)}}, [])
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_under_an_hdf5_file_is_no_crash(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    done = subprocess.run(
+        [sys.executable, "-c", HDF5, str(tmp_path / "x.nir")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == f"{tmp_path / 'x.nir'}: cannot be written (File too large); nothing was written"
+    assert list(tmp_path.iterdir()) == []
