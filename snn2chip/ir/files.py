@@ -1,7 +1,8 @@
 """The `.s2c` file: safetensors arrays behind a JSON header with a format version.
 
 Nothing in it can execute code. Writing goes through `snn2chip.writing`; reading checks sizes against the header before
-any array is touched and validates the program. Dense weights of 8 bits are mapped, not copied (`snn2chip.ir.mapped`), and written from where they lie.
+any array is touched and validates the program. Dense weights of 8 bits are mapped, not copied (`snn2chip.ir.mapped`),
+and written from where they lie.
 """
 
 from __future__ import annotations

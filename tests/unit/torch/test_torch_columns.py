@@ -24,7 +24,10 @@ def test_weights_take_the_least_bytes_that_hold_them(reach: int, kind: type | No
         assert found.binary
 
 
-@pytest.mark.parametrize(("exponent", "top", "held"), [(0, 1, True), (23, 63, True), (23, 64, False), (28, 1, True), (29, 1, False)])
+HELD = [(0, 1, True), (23, 63, True), (23, 64, False), (28, 1, True), (29, 1, False)]
+
+
+@pytest.mark.parametrize(("exponent", "top", "held"), HELD)
 def test_sums_beyond_32_bits_are_left_to_wider_ones(exponent: int, top: int, held: bool) -> None:
     """sum |w| * payload * 2^exponent < 2^31: 3 + 1 = 4 here."""
     synapse = Synapse("s", "linear", np.array([[3, -1]]), exponent=exponent)
