@@ -10,7 +10,7 @@ from typing import Any
 
 from snn2chip.errors import FileFormatError
 
-KINDS = (".s2c", ".safetensors", ".pt", ".pth", ".onnx", ".nir")
+KINDS = (".s2c", ".safetensors", ".pt", ".pth", ".onnx", ".nir", ".net")
 
 
 def inspect_file(path: Path) -> dict[str, Any]:
@@ -36,6 +36,10 @@ def inspect_file(path: Path) -> dict[str, Any]:
         from snn2chip.interop.nir_look import look
 
         return look(path)
+    if path.suffix == ".net":
+        from snn2chip.interop.netx_look import look as look_netx
+
+        return look_netx(path)
     raise FileFormatError(f"{path}: expected one of {', '.join(KINDS)}, got {path.suffix or 'no ending'!r}")
 
 

@@ -1,0 +1,55 @@
+"""NetX files on the command line: what is in them, and a damaged one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from snn2chip.cli import app
+
+Invoke = Callable[..., str]
+
+
+def write(path: Path) -> Path:
+    """An input and a dense layer of CUBA neurons, reset every 8 steps."""
+    with h5py.File(path, "w") as file:
+        for index, (kind, shape) in enumerate((("input", (3,)), ("dense", (2,)))):
+            group = file.create_group(f"layer/{index}")
+            group["type"] = np.bytes_(kind)
+            group["shape"] = np.array(shape)
+            neuron = group.create_group("neuron")
+            neuron["type"] = np.bytes_("CUBA")
+            for name, value in {"iDecay": 4096, "vDecay": 128, "vThMant": 9, "refDelay": 1}.items():
+                neuron[name] = value
+        file["layer/1/weight"] = np.array([[1, -2, 3], [0, 5, -6]])
+        file["layer/1/bias"] = np.array([4, 0])
+    return path
+
+
+def test_inspect_lists_layers_weights_and_neurons(tmp_path: Path, invoke: Invoke) -> None:
+    """Kinds, shapes, stored arrays and the neurons' numbers, as text and as JSON."""
+    path = write(tmp_path / "small.net")
+    told = invoke("inspect", path)
+    assert "1 dense (2,): " in told
+    assert "weight (2, 3)" in told
+    assert "CUBA neuron: iDecay=4096, vDecay=128, vThMant=9, refDelay=1" in told
+    found = json.loads(invoke("inspect", path, "--json"))
+    assert [layer["kind"] for layer in found["layers"]] == ["input", "dense"]
+    assert found["layers"][1]["arrays"]["weight"] == [2, 3]
+
+
+@pytest.mark.parametrize("size", [0, 100, 700])
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, size: int) -> None:
+    """Cut short: exit code 2 and the file's name."""
+    path = write(tmp_path / "small.net")
+    path.write_bytes(path.read_bytes()[:size])
+    done = CliRunner().invoke(app, ["inspect", str(path)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
+    assert "small.net" in done.stderr
