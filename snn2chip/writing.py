@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from snn2chip.errors import InputError, WriteFailure
 
@@ -58,6 +60,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole or not at all (see `replacing`)."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+    """Write a compressed `.npz` file whole or not at all (see `replacing`)."""
+    with replacing(path) as part:
+        put_npz(part, arrays)
+
+
+def put_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write a compressed `.npz` file in place; made in memory, since an archive on a full disk complains twice."""
+    import numpy as np
+
+    image = io.BytesIO()
+    np.savez_compressed(image, **arrays)
+    path.write_bytes(image.getbuffer())
 
 
 @contextmanager

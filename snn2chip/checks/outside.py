@@ -22,11 +22,11 @@ from snn2chip.checks.compare import CheckResult, Divergence, compare, ready_back
 from snn2chip.data.npz import open_npz
 from snn2chip.errors import InputError
 from snn2chip.golden import Golden, read_golden
-from snn2chip.ir.files import replacing
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 from snn2chip.registry import Backend
 from snn2chip.trace import Trace, join_traces
+from snn2chip.writing import write_npz
 
 
 def check_golden(
@@ -145,8 +145,7 @@ def write_trace(path: str | os.PathLike[str], trace: Trace) -> None:
     arrays |= {f"payload/{name}": np.moveaxis(x, 0, 1) for name, x in trace.payloads.items()}
     arrays |= {f"potential/{name}": np.moveaxis(x, 0, 1) for name, x in trace.potentials.items()}
     arrays |= {f"input/{name}": np.moveaxis(x, 0, 1) for name, x in trace.inputs.items()}
-    with replacing(path) as part, part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+    write_npz(path, arrays)
 
 
 def read_trace(program: Program, path: str | os.PathLike[str]) -> tuple[Trace, dict[str, IntArray]]:

@@ -142,6 +142,7 @@ def _samples(program: Program, file: Path, options: Mapping[str, Any]) -> tuple[
 
     from snn2chip.cli.feed import make_feed
     from snn2chip.golden import random_samples
+    from snn2chip.writing import put_npz
 
     stepped = {node.name for node in program.inputs if node.coding == "steps"}
     chosen, y, count = dict(options), None, GOLDEN
@@ -163,8 +164,7 @@ def _samples(program: Program, file: Path, options: Mapping[str, Any]) -> tuple[
         "x" if len(raw) == 1 else f"x/{name}": np.moveaxis(np.asarray(x), 0, 1) if name in stepped else np.asarray(x)
         for name, x in raw.items()
     }
-    with file.open("wb") as stream:
-        np.savez_compressed(stream, **arrays, **({} if y is None else {"y": np.asarray(y)}))
+    put_npz(file, {**arrays, **({} if y is None else {"y": np.asarray(y)})})
     return raw, count, chosen
 
 

@@ -134,6 +134,14 @@ def stop(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def _untold(error: BaseException) -> int | None:
+    """The exit code of a usage error that could not be printed, the stream being full or gone."""
+    told: BaseException | None = error if isinstance(error, OSError) else None
+    while told is not None and not isinstance(getattr(told, "exit_code", None), int):
+        told = told.__context__
+    return None if told is None else int(told.exit_code)  # type: ignore[attr-defined]
+
+
 def _interrupted(error: KeyboardInterrupt) -> NoReturn:
     if isinstance(error, Terminated):
         stop("terminated", TERMINATED)
@@ -220,6 +228,10 @@ def main() -> None:
     try:
         app()
     except Exception as error:
+        meant = _untold(error)
+        if meant is not None:
+            _mute_broken_streams()
+            sys.exit(meant)
         if DEBUG in sys.argv:
             raise
         text = f"error: defect in snn2chip, please report it ({type(error).__name__}: {error}); see it with {DEBUG}"

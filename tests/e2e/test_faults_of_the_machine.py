@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,11 +40,32 @@ def stuck(*given):
     time.sleep(300)
 Seeds.on_train_batch_start = stuck
 """
+FULL = """
+import resource, snn2chip.writing as writing
+from contextlib import contextmanager
+plain = writing._workspace
+@contextmanager
+def full(target):
+    with plain(target) as space:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, -1))
+        try:
+            yield space
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+writing._workspace = full
+"""
 READ_ONLY = """
 import errno, os, tempfile
 def refuses(*given, **named):
     raise OSError(errno.EROFS, os.strerror(errno.EROFS), "somewhere")
 tempfile.mkdtemp = refuses
+"""
+
+
+NEWER_PYTHON = """
+import sys, types
+import snn2chip_backends.lava.backend as backend
+backend.sys = types.SimpleNamespace(version_info=(3, 12, 1, "final", 0), platform=sys.platform)
 """
 
 
@@ -106,18 +128,25 @@ def test_signals_in_the_middle_of_training(runner: Runner) -> None:
         assert nothing_changed(runner, "train")
 
 
-def test_a_read_only_disk(runner: Runner) -> None:
-    for name in ("compile", "emit"):
-        job = JOBS[name]
+@pytest.mark.parametrize(
+    ("fault", "why"), [(FULL, "File too large"), (READ_ONLY, "Read-only file system")], ids=["full", "read-only"]
+)
+def test_a_disk_that_does_not_take_it(runner: Runner, fault: str, why: str) -> None:
+    """A limit on the size of files is what a full disk is: a write that comes back short."""
+    for name, job in JOBS.items() if fault == FULL else [("compile", JOBS["compile"]), ("emit", JOBS["emit"])]:
         clear(runner.world, job, earlier=True)
-        runner.start(job.argv, code=READ_ONLY)
-        assert runner.end() == 3, runner.said.read_text()
+        runner.start(job.argv, code=fault)
+        code, said = runner.end(), runner.said.read_text()
+        assert code == 3, (name, said)
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
         target = (*job.files, *job.folders)[0]
-        assert runner.said.read_text().splitlines()[-1] == (
-            f"error: out/{target}: cannot be written (Read-only file system); nothing was written, "
-            "what was there before is unchanged"
-        )
-        assert nothing_changed(runner, name)
+        assert line.startswith(f"error: out/{target}") or name == "train", line
+        assert "cannot be written (" in line, line
+        assert why in line, line
+        assert line.endswith("what was there before is unchanged") or name == "train"
+        assert "Traceback" not in said
+        assert "Exception ignored" not in said
+        assert nothing_changed(runner, name), (name, os.listdir(runner.world / "out"))
 
 
 def test_streams_that_take_nothing(runner: Runner) -> None:
@@ -128,6 +157,7 @@ def test_streams_that_take_nothing(runner: Runner) -> None:
         (">&-", 0, ""),
         (">&- 2>&- <&-", 0, ""),
         ("> /dev/full", 3, "No space left on device"),
+        ("--no-such 2> /dev/full", 2, ""),
     ):
         done = subprocess.run(
             ["bash", "-c", f"{command} {redirect}"],
@@ -175,9 +205,51 @@ def test_two_commands_write_one_folder_and_the_last_one_stays(runner: Runner) ->
         assert [p.name for p in out.iterdir()] == ["package"]
 
 
-def test_lava_that_is_not_installed(runner: Runner) -> None:
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import sys; sys.modules['lava'] = None", "lava-nc is not installed; pip install lava-nc==0.10.0"),
+        (NEWER_PYTHON, "needs Python 3.10, this is 3.12"),
+    ],
+    ids=["not installed", "another Python"],
+)
+def test_lava_that_cannot_run_here(runner: Runner, code: str, words: str) -> None:
     for argv in (("run", "m.s2c", "--samples", "2", "--backend", "lava"), ("check", "m.s2c", "--backends", "lava")):
-        runner.start(argv, code="import sys; sys.modules['lava'] = None")
+        runner.start(argv, code=code)
         assert runner.end() == 3
-        assert "lava-nc is not installed; pip install lava-nc==0.10.0" in runner.said.read_text()
+        assert words in runner.said.read_text()
         assert len(runner.said.read_text().splitlines()) == 1
+
+
+def lava_processes(folder: Path) -> list[int]:
+    """Processes of Lava runs whose job lies in `folder`, the first one first."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"snn2chip_backends.lava.child" in command and bytes(folder) in command:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("who", ["SIGTERM to the command", "SIGINT to the command", "SIGKILL to its child"])
+def test_the_end_of_a_command_that_runs_lava(runner: Runner, who: str) -> None:
+    """Whoever dies: the exit code says so, no process goes on, no file stays."""
+    tmp = runner.world / "tmp"
+    pid = runner.start(("run", "m.s2c", "--samples", "400", "--backend", "lava"))
+    until(runner, lambda: len(lava_processes(tmp)) > 4, pid=pid)
+    victim = pid if "command" in who else lava_processes(tmp)[0]
+    os.kill(victim, getattr(signal, who.split()[0]))
+    code = runner.end()
+    said: Any = runner.said.read_text()
+    assert code == {"SIGTERM": 143, "SIGINT": 130, "SIGKILL": 3}[who.split()[0]], said
+    assert said.startswith("error: ")
+    assert ("died (signal 9)" in said) == ("child" in who)
+    end = time.monotonic() + 30
+    while lava_processes(tmp):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert list(tmp.iterdir()) == []

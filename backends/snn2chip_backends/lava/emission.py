@@ -16,7 +16,7 @@ from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Host, HostOp, Input
 from snn2chip.ir.program import Program
 from snn2chip.origin import about, origin
-from snn2chip.writing import replacing_tree
+from snn2chip.writing import put_npz, replacing_tree
 from snn2chip_backends.lava.backend import LavaBackend
 from snn2chip_backends.lava.net.assemble import write_plan
 from snn2chip_backends.lava.plan import Arrays, NetPlan
@@ -70,7 +70,7 @@ def emit(
     with replacing_tree(target, check=_refuse_foreign) as part:
         _write(part, program, plan, layout)
         if golden is not None:
-            np.savez_compressed(part / "golden.npz", **_golden(program, golden))
+            put_npz(part / "golden.npz", _golden(program, golden))
     return target
 
 

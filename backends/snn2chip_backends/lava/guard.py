@@ -16,6 +16,8 @@ from snn2chip.errors import BackendFailure
 GRACE_S = 1.0
 """How long a session may take to end by itself."""
 TAIL = 4000
+SOCKET, SOCKET_BYTES = "pymp-12345678/listener-12345678", 103
+"""Where a manager of Python listens below the folder of temporary files, and the longest path it can (macOS)."""
 
 
 def run_child(folder: Path, *, limit_s: float) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def run_child(folder: Path, *, limit_s: float) -> dict[str, Any]:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=child_environment(),
+            env={**child_environment(), **_own_temporary(folder)},
             start_new_session=True,
         )
         late = False
@@ -60,6 +62,11 @@ def child_environment() -> dict[str, str]:
     given = [os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {**os.environ, **one, "PYTHONPATH": os.pathsep.join([home, *given])}
+
+
+def _own_temporary(folder: Path) -> dict[str, str]:
+    """Temporary files of the child go with its folder, unless that lies too deep for the sockets of its managers."""
+    return {"TMPDIR": str(folder)} if len(os.fsencode(folder / SOCKET)) <= SOCKET_BYTES else {}
 
 
 def session_members(session: int) -> list[int]:

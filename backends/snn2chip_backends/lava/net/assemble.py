@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -161,8 +162,9 @@ def write_plan(
     import json
 
     Path(folder, "network.json").write_text(json.dumps(plan, indent=1, sort_keys=True))
-    save = np.savez_compressed if compress else np.savez
-    save(str(Path(folder, "weights.npz")), **arrays)
+    image = io.BytesIO()  # an archive on a full disk complains twice
+    (np.savez_compressed if compress else np.savez)(image, **arrays)
+    Path(folder, "weights.npz").write_bytes(image.getbuffer())
 
 
 def read_plan(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
