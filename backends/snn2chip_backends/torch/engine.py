@@ -102,13 +102,17 @@ class _Block:
 
     def loop(self, names: list[str]) -> None:
         """All steps of a feedback component, one after the other."""
-        loop = Loop(self.program, self.plan, names, self.values, self.batch, self.records.wants)
+        loop, inside = Loop(self.program, self.plan, names, self.values, self.batch, self.records.wants), set(names)
         for t in range(self.program.steps):
             for name in names:
                 loop.step(name, t)
         for name in names:
             if isinstance(self.program[name], Soma):
                 self.finish(name, loop.result(name))
+        for name in names:
+            outside = any(edge.dst not in inside for edge in self.program.out_of[name])
+            if outside and not isinstance(self.program[name], Soma):
+                self.node(name)  # a soma outside the loop reads this current too: all steps of it at once
 
     def finish(self, name: str, run: SomaRun) -> None:
         """Record a soma and keep its payloads for those who read them."""

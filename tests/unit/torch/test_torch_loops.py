@@ -9,7 +9,7 @@ import pytest
 from snn2chip_backends.torch import fused, loop
 
 from snn2chip.api import run
-from snn2chip.ir.nodes import Input, Output, Synapse
+from snn2chip.ir.nodes import Input, Output, Product, Synapse
 from snn2chip.ir.program import Edge, Program
 from snn2chip.ir.soma import Soma
 
@@ -70,3 +70,34 @@ def test_loops_equal_the_reference(
     assert (expected.counts.totals["saturations"] > 0) == (kind == "saturating")
     if fused.compiled_pass() is not None:
         assert all(isinstance(soma, loop._Compiled) for soma in made)
+
+
+@pytest.mark.parametrize("outer", ["linear", "identity", "product"])
+def test_currents_of_a_loop_are_read_outside_too(outer: str) -> None:
+    """A synapse or product inside a loop also feeds a soma that is not in it."""
+    back = (
+        Product("r", shift=1)
+        if outer == "product"
+        else Synapse("r", outer, [[1, -2], [3, 1]] if outer == "linear" else -2)
+    )
+    program = Program(
+        nodes=[
+            Input("in", (2,), -3, 9, coding="steps"),
+            Synapse("w", "identity"),
+            back,
+            Soma("n", (2,), fire="relay", reset="drop", out_max=50),
+            Soma("outside", (2,), fire="relay", reset="drop"),
+            Output("out", "payload"),
+        ],
+        edges=[
+            *(("in", "w"), ("w", "n"), ("n", "r", 1), ("r", "n"), ("w", "outside"), ("r", "outside")),
+            *((("n", "r", 2),) if outer == "product" else ()),
+            ("outside", "out"),
+        ],
+        steps=6,
+    )
+    x = np.random.default_rng(2).integers(-3, 10, size=(6, 3, 2))
+    ours, truth = (run(program, x, backend=name, time_axis=True) for name in ("torch", "reference"))
+    assert (ours.payloads["n"] == truth.payloads["n"]).all()
+    assert (ours.payloads["outside"] == truth.payloads["outside"]).all()
+    assert (truth.payloads["outside"][1:] != x[1:]).any()
