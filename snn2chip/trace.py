@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -53,22 +53,39 @@ class Trace:
         return f"{head}<table><tr><th>soma</th><th>[T, B, ...]</th><th>firing</th></tr>{rows}</table>"
 
 
+def gather_traces(parts: Iterable[Trace]) -> Trace:
+    """Concatenate traces of consecutive blocks as they come, a block with one of its size.
+
+    Many small results that are kept between the work on others would leave holes all over the heap.
+    """
+    kept: list[Trace] = []
+    for part in parts:
+        kept.append(part)
+        while len(kept) > 1 and kept[-2].samples <= kept[-1].samples:
+            kept[-2:] = [join_traces(kept[-2:])]
+    return join_traces(kept)
+
+
 def join_traces(parts: list[Trace]) -> Trace:
     """Concatenate traces of consecutive blocks of samples."""
     first = parts[0]
+    if len(parts) == 1:
+        return first
 
     def cat(field: str, axis: int) -> dict[str, Any]:
         names = getattr(first, field)
         return {n: np.concatenate([getattr(p, field)[n] for p in parts], axis=axis) for n in names}
 
+    every = cat("all_outputs", 0)
+    same = [n for n in every if all(p.all_outputs[n] is p.outputs for p in parts)]  # held once, as in the blocks
     counts = first.counts
     for part in parts[1:]:
         counts = counts + part.counts
     return attrs.evolve(
         first,
         samples=sum(p.samples for p in parts),
-        outputs=np.concatenate([p.outputs for p in parts]),
-        all_outputs=cat("all_outputs", 0),
+        outputs=every[same[0]] if same else np.concatenate([p.outputs for p in parts]),
+        all_outputs=every,
         payloads=cat("payloads", 1),
         potentials=cat("potentials", 1),
         inputs=cat("inputs", 1),

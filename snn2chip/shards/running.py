@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,7 +13,7 @@ from snn2chip.shards.opened import Engine, NamedFile, feed_of, program_of
 from snn2chip.shards.plan import MOST, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
-from snn2chip.trace import Trace, join_traces
+from snn2chip.trace import Trace, gather_traces
 
 if TYPE_CHECKING:
     from snn2chip.data.feed import Feed, FeedSpec
@@ -33,13 +33,14 @@ def run_range(
     """Samples `start` to `stop` of a feed in blocks of `size` (None: as the backend likes)."""
     from snn2chip.api import run
 
-    parts = []
-    for inputs, _ in feed.blocks(size or engine.block(feed.program), start=start, stop=stop):
-        part = run(feed.program, inputs, backend=engine, record=record, time_axis=feed.time_axis)
-        parts.append(part)
-        if advance is not None:
-            advance(part.samples)
-    return parts[0] if len(parts) == 1 else join_traces(parts)
+    def blocks() -> Iterator[Trace]:
+        for inputs, _ in feed.blocks(size or engine.block(feed.program), start=start, stop=stop):
+            part = run(feed.program, inputs, backend=engine, record=record, time_axis=feed.time_axis)
+            if advance is not None:
+                advance(part.samples)
+            yield part
+
+    return gather_traces(blocks())
 
 
 @attrs.frozen(kw_only=True)
@@ -80,8 +81,7 @@ class RunJob:
 
 def run_sharded(job: RunJob, workers: Workers, *, advance: Advance | None = None) -> Trace:
     """The trace of all samples."""
-    parts = [trace_of(tree) for _, tree in gather(job, workers, advance=advance)]
-    return parts[0] if len(parts) == 1 else join_traces(parts)
+    return gather_traces(trace_of(tree) for _, tree in gather(job, workers, advance=advance))
 
 
 def trace_state(trace: Trace) -> dict[str, Any]:
