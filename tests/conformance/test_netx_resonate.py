@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import snn2chip
+from snn2chip.checks.usable import usable_backends
 from snn2chip.errors import ParameterError
 from snn2chip.frontends.netx_resonate import Resonance, resonate
 from snn2chip.ir.nodes import Input, Output
 from snn2chip.ir.program import Program
+from snn2chip.registry import get_backend
 
 TOP = (1 << 23) - 1
 BACKENDS = ("reference", "torch")
@@ -142,6 +144,23 @@ def test_every_turn_and_every_state(cos, sin, theta, bits, izhikevich, backend):
     assert (trace.payloads["rf.im"] == im).all()
     assert max(abs(re).max(), abs(im).max()) == TOP or izhikevich
     assert spikes.any()
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", CASES)
+def test_resonate_on_our_lava_backend(name):
+    """The same loop as one Lava process: every payload of every soma."""
+    neuron, rng = CASES[name][0], np.random.default_rng(0)
+    weights = {key: rng.integers(-20, 25, (6, 6)) for key in ("weight_real", "weight_imag")} if name == "dense" else {}
+    program = program_of(neuron, (6,), (6,), 60, **weights)
+    if "lava" not in usable_backends(program)[0]:
+        pytest.skip("Lava does not run here")
+    x = (rng.random((60, 2, 6)) < 0.2).astype(int)
+    truth = witness(neuron, *currents(weights, x))
+    trace = get_backend("lava", layout="fused").run(program, {"input": x})
+    found = [trace.payloads[key] for key in ("rf", real_part(neuron), "rf.im")]
+    assert all((ours == theirs).all() for ours, theirs in zip(found, truth, strict=True))
+    assert truth[0].any()
 
 
 def test_integers_of_a_turn():
