@@ -178,6 +178,13 @@ def _lock(space: Path, *, wait: bool) -> int | None:
     return descriptor
 
 
+def clean_folder(folder: Path) -> None:
+    """Remove what killed processes left in a folder of many files, whatever they were writing."""
+    any_name = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(SUFFIX)}")
+    for name in {found[1] for entry in os.listdir(folder) if (found := any_name.fullmatch(entry))}:
+        _clean(folder / name)
+
+
 def _clean(target: Path) -> None:
     """Remove workspaces of dead processes; a folder that one had moved away without putting another there returns."""
     ours = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}{re.escape(SUFFIX)}")

@@ -21,7 +21,7 @@ import attrs
 from snn2chip.errors import InputError
 from snn2chip.shards.plan import Shard
 from snn2chip.shards.trees import unpack
-from snn2chip.writing import replacing, write_text
+from snn2chip.writing import clean_folder, replacing, write_text
 
 FORMAT = "snn2chip-shards-1"
 ABOUT = "about.json"
@@ -73,6 +73,8 @@ class Partial:
         for start, stop in self.ranges():
             self.path(start, stop).unlink(missing_ok=True)
         (self.folder / ABOUT).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            clean_folder(self.folder)
         for folder in (self.folder, self.folder.parent):
             with suppress(OSError):
                 folder.rmdir()

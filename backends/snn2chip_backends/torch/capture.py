@@ -160,7 +160,8 @@ class _Capture:
         payload, shape = self.plan.payloads[edge.src], self.program.shapes[edge.src]
         if synapse.name not in self.shared:
             columns = Columns.of(synapse, payload, shape)
-            self.shared[synapse.name] = columns, [] if columns is None else in_bytes(synapse, payload, shape)
+            made = columns, [] if columns is None else in_bytes(synapse, payload, shape)
+            self.shared.setdefault(synapse.name, made)
         columns, products = self.shared[synapse.name]
         if columns is None:
             return None
@@ -169,7 +170,7 @@ class _Capture:
         if columns.cost(rows, sent.array.size) <= library:
             d = self.row(at.FEW_ROWS)
             out = columns.describe(d, sent.array, code)
-            self.kept.append(out)
+            self.kept += [out, columns]  # the row holds addresses only
             return from_rows(out, sent.array.shape[1])
         digits = self._digits(sent, len(products))
         if digits is None:

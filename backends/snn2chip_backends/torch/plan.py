@@ -65,7 +65,8 @@ def plan_for(program: Program, device: torch.device) -> Plan:
     plans = _PLANS.setdefault(program, {})
     if device not in plans:
         with exact_arithmetic(device):
-            plans[device] = _plan(program, device)
+            made = _plan(program, device)
+        plans.setdefault(device, made)  # threads that plan at once share the first one
     return plans[device]
 
 

@@ -73,16 +73,17 @@ def _arrays(how):
 
 def test_a_network_with_a_pool_and_an_average(net, files):
     """conv, pool, flatten, dense, average: the last potential is the number of spikes of each group."""
+    rng = np.random.default_rng(1)
     path = net(
         files.inputs((2, 6, 6)),
-        files.conv(RNG.integers(-20, 60, (3, 2, 3, 3)), (3, 4, 4), neuron=files.neuron(vThMant=20)),
+        files.conv(rng.integers(-20, 60, (3, 2, 3, 3)), (3, 4, 4), neuron=files.neuron(vThMant=20)),
         files.pool(np.full((2, 2), 30), (3, 2, 2), neuron=files.neuron(vThMant=20)),
         files.flatten(),
-        files.dense(RNG.integers(-30, 60, (6, 12)), neuron=files.neuron(vThMant=30)),
+        files.dense(rng.integers(-70, 60, (6, 12)), neuron=files.neuron(vThMant=200)),
         files.average(3),
     )
     program = import_netx(path, steps=9)
-    x = RNG.integers(0, 2, (9, 4, 2, 6, 6))
+    x = rng.integers(0, 2, (9, 4, 2, 6, 6))
     trace = run(program, x, backend="reference", time_axis=True)
     spikes = trace.payloads["layer4"].reshape(9, 4, 3, 2)
     assert program["out"].read == "potential"
