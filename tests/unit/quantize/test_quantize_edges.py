@@ -17,7 +17,7 @@ from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.types import V_MAX
 from snn2chip.quantize.calibrate import calibrate
 from snn2chip.quantize.inputs import PAYLOAD_BITS, WHOLE_ROOM, _whole
-from snn2chip.quantize.lower import lower
+from snn2chip.quantize.lower import _Lowering, lower
 from snn2chip.quantize.readout import lower_membrane, lower_readout
 from snn2chip.quantize.relays import lower_relay
 from snn2chip.quantize.rounding import round_with_feedback
@@ -172,3 +172,13 @@ def test_a_readout_is_called_what_the_model_calls_it(name: str, node: str) -> No
     graph = LayerGraph(layers=layers, inputs={"x": (), "l": ("x",), name: ("l",)}, steps=1)
     program = lower(graph, calibrate(graph, np.arange(8.0).reshape(4, 2)))
     assert [out.name for out in program.outputs] == [node]
+
+
+@pytest.mark.parametrize(("window", "factor"), [(None, 1.0), ([[0.5, 0.25], [-1.0, 0.25]], 1.25)])
+def test_the_static_bound_of_a_mixed_current_is_its_largest_row(window: Any, factor: float) -> None:
+    """|sum_s w[t, s] a(s)| <= max over t of sum_s |w[t, s]| times the bound of a."""
+    layer = neuron(steps=2, window=None if window is None else torch.tensor(window))
+    seen = {"n": ONE}
+    ranges = SimpleNamespace(potential=seen, current=seen, payload={"n": 1.0}, payloads={})
+    found = _Lowering.reach(SimpleNamespace(ranges=ranges), layer, np.array([8.0]))  # type: ignore[arg-type]
+    assert found.static.tolist() == [8.0 * factor]

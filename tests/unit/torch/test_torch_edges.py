@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from snn2chip_backends.torch import TorchBackend
+from snn2chip_backends.torch import TorchBackend, captured
 from snn2chip_backends.torch.bounds import soma_bounds
 from snn2chip_backends.torch.pooled import unpooled
 
+from snn2chip.api import run
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -63,3 +64,37 @@ def test_a_convolution_of_equal_blocks_is_a_smaller_one_of_sums() -> None:
     weight[0, 0, 0, 0] += 1
     assert unpooled(Synapse("s", "conv2d", weight, stride=(2, 2), padding=(2, 2)), (1, 8, 8)) is None
     assert unpooled(synapse, (1, 7, 8)) is None
+
+
+def relayed(top: int, steps: int) -> Program:
+    """Payloads of one neuron passed on as they are."""
+    nodes = [
+        Input("x", (1,), 0, top),
+        Synapse("w", "identity", 1),
+        Soma("n", (1,), fire="relay", reset="drop", out_min=0, out_max=top),
+        Output("o", "payload"),
+    ]
+    return Program(nodes=nodes, edges=[("x", "w"), ("w", "n"), ("n", "o")], steps=steps)
+
+
+@pytest.mark.parametrize("record", ["all", "outputs"])
+@pytest.mark.parametrize(("top", "steps"), [((1 << 23) - 1, 300), ((1 << 23) - 1, 255), (100, 300)])
+def test_sums_of_payloads_may_leave_32_bits(top: int, steps: int, record: str) -> None:
+    """steps * payload on both sides of 2^31: outputs and counts are the plain product."""
+    program = relayed(top, steps)
+    trace = run(program, np.array([[top]]), backend="torch", record=record)
+    assert trace.outputs.tolist() == [[steps * top]]
+    assert trace.counts.sources["n"]["payload_sum"] == steps * top
+    assert trace.counts.sources["n"]["spikes"] == steps
+
+
+def test_small_runs_are_captured_and_large_ones_are_not() -> None:
+    """Blocks of at most WORK payloads are played from what was captured; others go the ordinary way."""
+    if captured.fused.compiled_pass() is None:
+        pytest.skip("numba is not installed")
+    program = relayed(100, 3)
+    for batch, kept in ((2, 1), (captured.WORK // 6, 2), (captured.WORK // 6 + 1, 2)):
+        x = np.broadcast_to(np.arange(batch).reshape(1, batch, 1) % 101, (3, batch, 1))
+        got = TorchBackend().run(program, {"x": x}, record="outputs")
+        assert (got.outputs[:, 0] == 3 * (np.arange(batch) % 101)).all()
+        assert len(captured._CAPTURES[program]._free) == kept, batch
