@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -70,12 +71,13 @@ backend.sys = types.SimpleNamespace(version_info=(3, 12, 1, "final", 0), platfor
 
 
 @pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    world = tmp_path_factory.mktemp("machine")
-    prepare(world)
-    made = Runner(world, False)
-    yield made
-    made.close()
+def runner() -> Iterator[Runner]:
+    """In a short folder: where a socket below the job's folder would be too deep, TMPDIR stays as it was."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as folder:
+        prepare(Path(folder))
+        made = Runner(Path(folder), False)
+        yield made
+        made.close()
 
 
 def until(runner: Runner, condition: Callable[[], object], *, pid: int, seconds: float = 300.0) -> None:
