@@ -19,8 +19,9 @@ units (`tensor_cores`), or a copy into columns and one product.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any, cast
 
 import torch
@@ -46,20 +47,57 @@ def int_type(bound: int) -> torch.dtype:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """No gradients, no autocast, no rounding algorithms; every flag is as before afterwards."""
+    """No gradients, no autocast, no rounding algorithms; flags are as before once the last thread has left."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         stack.enter_context(torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False))
-        stack.enter_context(nnpack.flags(enabled=False))
-        if not onednn_strict():
-            stack.enter_context(_without_onednn())
-        stack.enter_context(_ieee_float32(on_gpu=device.type == "cuda"))
-        stack.enter_context(_any_order())
+        stack.enter_context(_EVERYWHERE.turned())
         if device.type == "cuda":
-            stack.enter_context(_whole_sums())
+            stack.enter_context(_ON_GPU.turned())
         if device.index:  # kernels of our own are launched on the current device
             stack.enter_context(torch.cuda.device(device))
         yield
+
+
+class _Switches:
+    """Switches of the whole process: the first thread in turns them, the last one out turns them back."""
+
+    def __init__(self, turn: Callable[[ExitStack], None]) -> None:
+        self._turn, self._lock = turn, Lock()
+        self._inside, self._back = 0, ExitStack()
+
+    @contextmanager
+    def turned(self) -> Iterator[None]:
+        """While any thread is in here."""
+        with self._lock:
+            if not self._inside:
+                with ExitStack() as stack:
+                    self._turn(stack)
+                    self._back = stack.pop_all()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._back.close()
+
+
+def _everywhere(stack: ExitStack) -> None:
+    stack.enter_context(nnpack.flags(enabled=False))
+    if not onednn_strict():
+        stack.enter_context(_without_onednn())
+    stack.enter_context(_ieee_float32(on_gpu=False))
+    stack.enter_context(_any_order())
+
+
+def _on_gpu(stack: ExitStack) -> None:
+    stack.enter_context(_ieee_float32(on_gpu=True))
+    stack.enter_context(_whole_sums())
+
+
+_EVERYWHERE, _ON_GPU = _Switches(_everywhere), _Switches(_on_gpu)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -159,6 +160,18 @@ def test_flags_are_restored_even_after_an_error() -> None:
     assert torch._C._get_mkldnn_enabled()
     assert not torch.is_inference_mode_enabled()
     assert torch.get_num_threads() == threads
+
+
+def test_flags_stay_while_any_thread_needs_them() -> None:
+    """Two runs that overlap: the first to end leaves the switches to the other, the last one puts them back."""
+    first, second = exact_arithmetic(CPU), exact_arithmetic(CPU)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(first.__enter__).result()
+        other.submit(second.__enter__).result()
+        one.submit(first.__exit__, None, None, None).result()
+        assert not torch._C._get_nnpack_enabled()
+        other.submit(second.__exit__, None, None, None).result()
+    assert torch._C._get_nnpack_enabled()
 
 
 def test_fast_math_by_environment_turns_onednn_off(monkeypatch: pytest.MonkeyPatch) -> None:
