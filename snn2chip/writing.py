@@ -31,6 +31,7 @@ except ImportError:  # no locks on this system: what others left is not removed
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".snn2chip-part"
+_WORKSPACE = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(SUFFIX)}", re.DOTALL)
 OLD = "old"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -129,7 +130,7 @@ def _words(path: str | os.PathLike[str], why: str) -> str:
 def _workspace(target: Path) -> Iterator[Path]:
     """A locked folder beside `target`, removed at the end; what killed processes left goes first."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    _clean(target)
+    clean_folder(target.parent, only=target.name)
     for _ in range(_TRIES):
         space = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=SUFFIX, dir=target.parent))
         lock = _lock(space, wait=True)
@@ -178,24 +179,20 @@ def _lock(space: Path, *, wait: bool) -> int | None:
     return descriptor
 
 
-def clean_folder(folder: Path) -> None:
-    """Remove what killed processes left in a folder of many files, whatever they were writing."""
-    any_name = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}{re.escape(SUFFIX)}")
-    for name in {found[1] for entry in os.listdir(folder) if (found := any_name.fullmatch(entry))}:
-        _clean(folder / name)
+def clean_folder(folder: Path, *, only: str | None = None) -> None:
+    """Remove workspaces of dead processes (`only` those of one name) from a folder.
 
-
-def _clean(target: Path) -> None:
-    """Remove workspaces of dead processes; a folder that one had moved away without putting another there returns."""
-    ours = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}{re.escape(SUFFIX)}")
-    for entry in os.listdir(target.parent):
-        if not ours.fullmatch(entry):
+    A folder that one had moved away without putting another in its place returns.
+    """
+    for entry in os.listdir(folder):
+        found = _WORKSPACE.fullmatch(entry)
+        if found is None or only not in (None, found[1]):
             continue
-        space = target.parent / entry
+        space = folder / entry
         lock = _lock(space, wait=False)
         if lock is None:
             continue
-        _remove(space, target)
+        _remove(space, folder / found[1])
         os.close(lock)
 
 

@@ -81,11 +81,11 @@ def run(
     done = {key for key, entry in known.items() if not again or entry["verdict"] in ("killed", "timeout", "no program")}
     lanes = Lanes(work, seconds)
     chosen = drawn(sample, seed)
+    drawn_keys = {mutant.key for mutant in chosen[:sample]}
     if not whole:
         chosen = chosen[:sample]
     if rooms:
         chosen = [mutant for mutant in chosen if room_of(mutant.file) in rooms.split(",")]
-    drawn_keys = {mutant.key for mutant in drawn(sample, seed)[:sample]}
     todo = [(mutant, lanes.lane(mutant.file, mutant.line)) for mutant in chosen if mutant.key not in done]
     for first in range(0, len(todo), block):
         part = todo[first : first + block]

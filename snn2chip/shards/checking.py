@@ -13,7 +13,7 @@ import attrs
 
 from snn2chip.checks.compare import CheckResult, Divergence, compare_pair
 from snn2chip.shards.gather import gather
-from snn2chip.shards.opened import Engine, NamedFile, feed_of, program_of
+from snn2chip.shards.opened import Engine, NamedFile, feed_of, program_of, work
 from snn2chip.shards.plan import MOST, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
@@ -98,11 +98,7 @@ class CheckJob:
 
     def identity(self) -> dict[str, Any]:
         """What decides the results."""
-        return {
-            "verb": "check",
-            "program": self.program.sha256,
-            "samples": feed_of(self.program, self.samples).samples.digest(),
-            "by_step": self.samples.steps_in_input,
+        return work("check", self.program, self.samples) | {
             "engines": [engine.words() for engine in self.engines],
         }
 

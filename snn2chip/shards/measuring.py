@@ -15,7 +15,7 @@ import attrs
 
 from snn2chip.reports.tally import Tally
 from snn2chip.shards.gather import gather
-from snn2chip.shards.opened import NamedFile, feed_of, program_of
+from snn2chip.shards.opened import NamedFile, feed_of, program_of, work
 from snn2chip.shards.plan import MOST_LARGE, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
@@ -75,11 +75,7 @@ class MeasureJob:
 
     def identity(self) -> dict[str, Any]:
         """What decides the results."""
-        return {
-            "verb": "report",
-            "program": self.program.sha256,
-            "samples": feed_of(self.program, self.samples).samples.digest(),
-            "by_step": self.samples.steps_in_input,
+        return work("report", self.program, self.samples) | {
             "counting": None if self.counting is None else attrs.asdict(self.counting),
             "float": None if self.float_file is None else attrs.asdict(self.float_file),
         }

@@ -56,6 +56,16 @@ def feed_of(file: NamedFile, samples: FeedSpec) -> Feed:
     return samples.open(program_of(file))
 
 
+def work(verb: str, file: NamedFile, samples: FeedSpec) -> dict[str, Any]:
+    """What every verb's results depend on: the program and the samples."""
+    return {
+        "verb": verb,
+        "program": file.sha256,
+        "samples": feed_of(file, samples).samples.digest(),
+        "by_step": samples.steps_in_input,
+    }
+
+
 @attrs.frozen
 class Engine:
     """A backend by name, with the options it is made with and its device."""

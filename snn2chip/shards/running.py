@@ -9,7 +9,7 @@ import attrs
 
 from snn2chip.reports.tally import counts_of
 from snn2chip.shards.gather import gather
-from snn2chip.shards.opened import Engine, NamedFile, feed_of, program_of
+from snn2chip.shards.opened import Engine, NamedFile, feed_of, program_of, work
 from snn2chip.shards.plan import MOST, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
@@ -63,11 +63,7 @@ class RunJob:
 
     def identity(self) -> dict[str, Any]:
         """What decides the results."""
-        return {
-            "verb": "run",
-            "program": self.program.sha256,
-            "samples": feed_of(self.program, self.samples).samples.digest(),
-            "by_step": self.samples.steps_in_input,
+        return work("run", self.program, self.samples) | {
             "engine": self.engine.words(),
             "record": self.record,
         }

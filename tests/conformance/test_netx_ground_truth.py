@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +22,6 @@ from snn2chip.checks.usable import usable_backends
 from snn2chip.frontends.netx import import_netx, netx_input
 from snn2chip.interop.netx import export_netx
 from snn2chip.registry import get_backend
-
-
-@pytest.fixture(scope="module")
-def shipped() -> Path:
-    """The folder of lava-dl's own NetX tests, inside the installed wheel."""
-    try:
-        folder = Path(str(distribution("lava-dl").locate_file("tests/lava/lib/dl/netx")))
-    except PackageNotFoundError:
-        pytest.skip("lava-dl, whose recordings these are, is not installed")
-    if not (folder / "tiny.net").is_file():
-        pytest.skip("this lava-dl wheel does not ship its test networks")
-    return folder
 
 
 def whct(path: Path):

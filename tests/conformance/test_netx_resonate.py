@@ -5,9 +5,6 @@ First a witness in whole numbers, written from the equations alone; then the sam
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
-
 import attrs
 import numpy as np
 import pytest
@@ -60,14 +57,9 @@ def program_of(neuron, inputs, shape, steps, lo=0, hi=1, **weights):
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request):
+def case(request, shipped):
     """Neuron, weights, input and recorded spikes `[T, N]` of one block."""
-    try:
-        folder = Path(str(distribution("lava-dl").locate_file("tests/lava/lib/dl/netx/gts/complex_dense")))
-    except PackageNotFoundError:
-        pytest.skip("lava-dl, whose recordings these are, is not installed")
-    if not folder.is_dir():
-        pytest.skip("this lava-dl wheel does not ship its recordings")
+    folder = shipped / "gts" / "complex_dense"
     neuron, file, count = CASES[request.param]
     x, truth = (np.load(folder / f"{name}.npy").T.astype(int) for name in ("in", file))
     assert (x.sum(), truth.sum()) == (18284, count)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import re
 from fnmatch import fnmatch
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +20,6 @@ from snn2chip.frontends.netx import import_netx
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "interop.md"
 HEAD = "### Recordings that lava-dl ships"
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    """The folder of lava-dl's own NetX tests, inside the installed wheel."""
-    try:
-        folder = Path(str(distribution("lava-dl").locate_file("tests/lava/lib/dl/netx")))
-    except PackageNotFoundError:
-        pytest.skip("lava-dl, whose recordings these are, is not installed")
-    if not (folder / "tiny.net").is_file():
-        pytest.skip("this lava-dl wheel does not ship its test networks")
-    return folder
 
 
 def rows():

@@ -8,7 +8,6 @@ generation and barriers, which the model leaves out.
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +25,8 @@ STEPS = 16
 
 
 @pytest.fixture(scope="module")
-def pilotnet() -> Workload:
-    try:
-        folder = Path(str(distribution("lava-dl").locate_file("tests/lava/lib/dl/netx/gts/pilotnet_lif")))
-    except PackageNotFoundError:
-        pytest.skip("lava-dl, whose network this is, is not installed")
-    if not (folder / "network.net").is_file():
-        pytest.skip("this lava-dl wheel does not ship its test networks")
+def pilotnet(shipped: Path) -> Workload:
+    folder = shipped / "gts" / "pilotnet_lif"
     program = import_netx(folder / "network.net", steps=STEPS)
     counter = DetailCounter(program)
     for trace in stream(program, np.load(folder / "image.npy").transpose(2, 1, 0)[None]):

@@ -43,6 +43,16 @@ def at_least(a: Tensor, b: Value) -> Tensor:
     return torch.ge(a, b, out=torch.empty_like(a))
 
 
+def few(currents: list[Tensor], most: int) -> list[Tensor]:
+    """At most `most` currents: those that are too many added up in 64 bits."""
+    if len(currents) <= most:
+        return currents
+    total = currents[most - 1].to(torch.int64)
+    for current in currents[most:]:
+        total = total + current.to(torch.int64)
+    return [*currents[: most - 1], total]
+
+
 def clip(x: Tensor, lo: Value | None, hi: Value | None) -> Tensor:
     """Clip; either side may be a number, a tensor that broadcasts, or open."""
     if lo is not None:

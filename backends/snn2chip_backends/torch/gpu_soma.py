@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import LEAK_ONE, IntArray
+from snn2chip_backends.torch.arithmetic import few
 from snn2chip_backends.torch.bounds import SomaBounds
 from snn2chip_backends.torch.fused import FusedSoma, channels_last, in_memory_order
 
@@ -156,7 +157,7 @@ class GpuSoma:
     def run(self, currents: list[Tensor], part: slice, steps: int, out: SomaRun) -> None:
         """All steps of the samples `part`, whose currents are given, into `out`."""
         soma, batch = self.soma, part.stop - part.start
-        sources = [in_memory_order(x) for x in self._few(currents)]
+        sources = [in_memory_order(x) for x in few(currents, self.most_sources)]
         strides = [(0 if len(x) == 1 else x.stride(0), x.stride(1)) for x in sources]
         count = len(sources)
         sources += [sources[0]] * (self.most_sources - count)
@@ -226,16 +227,6 @@ class GpuSoma:
         if window is None:
             return self._number("NO_WINDOW")
         return self._number("SAME_ROWS" if (window == window[:1]).all() else "MIXED")
-
-    def _few(self, currents: list[Tensor]) -> list[Tensor]:
-        """At most as many currents as the kernel takes, the rest added up."""
-        if len(currents) <= self.most_sources:
-            return currents
-        head, rest = currents[: self.most_sources - 1], currents[self.most_sources - 1 :]
-        total = rest[0].to(torch.int64)
-        for current in rest[1:]:
-            total = total + current.to(torch.int64)
-        return [*head, total]
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)

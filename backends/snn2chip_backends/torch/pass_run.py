@@ -14,6 +14,7 @@ from torch import Tensor
 
 from snn2chip_backends.torch import fused as passes
 from snn2chip_backends.torch import layout as at
+from snn2chip_backends.torch.arithmetic import few
 from snn2chip_backends.torch.fused import CODES, FusedSoma, in_memory_order
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _tape(fused: FusedSoma, part: slice, steps: int, out: SomaRun) -> Tape:
 def _arrive(tape: Tape, currents: list[Tensor]) -> list[Tensor]:
     """Write into the tape where the currents lie; they have to stay until it has been played."""
     d = tape[0]
-    ordered = [in_memory_order(current) for current in _few(currents)]
+    ordered = [in_memory_order(current) for current in few(currents, at.MOST_SOURCES)]
     d[at.SOURCES] = len(ordered)
     for i, current in enumerate(ordered):
         f = at.SOURCE + at.FIELDS * i
@@ -123,14 +124,3 @@ def _shared(fused: FusedSoma, tape: Tape, batch: int, threads: int, out: SomaRun
     if not binary:
         out.magnitude.add_(counts[:, 1].sum(0))
     out.saturated.add_(sum(int(task[0, at.SATURATED]) for task in tasks))
-
-
-def _few(currents: list[Tensor]) -> list[Tensor]:
-    """At most as many currents as the pass takes, the rest added up."""
-    if len(currents) <= at.MOST_SOURCES:
-        return currents
-    head, rest = currents[: at.MOST_SOURCES - 1], currents[at.MOST_SOURCES - 1 :]
-    total = rest[0].to(torch.int64)
-    for current in rest[1:]:
-        total = total + current.to(torch.int64)
-    return [*head, total]

@@ -76,18 +76,6 @@ def fill(x, source):
 
 
 @inlined
-def copy_bytes(x, source):
-    for i in range(x.size):
-        x[i] = source[i]
-
-
-@inlined
-def add_bytes(x, source):
-    for i in range(x.size):
-        x[i] += source[i]
-
-
-@inlined
 def clear(x):
     for i in range(x.size):
         x[i] = 0

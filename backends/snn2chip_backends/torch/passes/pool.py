@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from snn2chip_backends.torch.passes.memory import i8, inlined
-from snn2chip_backends.torch.passes.moves import add_bytes, copy_bytes
+from snn2chip_backends.torch.passes.moves import add_into, fill
 
 
 @inlined
@@ -17,11 +17,11 @@ def pool(d):
     length = w * f * c
     rows = np.empty(length, np.int8)
     for i in range(n * h):
-        copy_bytes(rows, i8(d[0] + i * f * length, length))
+        fill(rows, i8(d[0] + i * f * length, length))
         for k in range(1, f):
-            add_bytes(rows, i8(d[0] + (i * f + k) * length, length))
+            add_into(rows, i8(d[0] + (i * f + k) * length, length))
         for x in range(w):
             out = i8(d[1] + (i * w + x) * c, c)
-            copy_bytes(out, rows[x * f * c : (x * f + 1) * c])
+            fill(out, rows[x * f * c : (x * f + 1) * c])
             for k in range(1, f):
-                add_bytes(out, rows[(x * f + k) * c : (x * f + k + 1) * c])
+                add_into(out, rows[(x * f + k) * c : (x * f + k + 1) * c])
