@@ -1,0 +1,212 @@
+"""Choices of the engine that no integer shows: what is captured, shared by threads, freed early, done in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from snn2chip_backends.torch import TorchBackend, captured, columns, engine, fused, pass_run, plan
+from snn2chip_backends.torch import layout as at
+from snn2chip_backends.torch.captured import Captures
+from snn2chip_backends.torch.memory import AtOnce
+
+from snn2chip.api import run
+from snn2chip.ir.nodes import Input, Output, Synapse
+from snn2chip.ir.program import Program
+from snn2chip.ir.soma import Soma
+from snn2chip.trace import Trace
+
+CPU = torch.device("cpu")
+needs_numba = pytest.mark.skipif(fused.compiled_pass() is None, reason="numba is not installed")
+
+
+@pytest.fixture
+def threads() -> Iterator[Any]:
+    """`threads(n)`: PyTorch has n threads until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def chain(layers: int, *, steps: int = 3, size: int = 5, levels: int = 7) -> Program:
+    """Linear layers and graded somas one after the other."""
+    rng = np.random.default_rng(layers)
+    nodes: list[Any] = [Input("in", size, 0, 9)]
+    edges, last = [], "in"
+    for i in range(layers):
+        nodes += [Synapse(f"w{i}", "linear", rng.integers(-3, 6, (size, size)))]
+        nodes += [Soma(f"n{i}", size, theta=9, levels=levels)]
+        edges += [(last, f"w{i}"), (f"w{i}", f"n{i}")]
+        last = f"n{i}"
+    return Program(nodes=[*nodes, Output("o", "count")], edges=[*edges, (last, "o")], steps=steps)
+
+
+def equal(program: Program, x: Any, record: Any = "all") -> Trace:
+    expected, got = (run(program, x, backend=name, record=record) for name in ("reference", "torch"))
+    assert (got.outputs == expected.outputs).all()
+    assert got.counts == expected.counts
+    for name, payload in expected.payloads.items():
+        assert (got.payloads[name] == payload).all()
+        assert (got.potentials[name] == expected.potentials[name]).all()
+    return got
+
+
+def test_the_room_of_a_captured_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T * B * (sizes of inputs and somas) payloads: 3 * 8 * 15 fit here, one sample more does not."""
+    program = chain(2)
+    captures = Captures(program, TorchBackend().plan(program))
+    monkeypatch.setattr(captured, "WORK", 3 * 8 * 15)
+
+    def kind(batch: int, dtype: Any = np.int64) -> Any:
+        found = captures.frames({"in": np.ones((3, batch, 5), dtype)})
+        return None if found is None else found[0]
+
+    assert kind(8) == (8, 3)
+    assert kind(1) == (1, 3)
+    assert kind(9) is None
+    assert kind(0) is None
+    assert kind(8, np.int32) is None
+
+
+def test_what_threads_share_is_not_captured(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From `ALONE` updates of one soma on, where there is more than one thread."""
+    program = chain(2)
+    captures = Captures(program, TorchBackend().plan(program))
+    monkeypatch.setattr(fused, "ALONE", 4 * 3 * 5)
+    threads(2)
+    found = [captures.frames({"in": np.ones((3, batch, 5), np.int64)}) is not None for batch in (3, 4, 5)]
+    assert found == [True, False, False]
+    threads(1)
+    assert captures.frames({"in": np.ones((3, 5, 5), np.int64)}) is not None
+
+
+@needs_numba
+def test_threads_from_the_size_on_that_repays_them(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B * T * N updates: 4 * 3 * 5 are one thread's work here where `ALONE` is one more."""
+    used: list[int] = []
+    shared = pass_run._shared
+
+    def spy(*given: Any) -> None:
+        used.append(given[3])
+        shared(*given)
+
+    monkeypatch.setattr(pass_run, "_shared", spy)
+    threads(3)
+    program, x = chain(1), np.arange(20).reshape(4, 5) % 10
+    for alone, expected in ((61, []), (60, [3]), (1, [3])):
+        used.clear()
+        monkeypatch.setattr(fused, "ALONE", alone)
+        equal(program, x)
+        assert used == expected
+    used.clear()
+    equal(program, x[:2])
+    assert used == [2]  # no more threads than samples
+
+
+@needs_numba
+@pytest.mark.parametrize("record", ["all", "outputs"])
+def test_slices_that_threads_share(record: str, threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples three at a time, the last slice two, each by two threads: every sample and count in its place."""
+    monkeypatch.setattr(fused, "ALONE", 0)
+    threads(2)
+    program = chain(2)
+    small = TorchBackend()
+    monkeypatch.setitem(plan.SLICE_BYTES, "cpu", 3 * plan._slice_bytes(program, program.somas[1], *_kept(program)))
+    assert small.plan(program).slices == {"n0": 3, "n1": 3}
+    x = np.random.default_rng(0).integers(0, 10, (11, 5))
+    assert equal(program, x, record).outputs.any()
+
+
+def _kept(program: Program) -> tuple[frozenset[str], Any]:
+    made = plan._plan(program, CPU)
+    return made.inlined, made.payloads
+
+
+@needs_numba
+@pytest.mark.parametrize(("currents", "scaled"), [(at.MOST_SOURCES, True), (at.MOST_SOURCES + 1, False)])
+def test_as_many_currents_as_a_pass_takes(currents: int, scaled: bool) -> None:
+    """Identity synapses are factors in the pass itself, up to its number of sources."""
+    names = [f"s{i}" for i in range(currents)]
+    program = Program(
+        nodes=[
+            Input("in", 4, -9, 9),
+            *(Synapse(name, "identity", i + 1) for i, name in enumerate(names)),
+            Soma("n", 4, theta=20, levels=50),
+            Output("o", "payload"),
+        ],
+        edges=[*(("in", name) for name in names), *((name, "n") for name in names), ("n", "o")],
+        steps=2,
+    )
+    assert TorchBackend().plan(program).scaled == (frozenset(names) if scaled else frozenset())
+    assert equal(program, np.arange(-8, 8).reshape(4, 4)).outputs.any()
+
+
+@needs_numba
+@pytest.mark.parametrize("read", ["count", "payload"])
+@pytest.mark.parametrize("steps", [127, 128, 130])
+def test_sums_over_steps_beyond_32_bits(read: str, steps: int) -> None:
+    """130 steps of the widest payload, 2^24 - 1: a sum per sample needs 32 bits."""
+    top = (1 << 24) - 1
+    soma = Soma("n", 2, fire="relay", reset="drop", out_gain=4, out_max=top)
+    program = Program(
+        nodes=[Input("in", 2, 0, 1 << 22), Synapse("s", "identity"), soma, Output("o", read)],
+        edges=[("in", "s"), ("s", "n"), ("n", "o")],
+        steps=steps,
+    )
+    x = np.array([[1 << 22, 0], [3, 1 << 22]])
+    for record in ("outputs", "all"):
+        got = equal(program, x, record)
+        assert got.counts.sources["n"]["payload_sum"] == steps * (2 * top + 12)
+
+
+def test_values_nobody_reads_any_more_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along a chain at most a layer's payloads and its currents are alive, whatever the depth."""
+    alive: list[set[str]] = []
+    free = engine._Block.free
+
+    def spy(self: Any, names: list[str]) -> None:
+        free(self, names)
+        alive.append(set(self.values))
+
+    monkeypatch.setattr(engine._Block, "free", spy)
+    monkeypatch.setattr(captured, "WORK", 0)
+    run(chain(6), np.ones((2, 5), int), backend=TorchBackend(), record="outputs")
+    assert max(map(len, alive)) == 1
+    assert alive[-1] == set()
+
+
+def test_samples_that_fit_are_handed_on_as_they_are() -> None:
+    """No views of the whole: the engine tells a frame that holds for all steps by its strides."""
+    seen: list[Any] = []
+    inputs = {"in": np.zeros((3, 4, 5), np.int64)}
+
+    def once(given: Any) -> Any:
+        seen.append(given)
+        return None
+
+    AtOnce(CPU).run(once, inputs)
+    AtOnce(CPU, most=4).run(once, inputs)
+    assert [given is inputs for given in seen] == [True, True]
+
+
+def test_columns_of_as_many_samples_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C * kh * kw * H' * W' columns per sample, 4 bytes each: 3*3*2*4*3 here, for three samples at a time."""
+    sizes: list[int] = []
+    made = columns._columns
+
+    def spy(s: Synapse, payload: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(payload))
+        return made(s, payload, *rest)
+
+    monkeypatch.setattr(columns, "_columns", spy)
+    monkeypatch.setitem(columns.COLUMN_BYTES, "cpu", 3 * (3 * 3 * 2 * 4 * 3 * 4) + 5)
+    rng = np.random.default_rng(0)
+    s = Synapse("s", "conv2d", rng.integers(-3, 4, (2, 3, 3, 2)))
+    x = rng.integers(0, 5, (8, 3, 6, 4))
+    got = columns.column_convolution(s, torch.float32, (3, 6, 4), CPU)(torch.from_numpy(x).float())
+    assert sizes == [3, 3, 2]
+    expected = torch.nn.functional.conv2d(torch.from_numpy(x).double(), torch.tensor(s.weight).double())
+    assert torch.equal(got.double(), expected)
