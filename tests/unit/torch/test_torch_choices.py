@@ -108,10 +108,12 @@ def test_threads_from_the_size_on_that_repays_them(threads: Any, monkeypatch: py
 
 @needs_numba
 @pytest.mark.parametrize("record", ["all", "outputs"])
-def test_slices_that_threads_share(record: str, threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples three at a time, the last slice two, each by two threads: every sample and count in its place."""
+@pytest.mark.parametrize("number", [1, 2])
+def test_slices_by_threads(record: str, number: int, threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples three at a time, the last slice two, by one thread or two: every sample and count in its place."""
     monkeypatch.setattr(fused, "ALONE", 0)
-    threads(2)
+    monkeypatch.setattr(captured, "WORK", 0)
+    threads(number)
     program = chain(2)
     small = TorchBackend()
     monkeypatch.setitem(plan.SLICE_BYTES, "cpu", 3 * plan._slice_bytes(program, program.somas[1], *_kept(program)))
@@ -146,17 +148,19 @@ def test_as_many_currents_as_a_pass_takes(currents: int, scaled: bool) -> None:
 
 @needs_numba
 @pytest.mark.parametrize("read", ["count", "payload"])
-@pytest.mark.parametrize("steps", [127, 128, 130])
-def test_sums_over_steps_beyond_32_bits(read: str, steps: int) -> None:
-    """130 steps of the widest payload, 2^24 - 1: a sum per sample needs 32 bits."""
+@pytest.mark.parametrize("steps", [128, 129])
+@pytest.mark.parametrize("work", [0, 1 << 21])
+def test_sums_over_steps_beyond_32_bits(read: str, steps: int, work: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """128 * (2^24 - 1) is the last sum per sample below 2^31; captured runs and others know it."""
+    monkeypatch.setattr(captured, "WORK", work)
     top = (1 << 24) - 1
     soma = Soma("n", 2, fire="relay", reset="drop", out_gain=4, out_max=top)
     program = Program(
-        nodes=[Input("in", 2, 0, 1 << 22), Synapse("s", "identity"), soma, Output("o", read)],
+        nodes=[Input("in", 2, 0, 1 << 22, coding="steps"), Synapse("s", "identity"), soma, Output("o", read)],
         edges=[("in", "s"), ("s", "n"), ("n", "o")],
         steps=steps,
     )
-    x = np.array([[1 << 22, 0], [3, 1 << 22]])
+    x = np.tile([[1 << 22, 0], [3, 1 << 22]], (steps, 1, 1))
     for record in ("outputs", "all"):
         got = equal(program, x, record)
         assert got.counts.sources["n"]["payload_sum"] == steps * (2 * top + 12)
