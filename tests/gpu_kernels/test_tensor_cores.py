@@ -63,6 +63,22 @@ def test_operands_at_the_limit_are_exact_in_the_type_and_beyond_are_not(unit: Un
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_operands_try_every_sign_and_the_largest_sum(unit: Unit) -> None:
+    """The largest sum with all terms of one sign, with the other, and alternating; operands at both ends."""
+    weights, payloads = extreme_operands(unit)
+    largest = int(payloads[0] @ weights[0])
+    assert unit.sums - 1 - unit.hi <= largest < unit.sums or unit.name == "int8"
+    assert min(256, (unit.sums - 1) // unit.hi**2) * unit.hi**2 <= largest < unit.sums
+    for operands in (weights, payloads):
+        assert (operands[1] == -operands[0]).all()
+        assert (np.abs(operands[2]) == operands[0]).all()
+        assert int(operands[2].min()) < 0 < int(operands[2].max())
+        assert unit.lo == operands.min()
+    assert (np.sign(weights[2][:8]) == [1, -1] * 4).all() or (np.sign(weights[2][:8]) == [-1, 1] * 4).all()
+    assert set(weights[4].tolist()) == {-1, 1}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_sums_that_are_allowed_survive_truncation_to_24_bits(unit: Unit) -> None:
     """A model of the unit: terms aligned to the largest of eight and what is summed, cut off behind 24 bits."""
     weights, payloads = extreme_operands(unit)

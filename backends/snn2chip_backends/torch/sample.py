@@ -112,8 +112,9 @@ def _compiled(
         return out
     if spoken == 1:
         out.saturated.mul_(steps)
-    nothing = torch.zeros((steps if wants.all else 1, batch, *shape), dtype=torch.int32, device="cpu")
-    return attrs.evolve(out, potentials=nothing if wants.all else None, last=nothing[0] if wants.last else None)
+    if wants.all:
+        out = attrs.evolve(out, potentials=torch.zeros((steps, batch, *shape), dtype=torch.int32, device="cpu"))
+    return out  # nobody reads the potential of a soma that fires
 
 
 def empty_run(kernel: SomaKernel, fused: FusedSoma, batch: int, steps: int, spoken: int, wants: Wants) -> SomaRun:

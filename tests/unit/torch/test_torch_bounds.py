@@ -61,6 +61,14 @@ def test_potential_of_three_steps_by_hand(fields: dict[str, Any], total: int) ->
     assert soma_bounds(soma, 10, 3).total == total
 
 
+def test_a_window_by_hand() -> None:
+    """|a| <= 10: partial sums of the mixture reach 10 * (1 + 2 + 3); behind 2 bits (60 + 2) >> 2 = 15 arrive."""
+    window = [[1, -2, 3], [0, 4, 0], [1, 1, 1]]
+    bounds = soma_bounds(Soma("n", 2, fire="none", window=window, window_shift=2, bias=1), 10, 3)
+    assert (bounds.current, bounds.mixing, bounds.scaled, bounds.driven) == (10, 60, 15, 15)
+    assert bounds.total == 3 * (15 + 1)
+
+
 def test_long_samples_are_followed_until_they_settle() -> None:
     decaying = Soma("n", 1, fire="none", leak=2048)
     assert soma_bounds(decaying, 10, 1 << 20).total == 19

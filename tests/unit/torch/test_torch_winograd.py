@@ -17,6 +17,7 @@ from snn2chip.api import run
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
+from snn2chip.ir.types import PayloadType
 
 RNG = np.random.default_rng(0)
 BT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
@@ -151,3 +152,24 @@ def test_a_program_without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(taken) == 1
     assert (got.payloads["s"] == expected.payloads["s"]).all()
     assert 0.05 < (expected.payloads["s"] != 0).mean() < 0.95
+
+
+@pytest.mark.parametrize(("outputs", "channels", "worth"), [(3, 4, True), (4, 4, True), (2, 5, False), (11, 1, False)])
+def test_wide_layers_are_worth_it(outputs: int, channels: int, worth: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """outputs * channels >= 12 here."""
+    monkeypatch.setattr(winograd, "WORTH", 12)
+    assert winograd.worth(Synapse("w", "conv2d", np.ones((outputs, channels, 3, 3), int))) is worth
+
+
+def test_which_way_a_convolution_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide 3 x 3 layers within float32 by transforms, others within float32 by the library, beyond it by columns."""
+    chosen: list[str] = []
+    for name in ("winograd", "_convolution", "column_convolution"):
+        monkeypatch.setattr(synapses, name, lambda *_, name=name: chosen.append(name))
+    monkeypatch.setattr(synapses, "_in_bytes", lambda *_: None)
+    monkeypatch.setattr(winograd, "WORTH", 12)
+    wide, few = np.ones((4, 3, 3, 3), int), np.ones((3, 3, 3, 3), int)
+    for weight, top, stride in ((wide, 1, 1), (few, 1, 1), (wide, 1, 2), (wide, 1 << 23, 1)):
+        synapse = Synapse("w", "conv2d", weight, stride=stride)
+        synapses.synapse_kernel(synapse, PayloadType(0, top), (3, 6, 6), torch.device("cpu"))
+    assert chosen == ["winograd", "_convolution", "_convolution", "column_convolution"]
