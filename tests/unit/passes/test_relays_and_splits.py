@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from snn2chip.ir.channel_layers import ScaleLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import AddLayer, FloatSoma, InputLayer, OutputLayer
 from snn2chip.ir.linear_layers import Conv2dLayer, LinearLayer
@@ -30,6 +31,29 @@ def test_a_sum_of_a_sum_is_one_sum() -> None:
     assert sorted(made.inputs[adds[0].name]) == ["a", "b", "c"]
     x = torch.tensor([[1.0, -2.0], [0.1, 0.3]]).double()
     assert torch.equal(made.run(x).output, graph.run(x).output)
+
+
+def test_a_sum_of_the_same_payloads_is_a_factor() -> None:
+    """p + p into a neuron is one synapse of weight 2: no addition is left, and nothing else sums."""
+    soma = FloatSoma(steps=1, theta=1.0, unit=1.0)
+    layers = (
+        InputLayer(name="x", shape=(2,)),
+        LinearLayer(name="fc", weight=torch.eye(2, dtype=torch.float64)),
+        NeuronLayer(name="p", soma=soma),
+        AddLayer(name="twice"),
+        NeuronLayer(name="n", soma=FloatSoma(steps=1, theta=1.5, unit=1.0)),
+        OutputLayer(name="output"),
+    )
+    inputs = {"x": (), "fc": ("x",), "p": ("fc",), "twice": ("p", "p"), "n": ("twice",), "output": ("n",)}
+    graph = LayerGraph(layers=layers, inputs=inputs, steps=1)
+    made = InsertRelays().run(graph)
+    assert made.of_kind("add") == ()
+    (scale,) = (made.layer(name) for name in made.inputs["n"])
+    assert isinstance(scale, ScaleLayer)
+    assert float(scale.factor) == 2.0
+    assert made.inputs[scale.name] == ("p",)
+    x = torch.tensor([[1.0, 0.5]]).double()
+    assert made.run(x).output.tolist() == graph.run(x).output.tolist() == [[1.0, 0.0]]
 
 
 def test_groups_are_parted_where_the_sources_end() -> None:
