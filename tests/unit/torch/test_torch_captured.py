@@ -14,7 +14,7 @@ from snn2chip_backends.torch.captured import KINDS
 
 from snn2chip.api import coded_inputs, run
 from snn2chip.errors import InputError
-from snn2chip.ir.nodes import Input, Output, Synapse
+from snn2chip.ir.nodes import Input, Output, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.registry import get_backend
@@ -105,6 +105,34 @@ def test_shapes_that_do_not_fit_are_never_read() -> None:
     TorchBackend().run(program, {"in": np.zeros((3, 2, 96), np.int64)}, record="outputs")
     for shape in ((3, 2, 95), (2, 2, 96), (3, 2, 8, 12)):
         assert captured._CAPTURES[program].frames({"in": np.zeros(shape, np.int64)}) is None
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_products_of_payloads(batch: int) -> None:
+    """T * B * 4 multiplications of payloads, 3 * B * 4 here, in a captured run as in the reference."""
+    relay: dict[str, Any] = {"fire": "relay", "reset": "drop", "out_max": 99}
+    program = Program(
+        nodes=[
+            Input("in", 4, 0, 99, coding="steps"),
+            *(Synapse(f"{name}_in", "identity") for name in "pq"),
+            *(Soma(name, 4, **relay) for name in "pq"),
+            Product("product", shift=2),
+            Soma("n", 4, theta=50, levels=7),
+            Output("out", "count"),
+        ],
+        edges=[
+            *((a, b) for name in "pq" for a, b in (("in", f"{name}_in"), (f"{name}_in", name), (name, "product"))),
+            ("product", "n"),
+            ("n", "out"),
+        ],
+        steps=3,
+    )
+    x = np.random.default_rng(5).integers(0, 100, (3, batch, 4))
+    got = same(program, {"in": x})
+    assert got.counts.products == {"product": 3 * batch * 4}
+    assert got.outputs.any()
+    assert list(kinds(program)) == [(batch, 3)]
+    assert kinds(program)[batch, 3]
 
 
 def test_outputs_belong_to_the_caller() -> None:
