@@ -39,7 +39,7 @@ def fans_on(program: Program, device: torch.device) -> dict[str, tuple[Fan, Fan]
 def _placed(fan: IntArray, device: torch.device) -> Fan:
     if not fan.size or (fan == fan.flat[0]).all():
         return int(fan.flat[0]) if fan.size else 0
-    return torch.as_tensor(fan, dtype=torch.int64).to(device)
+    return torch.as_tensor(fan, dtype=torch.int64, device=device)
 
 
 class GpuRecords(Records):

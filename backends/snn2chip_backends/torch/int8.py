@@ -109,7 +109,7 @@ class _Linear:
     def __init__(self, library: Any, weight: Tensor, scale: float) -> None:
         self.multiply = library.qlinear_pointwise
         self.packed = library.qlinear_prepack(weight, None)
-        self.scales = torch.full((len(weight),), scale, device="cpu")
+        self.scales = torch.full((len(weight),), scale, dtype=torch.float32, device="cpu")
         self.zeros = torch.zeros(len(weight), dtype=torch.int32, device="cpu")
 
     def __call__(self, p: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class _Convolution:
         self, library: Any, weight: Tensor, scale: float, geometry: Geometry, groups: int, shape: tuple[int, ...]
     ) -> None:
         self.multiply = library.qconv2d_pointwise
-        self.scales = torch.full((len(weight),), scale, device="cpu")
+        self.scales = torch.full((len(weight),), scale, dtype=torch.float32, device="cpu")
         self.zeros = torch.zeros(len(weight), dtype=torch.int32, device="cpu")
         self.geometry = ([*geometry[0]], [*geometry[1]], [*geometry[2]], groups)
         self.packed = library.qconv_prepack(weight, self.scales, 1.0, 0, *self.geometry, [*shape])

@@ -106,7 +106,7 @@ def _shared(fused: FusedSoma, tape: Tape, batch: int, threads: int, out: SomaRun
     """The same by several threads, each with samples and counts of its own."""
     binary = out.magnitude is out.spikes
     ends = [batch * i // threads for i in range(threads + 1)]
-    counts = torch.zeros((threads, 1 if binary else 2, fused.size), dtype=torch.int64)
+    counts = torch.zeros((threads, 1 if binary else 2, fused.size), dtype=torch.int64, device="cpu")
     tasks = []
     for i in range(threads):
         task = tape.copy()

@@ -69,7 +69,7 @@ def worth(synapse: Synapse) -> bool:
 def winograd(synapse: Synapse, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     """The convolution of float32 payloads `[N, *shape]`, channels last; the caller has asked `applies`."""
     u = transformed(synapse.weight)
-    products = torch.as_tensor(u.reshape(16, *u.shape[2:]), dtype=torch.float32)
+    products = torch.from_numpy(u.reshape(16, *u.shape[2:])).to(torch.float32)
     factor = float(1 << synapse.exponent) / 4
     (_, high, wide), (ph, pw) = out_shape(synapse, shape)[0], synapse.padding
     h, w = -(-high // 2), -(-wide // 2)

@@ -97,6 +97,6 @@ class _Clip(Function):
         g_theta = sum(spread(work, target.size))
         return (
             g_z if needs_z else None,
-            torch.tensor(g_theta[0], dtype=theta.dtype).view(theta.shape) if needs_theta else None,
+            torch.tensor(g_theta[0], dtype=theta.dtype, device="cpu").view(theta.shape) if needs_theta else None,
             None,
         )

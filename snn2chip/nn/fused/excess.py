@@ -42,7 +42,7 @@ class ExcessRule:
         For `detach` state alone: the potentials are constants, but for a trained v(0). Nothing kept: they are 0.
         """
         if self.leak is None:
-            return self(x), torch.zeros(()).expand(x.shape)
+            return self(x), torch.zeros((), dtype=torch.float32, device=x.device).expand(x.shape)
         begun = self.v0 if v is None else v.unsqueeze(0)
         result: tuple[Tensor, Tensor] = _Excess.apply(x, self.leak, self.theta, begun, True, self)  # type: ignore[no-untyped-call]
         return result

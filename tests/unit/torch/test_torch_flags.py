@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import snn2chip_backends.torch
 import torch
+from snn2chip_backends.torch import fused, int8, winograd
 from snn2chip_backends.torch.exact import exact_arithmetic, onednn_strict
 from torch.backends import mkldnn, nnpack
 
+import snn2chip.nn.fused
 from snn2chip.api import run
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
@@ -133,6 +139,103 @@ def test_users_settings_change_nothing(case: tuple[Program, np.ndarray, Any], se
     assert (got.payloads["relay"] == expected.payloads["relay"]).all()
     assert (got.outputs == expected.outputs).all()
     assert abs(expected.outputs).max() > 1 << 16, "needs sums that low precision cannot hold"
+
+
+def bytes_network() -> Program:
+    """A padded convolution and a linear layer that bytes hold, with sums that half precision does not."""
+    rng = np.random.default_rng(2)
+    return Program(
+        nodes=[
+            Input("in", (16, 8, 8), 0, 63),
+            Synapse("conv", "conv2d", rng.choice([127, -127, 1], size=(16, 16, 3, 3)), padding=1),
+            Soma("levels", (16, 8, 8), theta=4001, levels=100),
+            Synapse("fc", "linear", rng.choice([127, -127, 3], size=(8, 1024))),
+            Soma("read", 8, fire="none"),
+            Output("out"),
+        ],
+        edges=[("in", "conv"), ("conv", "levels"), ("levels", "fc"), ("fc", "read"), ("read", "out")],
+        steps=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def bytes_case() -> tuple[Program, np.ndarray, Any]:
+    program = bytes_network()
+    x = np.random.default_rng(3).integers(0, 64, size=(5, 16, 8, 8))
+    return program, x, run(program, x, backend="reference")
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("products", ["as the processor likes", "winograd"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("order", ["set first", "run first"])
+@pytest.mark.parametrize("setting", ["plain", "half by default", "double by default", "another default device"])
+def test_users_settings_change_no_way_of_the_engine(
+    bytes_case: tuple[Program, np.ndarray, Any],
+    setting: str,
+    order: str,
+    threads: int,
+    products: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Captured and not, threads that share a pass, products of bytes (or none here) and Winograd's in their place."""
+    program, x, expected = bytes_case
+    if products == "winograd":
+        monkeypatch.setattr(int8, "products_of_bytes", lambda: None)
+        monkeypatch.setattr(winograd, "WORTH", 1)
+        assert winograd.applies(program["conv"], 63)
+    if threads == 2:
+        monkeypatch.setattr(fused, "ALONE", 1)
+    here = int8.products_of_bytes()
+    if order == "set first" and products != "winograd":
+        monkeypatch.setattr(int8, "products_of_bytes", lru_cache(int8.products_of_bytes.__wrapped__))
+    with two_threads() if threads == 2 else nullcontext():
+        for record in ("outputs", "all"):
+            fresh = Program(nodes=program.nodes, edges=program.edges, steps=2)
+            if order == "run first":
+                assert (run(program, x, record=record).outputs == expected.outputs).all()
+            with SETTINGS[setting]():
+                got = [run(p, x, record=record) for p in ((program, fresh) if order == "run first" else (fresh,))]
+            assert all((g.outputs == expected.outputs).all() for g in got)
+            assert all(g.counts.totals == expected.counts.totals for g in got)
+    assert (int8.products_of_bytes() is None) == (here is None), "bytes are lost for the whole process"
+    assert abs(expected.outputs).max() > 1 << 12, "needs sums that half precision cannot hold"
+
+
+MAKE = (
+    "arange",
+    "as_tensor",
+    "asarray",
+    "empty",
+    "eye",
+    "full",
+    "linspace",
+    "ones",
+    "scalar_tensor",
+    "tensor",
+    "zeros",
+)
+
+
+@pytest.mark.parametrize("room", [snn2chip_backends.torch, snn2chip.nn.fused], ids=["engine", "neurons"])
+def test_new_tensors_say_their_type_and_device(room: Any) -> None:
+    """PyTorch's defaults belong to the user: `torch.zeros(n)` may be a float16 on `meta`, whose address is 0."""
+    bare = []
+    for path in sorted(Path(room.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in [f"torch.{name}" for name in MAKE]:
+                said = {keyword.arg for keyword in node.keywords}
+                bare += [f"{path.name}:{node.lineno}"] if not {"dtype", "device"} <= said else []
+    assert bare == []
 
 
 def _fail_inside() -> None:
