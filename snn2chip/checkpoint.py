@@ -48,6 +48,8 @@ __all__ = [
 
 HALF = 1024
 """Numbers of a tensor from which `half` rounds it."""
+ENDS = "ends the process (sys.exit, or argparse, given another's words); put that under if __name__ == '__main__':"
+"""What is said of user code that raises SystemExit, which would else decide the exit code."""
 
 
 def save_checkpoint(
@@ -181,6 +183,8 @@ def build_model(name: str, *, args: dict[str, Any] | None = None) -> nn.Module:
     _callable_without_arguments(name, function)
     try:
         module = function()
+    except SystemExit as error:
+        raise InputError(f"--model {name}: the function {ENDS}") from error
     except Exception as error:
         raise InputError(f"--model {name}: the function fails: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
@@ -221,6 +225,8 @@ def user_function(name: str) -> Callable[[], Any]:
         raise InputError(
             f"--model {name}: cannot import {module_name} ({error}); run from its folder or install it"
         ) from error
+    except SystemExit as error:
+        raise InputError(f"--model {name}: importing {module_name} {ENDS}") from error
     except Exception as error:
         raise InputError(f"--model {name}: importing {module_name} fails: {type(error).__name__}: {error}") from error
     finally:

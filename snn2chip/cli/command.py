@@ -37,6 +37,10 @@ ENVIRONMENT = 3
 INTERRUPTED = 130
 TERMINATED = 143
 DEBUG = "--debug"
+ENDED = (
+    "the model's own code (or a package it calls) ended the process with sys.exit before the work was done; "
+    "take the exit out of it (--debug shows where)"
+)
 ZOO = "zoo:"
 
 
@@ -80,6 +84,10 @@ class Guarded(TyperGroup):
             stop("the reader of the output went away", ENVIRONMENT)
         except KeyboardInterrupt as error:
             _interrupted(error)
+        except SystemExit as error:  # no verb leaves so: your model's code, or a package of others, while it worked
+            if ctx.params.get("debug"):
+                raise InputError(ENDED) from error
+            stop(ENDED, InputError.exit_code)
         except (OSError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise

@@ -65,7 +65,7 @@ def module_graph(model: nn.Module, sample: Tensor, *, steps: int | None) -> Laye
         made = adapter.export(net, sample)
     except Snn2ChipError:
         raise
-    except Exception as error:  # anything of theirs: the message says whose it is
+    except (Exception, SystemExit) as error:  # anything of theirs: the message says whose it is
         raise TraceError(f"{name} cannot export the model: {type(error).__name__}: {error}") from error
     records = plain(made, shape=tuple(sample.shape[1:]))
     try:

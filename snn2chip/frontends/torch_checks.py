@@ -88,7 +88,7 @@ def _replayed(model: nn.Module, tape: Tape, built: Built, given: Sequence[Tensor
     reset_neurons(model)
     try:
         expected = [model(*(x.clone() for x in part)) for part in parts]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"{type(model).__name__}: the model runs on the sample but fails on another input of the same shape"
         raise TraceError(f"{text} ({type(error).__name__}: {error}); its forward depends on the data") from error
     reset_neurons(model)

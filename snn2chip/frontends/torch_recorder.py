@@ -58,7 +58,9 @@ class Recorder(TorchFunctionMode):
         self._seen: dict[int, tuple[int, int]] = {}  # id -> (number, version)
         self._alive: list[Tensor] = []
         self._stack: list[tuple[str, str]] = []
-        self._failed: tuple[Exception, tuple[str, str]] | None = None  # what a forward raised, and the innermost one
+        self._failed: tuple[BaseException, tuple[str, str]] | None = (
+            None  # what a forward raised, and the innermost one
+        )
         self._paused = True
 
     def run(self, *given: Tensor) -> Tape:
@@ -71,7 +73,7 @@ class Recorder(TorchFunctionMode):
             self._paused = False
             try:
                 output = self._model(*given)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if _is_ours(error):
                     raise
                 raise InputError(self._failure(error, given)) from error
@@ -80,11 +82,11 @@ class Recorder(TorchFunctionMode):
         self.tape.output = map_tensors(output, lambda t: Ref(self._ref(t, [])))
         return self.tape
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: BaseException) -> None:
         if self._failed is None or self._failed[0] is not error:
             self._failed = (error, self._stack[-1])
 
-    def _failure(self, error: Exception, given: Sequence[Tensor]) -> str:
+    def _failure(self, error: BaseException, given: Sequence[Tensor]) -> str:
         path, owner = "", type(self._model).__name__
         if self._failed is not None and self._failed[0] is error:
             path, owner = self._failed[1]
@@ -219,7 +221,7 @@ class Recorder(TorchFunctionMode):
             self._stack.append((path, type(module).__name__))
             try:
                 return self._call(forward, args, kwargs, module)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._note(error)
                 raise
             finally:
@@ -232,7 +234,7 @@ class Recorder(TorchFunctionMode):
             self._stack.append((path, type(module).__name__))
             try:
                 return forward(*args, **kwargs)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._note(error)
                 raise
             finally:
@@ -303,7 +305,7 @@ def _place(file: str, line: int) -> str:
     return f"{file if inside.startswith('..') else inside}:{line}"
 
 
-def _line_of(error: Exception) -> str:
+def _line_of(error: BaseException) -> str:
     """Return file:line of the user's code that raised, or nothing if only torch and this package ran."""
     place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
@@ -313,7 +315,7 @@ def _line_of(error: Exception) -> str:
     return place
 
 
-def _is_ours(error: Exception) -> bool:
+def _is_ours(error: BaseException) -> bool:
     """Return whether the recorder itself raised: a defect of ours, or no fault of anybody's code."""
     if isinstance(error, (MemoryError, OSError)):
         return True

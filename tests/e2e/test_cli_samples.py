@@ -36,7 +36,17 @@ def linear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "from torch import nn\n"
         "def plain():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
         "def needs(width, depth=2, *, mode):\n    return nn.Linear(width, 10)\n"
-        "def fails():\n    raise KeyError('no such width')\n",
+        "def fails():\n    raise KeyError('no such width')\n"
+        "class Exits(nn.Sequential):\n"
+        "    left = 0\n"
+        "    def forward(self, x):\n"
+        "        self.left -= 1\n"
+        "        if self.left < 0:\n            raise SystemExit(0)\n"
+        "        return super().forward(x)\n"
+        "def exits():\n    return Exits(nn.Flatten(), nn.Linear(64, 10))\n"
+        "def exits_later():\n"
+        "    net = exits()\n    net.left = 1\n    return net\n"
+        "def exits_here():\n    raise SystemExit(0)\n",
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
@@ -56,6 +66,33 @@ def linear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_function_that_cannot_be_called(linear: Path, invoke: Invoke, function: str, text: str) -> None:
     out = said(invoke("compile", linear, "--model", f"users_nets:{function}", "-o", linear.with_suffix(".s2c"), code=2))
     assert f"--model users_nets:{function}: {text}" in out
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        ("exits_here", "the function ends the process"),
+        ("exits", "the model's forward fails on the sample [4, 1, 8, 8]: SystemExit: 0"),
+        ("exits_later", "fails on another input of the same shape (SystemExit: 0)"),
+    ],
+)
+def test_a_model_that_exits_does_not_decide_the_exit_code(
+    linear: Path, invoke: Invoke, function: str, text: str
+) -> None:
+    out = linear.with_suffix(".s2c")
+    args = ("compile", linear, "--model", f"users_nets:{function}", "--steps", 1, "-o", out)
+    assert text in said(invoke(*args, code=2))
+    assert not out.exists()
+
+
+def test_no_verb_is_left_by_the_exit_of_others(program: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves(*args: object, **kwargs: object) -> None:
+        raise SystemExit(0)
+
+    monkeypatch.setattr("snn2chip.cli.run.run_blocks", leaves)
+    out = said(invoke("run", program, "--samples", 2, "-o", program.with_suffix(".npz"), code=2))
+    assert "ended the process with sys.exit" in out
+    assert not program.with_suffix(".npz").exists()
 
 
 def test_a_model_without_steps_is_told_t_on_the_command_line(linear: Path, invoke: Invoke) -> None:

@@ -134,7 +134,10 @@ def own_code(tmp_path, monkeypatch):
         "from torch import nn\n"
         "def net():\n    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
         "def nothing():\n    return 3\n"
+        "def leaves():\n    raise SystemExit(0)\n"
     )
+    (tmp_path / "leaves_at_once.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "own_script.py").write_text("import argparse\nargparse.ArgumentParser().parse_args(['--no-such'])\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -167,6 +170,9 @@ def test_half_precision_weights_widen_without_loss(own_code):
         ("no_such_module_here:net", "cannot import"),
         ("own_net:missing", "no function 'missing'"),
         ("own_net:nothing", "returned int"),
+        ("own_net:leaves", "the function ends the process"),
+        ("leaves_at_once:net", "importing leaves_at_once ends the process.*__main__"),
+        ("own_script:net", "importing own_script ends the process.*__main__"),
         ("own_net:not a name", "module:function"),
         (":net", "module:function"),
         ("no-such-model", "known:.*mlp"),
