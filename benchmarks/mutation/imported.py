@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from types import CodeType, ModuleType
@@ -16,6 +17,8 @@ import pytest
 from benchmarks.mutation.draw import Mutant
 from benchmarks.mutation.rooms import ROOT, module_of
 from benchmarks.mutation.uncompiled import uncompile
+
+CPU_LIMIT = 90  # seconds of a process: imports, collection and three lanes; a change that never ends is found by this
 
 
 class _Changed(importlib.machinery.SourceFileLoader):
@@ -44,6 +47,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, self._path, loader=loader)
 
 
+resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT))
 if os.environ.get("MUTATION_UNCOMPILED"):
     uncompile()
 given = json.loads(os.environ["MUTATION_CHANGE"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,11 +58,11 @@ def _imported(mutant: Mutant, lane: list[str]) -> tuple[str, float]:
     env |= {"MUTATION_UNCOMPILED": "1"} if compiled(mutant.file) else {}
     tests = sorted({test.partition("::")[0] for test in lane})
     start = time.monotonic()
-    try:
-        status = _pytest(["-x", "-p", "benchmarks.mutation.imported", *tests], env)
-    except subprocess.TimeoutExpired:
-        return "timeout", time.monotonic() - start
-    verdict = {0: "survived", 1: "killed", 2: "killed", 5: "no test"}.get(status, "error")
+    status = _pytest(["-x", "-p", "benchmarks.mutation.imported", *tests], env)
+    if status < 0:  # ended by a signal, such as that of too much CPU time
+        verdict = "timeout" if -status in (signal.SIGXCPU, signal.SIGKILL) else "killed"
+    else:
+        verdict = {0: "survived", 1: "killed", 2: "killed", 5: "no test"}.get(status, "error")
     return verdict, round(time.monotonic() - start, 2)
 
 
