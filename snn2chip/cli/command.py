@@ -7,9 +7,7 @@ disk, a backend that died, or a defect of snn2chip), 130 interrupted (Ctrl-C), 1
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
@@ -32,20 +30,15 @@ from snn2chip.cli import (
 )
 from snn2chip.errors import InputError, Snn2ChipError
 from snn2chip.origin import begin
+from snn2chip.signals import WORDS, code_of, listen
 
 ENVIRONMENT = 3
-INTERRUPTED = 130
-TERMINATED = 143
 DEBUG = "--debug"
 ENDED = (
     "the model's own code (or a package it calls) ended the process with sys.exit before the work was done; "
     "take the exit out of it (--debug shows where)"
 )
 ZOO = "zoo:"
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: goes the way of Ctrl-C, so that children end and nothing half-written stays."""
 
 
 class Guarded(TyperGroup):
@@ -151,9 +144,8 @@ def _untold(error: BaseException) -> int | None:
 
 
 def _interrupted(error: KeyboardInterrupt) -> NoReturn:
-    if isinstance(error, Terminated):
-        stop("terminated", TERMINATED)
-    stop("interrupted", INTERRUPTED)
+    code = code_of(error)
+    stop(WORDS[code], code)
 
 
 def _mute_broken_streams() -> None:
@@ -209,19 +201,6 @@ def _fill_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def _listen_to_sigterm() -> None:
-    owner = os.getpid()
-
-    def terminate(number: int, frame: Any) -> None:
-        if os.getpid() == owner:
-            raise Terminated
-        signal.signal(number, signal.SIG_DFL)  # a forked child
-        os.kill(os.getpid(), number)
-
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminate)
-
-
 def main() -> None:
     """Entry point of the command `snn2chip`; a defect of snn2chip itself leaves with 3, never with 1.
 
@@ -232,9 +211,12 @@ def main() -> None:
     begin(sys.argv)
     quiet_warnings()
     _fill_closed_streams()
-    _listen_to_sigterm()
     try:
+        listen()
         app()
+    except KeyboardInterrupt as error:  # between the words and the verb
+        typer.echo(f"error: {WORDS[code_of(error)]}", err=True)
+        sys.exit(code_of(error))
     except Exception as error:
         meant = _untold(error)
         if meant is not None:
