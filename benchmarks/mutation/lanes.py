@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -35,16 +37,19 @@ class Lanes:
         by_line = self._by_line(file)
         lines: Iterable[int] = by_line if outside else range(first, last + 1)
         seen = {test for number in lines for test in by_line.get(number, ()) if test}
-        return self._chosen(file, seen, self._costs[_map(file)])
+        costs = self._costs[_map(file)]
+        naming = _naming(file, line) if outside else frozenset[str]()
+        return self._chosen(file, seen, {test for test in costs if test.partition("::")[0] in naming}, costs)
 
-    def _chosen(self, file: str, tests: set[str], costs: dict[str, float]) -> list[str]:
-        """Half of the time for the cheapest tests, the rest for those that run little else than this file."""
+    def _chosen(self, file: str, tests: set[str], first: set[str], costs: dict[str, float]) -> list[str]:
+        """The `first` ones; to half of the time the cheapest tests, then those that run little else than this file."""
         known = sorted((test for test in tests if test in costs), key=lambda test: (costs[test], test))
         share = self._shares(file)
         lane: list[str] = []
         spent = 0.0
         collected: set[str] = set()
         for order, seconds in (
+            (_turns(sorted((t for t in first if "::" in t), key=lambda t: (costs[t], t))), self._seconds / 2),
             (_turns(known), self._seconds / 2),
             (_turns(sorted(known, key=lambda test: -share.get(test, 0.0))), self._seconds),
         ):
@@ -87,6 +92,22 @@ def _turns(tests: list[str]) -> list[str]:
         groups[test.partition("[")[0]].append(test)
     rounds = zip_longest(*groups.values())
     return [test for turn in rounds for test in turn if test is not None]
+
+
+@cache
+def _naming(file: str, line: int) -> frozenset[str]:
+    """Test files that name the constant which a line of a module sets: they may read it and run nothing of the file."""
+    for node in ast.parse((ROOT / file).read_text()).body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.lineno <= line <= (node.end_lineno or line):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+            word = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
+            module = Path(file).stem
+            texts = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+            return frozenset(
+                str(p.relative_to(ROOT)) for p, text in texts.items() if word.search(text) and module in text
+            )
+    return frozenset()
 
 
 def _map(file: str) -> str:
