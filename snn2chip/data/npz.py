@@ -6,6 +6,7 @@ a small member that expands without end, cost nothing to refuse.
 
 from __future__ import annotations
 
+import io
 import lzma
 import math
 import os
@@ -66,12 +67,18 @@ class Header:
 
 
 class Archive:
-    """An open `.npz` file: `files` names its arrays, `archive[name]` reads one whole."""
+    """An open `.npz` file: `files` names its arrays, `archive[name]` reads one whole.
 
-    def __init__(self, path: str | os.PathLike[str], archive: zipfile.ZipFile, stored: int) -> None:
+    `stored` is the size of the file, `free` how many bytes are read at once however few of them are stored.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], archive: zipfile.ZipFile, stored: int, *, free: int = FREE
+    ) -> None:
         self.path = path
         self._archive = archive
         self._stored = stored
+        self._free = free
         names = archive.namelist()
         self.files = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
 
@@ -116,7 +123,7 @@ class Archive:
     def check_size(self, name: str, size: int) -> None:
         """InputError for `size` bytes read at once of an array that is stored in a small fraction of them."""
         stored = self._archive.getinfo(f"{name}.npy").compress_size
-        if size > max(FREE, RATIO * min(stored, self._stored)):
+        if size > max(self._free, RATIO * min(stored, self._stored)):
             raise InputError(f"{self.path}: {name!r} expands to {size} bytes from {stored}; store it uncompressed")
 
 
@@ -128,12 +135,26 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
+    with _told(path), open(path, "rb") as file:
+        if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+            raise InputError(f"{path}: a single array; save it as .npz with numpy.savez(path, x=..)")
+        with zipfile.ZipFile(file) as archive:
+            yield Archive(path, archive, os.path.getsize(path))
+
+
+@contextmanager
+def open_packed(data: bytes, name: str) -> Iterator[Archive]:
+    """The same for the bytes of an `.npz` that this program made: counts compress well, so all that deflate can hold
+    is read. What is damaged is an InputError that calls it `name`."""
+    with _told(name), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        yield Archive(name, archive, len(data), free=sys.maxsize)
+
+
+@contextmanager
+def _told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what damaged archives lead to into InputError."""
     try:
-        with open(path, "rb") as file:
-            if file.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
-                raise InputError(f"{path}: a single array; save it as .npz with numpy.savez(path, x=..)")
-            with zipfile.ZipFile(file) as archive:
-                yield Archive(path, archive, os.path.getsize(path))
+        yield
     except Snn2ChipError:
         raise
     except DAMAGE as error:

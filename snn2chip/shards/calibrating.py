@@ -32,6 +32,7 @@ class CalibrationJob:
     per_worker = 1
     most = MOST
     floats = True
+    fields = ()
 
     def identity(self) -> dict[str, Any]:
         """Nothing is kept: a network in memory has no name."""

@@ -90,6 +90,7 @@ class CheckJob:
     floats = False
     grain = 1
     most = MOST
+    fields = ("equal", "compared", "backends", "first", "notes")
 
     @property
     def per_worker(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -33,13 +33,17 @@ class KeptJob(Job, Protocol):
     def most(self) -> int:
         """Most shards by default."""
 
+    @property
+    def fields(self) -> Collection[str]:
+        """Names in the result of every shard."""
+
     def identity(self) -> dict[str, Any]:
         """Everything that decides the results, as plain values."""
 
 
 def gather(job: KeptJob, workers: Workers, *, advance: Advance | None = None) -> Iterator[tuple[Shard, Any]]:
     """The results of all shards, in order; raises what `results` and `Workers.connected` raise."""
-    partial = None if workers.partial is None else Partial.of(workers.partial, job.identity())
+    partial = None if workers.partial is None else Partial.of(workers.partial, job.identity(), job.fields)
     with ExitStack() as stack:
         pool = None if workers.here else stack.enter_context(workers.connected())
         each = job.per_worker * (1 if partial is None or job.per_worker < PER_WORKER else FINER)

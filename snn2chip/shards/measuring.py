@@ -62,6 +62,7 @@ class MeasureJob:
     float_file: FloatFile | None = None
     per_worker = PER_WORKER
     most = MOST_LARGE
+    fields = ("tally", "sums")
 
     @property
     def floats(self) -> bool:

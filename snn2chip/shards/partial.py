@@ -3,7 +3,8 @@
     FOLDER/<key>/about.json                       program, samples and options that the key stands for
     FOLDER/<key>/<start>-<stop>.npz               what samples start..stop-1 gave
 
-The key is a hash of program, samples, options and versions: results of anything else are never mixed in.
+The key is a hash of program, samples, options and versions: results of anything else are never mixed in. Each file is
+sealed with its key, its samples and its SHA-256: one that was damaged, or copied over another, is worth nothing.
 """
 
 from __future__ import annotations
@@ -11,31 +12,32 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from snn2chip.errors import InputError
+from snn2chip.errors import FileFormatError, InputError
 from snn2chip.shards.plan import Shard
-from snn2chip.shards.trees import unpack
+from snn2chip.shards.trees import seal, unpack, unseal
 from snn2chip.writing import clean_folder, replacing, write_text
 
-FORMAT = "snn2chip-shards-1"
+FORMAT = "snn2chip-shards-2"
 ABOUT = "about.json"
 NAME = re.compile(r"(\d+)-(\d+)\.npz\Z")
 
 
 @attrs.frozen
 class Partial:
-    """Files of one piece of work."""
+    """Files of one piece of work; `fields` are the names in each of its results (none: any)."""
 
     folder: Path
+    fields: Collection[str] = ()
 
     @classmethod
-    def of(cls, folder: Path, identity: Mapping[str, Any]) -> Partial:
+    def of(cls, folder: Path, identity: Mapping[str, Any], fields: Collection[str] = ()) -> Partial:
         """The place of the work that `identity` describes, made if it is new; InputError for a file of that name."""
         about = {"format": FORMAT, "versions": _versions(), **identity}
         text = json.dumps(about, sort_keys=True, indent=2) + "\n"
@@ -45,7 +47,7 @@ class Partial:
         own.mkdir(parents=True, exist_ok=True)
         if not (own / ABOUT).exists():
             write_text(own / ABOUT, text)
-        return cls(own)
+        return cls(own, fields)
 
     def ranges(self) -> list[tuple[int, int]]:
         """Samples whose results are here."""
@@ -59,14 +61,29 @@ class Partial:
     def read(self, start: int, stop: int) -> Any:
         """What these samples gave, or None: a file that is damaged is worth nothing, its shard runs again."""
         try:
-            return unpack(self.path(start, stop).read_bytes())
-        except (OSError, ValueError):
+            return self.opened(start, stop)
+        except (OSError, FileFormatError):
             return None
+
+    def opened(self, start: int, stop: int) -> dict[str, Any]:
+        """What these samples gave; FileFormatError for a file that is damaged or another's, OSError for none."""
+        path = self.path(start, stop)
+        try:
+            tree = unpack(unseal(path.read_bytes(), self.mark(start, stop)))
+        except FileFormatError as error:
+            raise FileFormatError(f"{path}: {error}") from error
+        if not isinstance(tree, dict) or (self.fields and set(tree) != set(self.fields)):
+            raise FileFormatError(f"{path}: must hold {', '.join(self.fields) or 'results by name'}")
+        return tree
+
+    def mark(self, start: int, stop: int) -> str:
+        """What is written into the file of these samples."""
+        return f"snn2chip shard {self.folder.name} {start:012d} {stop:012d}"
 
     def write(self, shard: Shard, data: bytes) -> None:
         """Keep the results of a shard."""
         with replacing(self.path(shard.start, shard.stop)) as part:
-            part.write_bytes(data)
+            part.write_bytes(seal(data, self.mark(shard.start, shard.stop)))
 
     def remove(self) -> None:
         """Delete what this work has kept, and the folders if nothing else lies in them."""

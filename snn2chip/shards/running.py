@@ -55,6 +55,7 @@ class RunJob:
     floats = False
     grain = 1
     most = MOST
+    fields = tuple(field.name for field in attrs.fields(Trace) if field.name != "info")
 
     @property
     def per_worker(self) -> int:

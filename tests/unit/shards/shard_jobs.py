@@ -23,6 +23,7 @@ class Sums:
     per_worker = 4
     most = 512
     floats = False
+    fields = ("samples", "sum")
 
     def identity(self) -> dict[str, Any]:
         return {"sums": self.total}
