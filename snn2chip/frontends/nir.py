@@ -14,17 +14,18 @@ from typing import Any
 
 import attrs
 import numpy as np
-import torch
 
 from snn2chip.errors import InputError, Snn2ChipError, TraceError, UnsupportedError
 from snn2chip.frontends.nir_file import NirGraph, NirNode, read_nir, shown
 from snn2chip.frontends.nir_flat import Flat, flatten
 from snn2chip.frontends.nir_layers import MAPS, delay_layer
+from snn2chip.frontends.nir_loops import feedback_of, late_bias
 from snn2chip.frontends.nir_neurons import FIELDS, Unfit, soma_of
 from snn2chip.frontends.nir_profiles import PROFILES, Profile, profile_of
+from snn2chip.ir.channel_layers import ScaleLayer
 from snn2chip.ir.graph import LayerGraph, Note
 from snn2chip.ir.layers import AddLayer, FloatSoma, InputLayer, Layer, OutputLayer, Shape
-from snn2chip.ir.linear_layers import AffineLayer, LinearLayer
+from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer
 
 READS = ("sum", "mean", "last", "count")
@@ -151,7 +152,7 @@ class _Build:
             soma = soma_of(node, shape, self.profile, steps=self.steps)
             self._neuron(node, sources, shape, soma)
         elif node.kind == "Delay":
-            self._map(delay_layer(node, node.name, dt=self.profile.dt or 1.0, steps=self.steps), sources)
+            self._map(delay_layer(node, node.name, dt=self.profile.dt, steps=self.steps), sources)
         elif node.kind in MAPS:
             self._map(MAPS[node.kind](node, node.name, shape), sources)
         else:
@@ -171,39 +172,13 @@ class _Build:
         return shape, (name,)
 
     def _neuron(self, node: NirNode, sources: tuple[str, ...], shape: Shape, soma: FloatSoma) -> None:
-        feedback, soma = self._feedback(node, shape, soma)
+        feedback: AffineLayer | ScaleLayer | None = None
+        if node.name in self.flat.loops:
+            chain = [self.flat.nodes[name] for name in self.flat.loops[node.name]]
+            feedback = feedback_of(node, chain, shape, dt=self.profile.dt, steps=self.steps)
+            if not self.profile.recurrent_bias:
+                feedback, soma = late_bias(feedback, soma, shape, steps=self.steps)
         self._add(NeuronLayer(name=node.name, path=node.name, soma=soma, feedback=feedback), sources, shape)
-
-    def _feedback(self, node: NirNode, shape: Shape, soma: FloatSoma) -> tuple[AffineLayer | None, FloatSoma]:
-        """The map of what a neuron's spikes give back one step later, and its bias where it starts late."""
-        if node.name not in self.flat.loops:
-            return None, soma
-        chain = []
-        for name in self.flat.loops[node.name]:
-            inner = self.flat.nodes[name]
-            if inner.kind == "Delay":
-                layer = delay_layer(inner, name, dt=self.profile.dt or 1.0, steps=self.steps)
-                if getattr(layer, "delay", 1) != 1:
-                    raise Unfit(
-                        f"the loop is delayed by {getattr(layer, 'delay', 1)} steps; one has a form", refused=True
-                    )
-            else:
-                chain.append(MAPS[inner.kind](inner, name, shape))
-        if not chain:
-            eye = torch.eye(math.prod(shape), dtype=torch.float64)
-            chain = [LinearLayer(name=f"{node.name}.back", path=node.name, weight=eye)]
-        (layer, *more) = chain
-        if more or not isinstance(layer, AffineLayer):
-            raise Unfit("the loop has several maps or none with weights; one linear map has a form", refused=True)
-        bias = layer.bias
-        if bias is None or not bool((bias != 0).any()) or self.profile.recurrent_bias:
-            return layer, soma
-        given = (soma.gain.double() * bias.double()).expand(shape[0])
-        kept = torch.zeros(()) if soma.syn_leak is None else soma.syn_leak.double()
-        rows = torch.zeros(self.steps, shape[0], dtype=torch.float64)
-        for t in range(1, self.steps):  # what the bias has become in the synaptic current, from the second step on
-            rows[t] = kept * rows[t - 1] + given
-        return attrs.evolve(layer, bias=None), attrs.evolve(soma, bias=soma.bias.double() + rows)
 
     def _output(self, node: NirNode, sources: tuple[str, ...], shape: Shape, read: str | None) -> None:
         declared = node.fields.get("shape")

@@ -143,8 +143,10 @@ def _scale(node: NirNode, name: str, shape: Shape) -> Layer:
     return ScaleLayer(name=name, path=node.name, factor=torch.tensor(rows[:, 0].copy()))
 
 
-def delay_layer(node: NirNode, name: str, *, dt: float, steps: int) -> Layer:
+def delay_layer(node: NirNode, name: str, *, dt: float | None, steps: int) -> Layer:
     """A delay in whole steps of `dt`, the same for all neurons."""
+    if dt is None:
+        raise Unfit("no neuron tells the time step that the delay is counted in; give the option dt")
     delay = np.asarray(_array(node, "delay", *range(5)), dtype=np.float64)
     if (delay != delay.flat[0]).any():
         raise Unfit("delays differ between neurons; one delay for all can be compiled", refused=True)

@@ -22,6 +22,8 @@ FIELDS = {
     "Threshold": ("threshold",),
 }
 OPTIONAL = ("v_reset", "w_in")
+MAX_VALUES = 1 << 22
+"""Values of one field that differ from neuron to neuron."""
 NEAR = 1e-5
 """Relative distance to 1 at which a gain that went through tau and r in float32 is taken for 1."""
 
@@ -43,25 +45,28 @@ class _Values:
     bad: list[str] = attrs.field(factory=list)
 
     def get(self, key: str, default: float | None = None) -> Any:
+        """A field as one number where it is the same everywhere (no memory for a neuron each), else per neuron."""
         value = self.node.fields.get(key)
         if value is None or isinstance(value, str):
             if default is None:
                 self.bad.append(f"{key} is missing")
-            return np.full(self.shape, 0.0 if default is None else default)
-        array = np.asarray(value, dtype=np.float64)
-        if array.shape == self.shape:
-            return array
-        if array.size == 1:
-            return np.full(self.shape, float(array.ravel()[0]))
-        if self.shape and array.shape == (self.shape[0], *[1] * (len(self.shape) - 1)):
-            return np.broadcast_to(array, self.shape)
-        self.bad.append(f"{key} has shape {list(array.shape)}, the neurons {list(self.shape)}")
-        return np.zeros(self.shape)
+            return np.float64(0.0 if default is None else default)
+        array = np.asarray(value)
+        channels = bool(self.shape) and array.shape == (self.shape[0], *[1] * (len(self.shape) - 1))
+        if array.size != 1 and array.shape != self.shape and not channels:
+            self.bad.append(f"{key} has shape {list(array.shape)}, the neurons {list(self.shape)}")
+            return np.float64(0.0)
+        if (array == array.flat[0]).all():
+            return np.float64(array.flat[0])
+        if array.size > MAX_VALUES:
+            self.bad.append(f"{key} differs between {array.size} neurons; {MAX_VALUES} at most can be read")
+            return np.float64(0.0)
+        return array.astype(np.float64)
 
     def channels(self, key: str, value: Any) -> torch.Tensor:
         """One number, or one per channel; neurons of a channel must be equal."""
         flat = np.asarray(value, dtype=np.float64)
-        if flat.size and (flat == flat.flat[0]).all():
+        if (flat == flat.flat[0]).all():
             return torch.tensor(float(flat.flat[0]), dtype=torch.float64)
         rows = flat.reshape(flat.shape[0], -1)
         if not (rows == rows[:, :1]).all():
@@ -76,7 +81,9 @@ def soma_of(node: NirNode, shape: Shape, profile: Profile, *, steps: int) -> Flo
     if kind != "Threshold" and kind not in profile.neurons:
         names = ", ".join(profile.neurons)
         raise Unfit(f"{profile.name} writes {names}, never {kind}; name the profile that wrote this file")
-    found = _dynamics(values, profile, kind)
+    with np.errstate(all="ignore"):  # what leaves the range of numbers is refused
+        found = _dynamics(values, profile, kind)
+    values.bad += [f"{key} leaves the range of numbers" for key, v in found.items() if not np.isfinite(v).all()]
     fields: dict[str, Any] = {key: values.channels(key, value) for key, value in found.items()}
     if "threshold" in FIELDS[kind] or "v_threshold" in FIELDS[kind]:
         fields |= _firing(values, profile, kind)

@@ -172,10 +172,17 @@ class _Writer:
         self.file.losses += [f"{layer.label}: {text}" for text in _unsaid(soma)]
         name = self.at[layer.name] = self.file.add(layer.name, fields, sources)
         if layer.feedback is not None:
-            inner = self._affine(layer.feedback, shape, self.unit[layer.name])
-            back = self.file.add(layer.feedback.name, inner, [name])
-            self.file.edges.append((back, name))
+            self.file.edges.append((self._back(layer.feedback, shape, name, self.unit[layer.name]), name))
             self.file.losses.append(f"{layer.label}: what comes back to it arrives one step later")
+
+    def _back(self, layer: AffineLayer | ScaleLayer, shape: tuple[int, ...], name: str, unit: float) -> str:
+        """The node of what comes back to a neuron: its map, or itself where that is a factor of 1."""
+        if isinstance(layer, AffineLayer):
+            return self.file.add(layer.name, self._affine(layer, shape, unit), [name])
+        factor = layer.factor.double().numpy() * unit
+        if (factor == 1).all():
+            return name
+        return self.file.add(layer.name, {"type": "Scale", "scale": full(factor, shape)}, [name])
 
 
 def _fields(soma: FloatSoma, shape: tuple[int, ...]) -> Fields | str:

@@ -173,9 +173,9 @@ def _typed(value: Any, declared: str, where: str, tensors: dict[str, Tensor]) ->
         if found.is_floating_point() == where.endswith((".integers", ".rows", ".cols")):
             raise ValueError(f"{where}: numbers of type {found.dtype}")
         return found
-    if declared == "AffineLayer":
+    if declared == "AffineLayer | ScaleLayer":
         layer = _layer(value, tensors)
-        if not isinstance(layer, AffineLayer):
+        if not isinstance(layer, (AffineLayer, ScaleLayer)):
             raise ValueError(f"{where}: {layer.kind} has no weights")
         return layer
     if declared in ("FloatSoma", "WeightParts"):

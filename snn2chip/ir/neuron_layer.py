@@ -8,6 +8,7 @@ from typing import ClassVar
 import attrs
 from torch import Tensor
 
+from snn2chip.ir.channel_layers import ScaleLayer
 from snn2chip.ir.float_run import SomaRun, run_soma
 from snn2chip.ir.layers import FloatSoma, Layer, Shape, brief
 from snn2chip.ir.linear_layers import AffineLayer
@@ -17,12 +18,13 @@ from snn2chip.ir.linear_layers import AffineLayer
 class NeuronLayer(Layer):
     """A neuron population; `soma` holds its dynamics, the value is the payload `s*unit`.
 
-    `feedback`: a linear map of the payloads of the step before (0 in the first step), added to the current.
+    `feedback`: a linear map of the payloads of the step before (0 in the first step), added to the current; where every
+    neuron hears itself alone, a factor.
     """
 
     kind: ClassVar[str] = "neuron"
     soma: FloatSoma
-    feedback: AffineLayer | None = None
+    feedback: AffineLayer | ScaleLayer | None = None
 
     @property
     def binary(self) -> bool:

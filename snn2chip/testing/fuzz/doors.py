@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from snn2chip.testing.fuzz import archives, hdf5, messages, seeds, tensor_files, toml_text, words
+from snn2chip.testing.fuzz import archives, hdf5, messages, nir_nodes, seeds, tensor_files, toml_text, words
 from snn2chip.testing.fuzz.damage import Damage, any_of, bytes_damage
 
 BLOCKS, ROWS = 2, 16
@@ -286,7 +286,7 @@ DOORS: Mapping[str, Door] = {
         _door("event-bytes", ".bytes", seeds.event_bytes, _folder("nmnist", "Test/0/a.bin")),
         _door("dvs", ".npz", seeds.dvs_files, _folder("dvs_npz", "a/a.npz"), (4, archives.zip_damage)),
         _door("pictures", ".png", seeds.pictures, _folder("pictures", "val/a/a.png"), (1, words.png_damage)),
-        _door("nir", ".nir", seeds.nir_files, _nir, (3, hdf5.hdf5_damage)),
+        _door("nir", ".nir", seeds.nir_files, _nir, (3, hdf5.hdf5_damage), (3, nir_nodes.nir_damage)),
         _door("netx", ".net", seeds.netx_files, _netx, (3, hdf5.hdf5_damage)),
         _door("onnx", ".onnx", seeds.onnx_files, _onnx, (3, messages.onnx_damage)),
         _door("recipe", ".toml", seeds.recipes, _recipe, (4, toml_text.toml_damage)),

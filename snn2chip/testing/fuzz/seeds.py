@@ -214,7 +214,8 @@ def pictures(folder: Path) -> list[bytes]:
 
 
 def nir_files(folder: Path) -> list[bytes]:
-    """A network as other frameworks write it (our own notes taken out), the same with them, and a program."""
+    """Networks as other frameworks write them (our own notes taken out), one with its notes, one that hears itself, a
+    program."""
     import h5py
 
     from snn2chip.interop.nir_graph import export_graph
@@ -226,7 +227,22 @@ def nir_files(folder: Path) -> list[bytes]:
         with h5py.File(path, "r+") as file:
             del file["node/metadata"]
 
+    def recurrent(path: Path) -> None:
+        from snn2chip.interop.nir_write import write_nir
+
+        rng = _rng()
+        lif: dict[str, Any] = {"tau": 4e-4, "r": 4.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0}
+        nodes: dict[str, Any] = {
+            "input": {"type": "Input", "shape": np.array([4])},
+            "fc": {"type": "Affine", "weight": rng.normal(size=(5, 4)), "bias": rng.normal(size=5)},
+            "lif": {"type": "LIF", **{key: np.full(5, value) for key, value in lif.items()}},
+            "back": {"type": "Affine", "weight": rng.normal(size=(5, 5)), "bias": rng.normal(size=5)},
+            "output": {"type": "Output", "shape": np.array([5])},
+        }
+        write_nir(path, nodes, [*pairwise(("input", "fc", "lif", "output")), ("lif", "back"), ("back", "lif")])
+
     made = [_written(folder, "a.nir", lambda path, k=k: stripped(path, k)) for k in ("lif", "hard")]  # type: ignore[misc]
+    made.append(_written(folder, "a.nir", recurrent))
     made.append(_written(folder, "a.nir", lambda path: export_graph(net("lif", 2, residual=True)[0], path)))
     return [*made, _written(folder, "a.nir", lambda path: export_program(small_program(), path))]
 

@@ -16,6 +16,7 @@ from snn2chip.frontends.nir import import_nir
 from snn2chip.frontends.nir_file import read_nir
 from snn2chip.interop.nir_look import look
 from snn2chip.testing.fuzz.damage import bytes_damage
+from snn2chip.testing.fuzz.nir_nodes import nir_damage
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -222,7 +223,7 @@ def test_graphs_inside_each_other_end(tmp_path):
         load(path)
 
 
-def fuzz(folder, count, *, seed=0):
+def fuzz(folder, count, *, seed=0, damage=bytes_damage):
     """Mutated files through the importer; how many were refused. Any other error than ours fails."""
     rng, refused = random.Random(seed), 0
     sources = [small(folder / "a.nir"), small(folder / "b.nir", lif1=cuba(6))]
@@ -238,10 +239,10 @@ def fuzz(folder, count, *, seed=0):
     whole = [path.read_bytes() for path in sources]
     victim = folder / "victim.nir"
     for i in range(count):
-        victim.write_bytes(bytes_damage(whole[i % len(whole)], rng))
+        victim.write_bytes(damage(whole[i % len(whole)], rng))
         found: Snn2ChipError | None = None
         try:
-            made = load(victim, profile="snntorch" if i % 4 != 3 else None)
+            made = load(victim, profile=("snntorch", "generic")[i // 4 % 2] if i % 4 != 3 else None)
             assert sum(map(len, made.shapes.values())) > 0
         except Snn2ChipError as error:
             found = error
@@ -253,6 +254,11 @@ def fuzz(folder, count, *, seed=0):
 def test_mutated_files_give_clear_errors(tmp_path):
     """Networks that the fuzzing of all doors does not have: current-based neurons, a loop in a subgraph."""
     assert fuzz(tmp_path, 150) > 40
+
+
+def test_changed_fields_and_edges_give_clear_errors(tmp_path):
+    """Nodes stay nodes: fields of another length, missing or too many, edges to nowhere."""
+    assert 50 < fuzz(tmp_path, 150, damage=nir_damage) < 150
 
 
 def test_the_reader_keeps_nothing_open(tmp_path):
