@@ -46,7 +46,8 @@ def compile(
     """Compile a trained module to an integer program.
 
     Modules of snntorch, spikingjelly, norse and sinabs go through their own NIR export and are checked against
-    themselves; blocks of lava-dl slayer hold integers already, of which only `steps` and `target` are asked.
+    themselves; modules of lava-dl slayer blocks hold integers already: they take `steps`, `target`, `input_range` and
+    `meta` alone, their `sample` is `[B, ..., T]`, as the module takes it, and every spike of it has to be equal.
     `sample`: one batch `[B, ...]`, `[T, B, ...]` or `[B, T, ...]` in the model's own input values, used for tracing.
     A model of several inputs takes a dict of them by the names of forward's parameters (or a tuple in their order), and
     so do `calibration`, `input_range`, `normalise` and `input_coding`; `run` then takes a dict, too.
@@ -71,34 +72,45 @@ def compile(
     """
     from snn2chip.frontends.modules import framework_of
 
+    options: dict[str, Any] = {
+        "calibration": calibration,
+        "weights": weights,
+        "overrides": overrides,
+        "bias_correction": bias_correction,
+        "rounding": rounding,
+        "time_axis": time_axis,
+        "batch_first": batch_first,
+        "normalise": normalise,
+        "payload_bits": payload_bits,
+        "input_coding": input_coding,
+        "strict": strict,
+        "parallel": parallel,
+        "readout": readout,
+    }
     if framework_of(model) == "lava":
-        from snn2chip.frontends.slayer import slayer_program
-        from snn2chip.mapping.capabilities import fitted
-        from snn2chip.mapping.target_file import load_target
-
-        return fitted(slayer_program(model, steps=steps), load_target(target))
-    program, _ = compile_graph(
-        model,
-        sample,
-        calibration=calibration,
-        weights=weights,
-        overrides=overrides,
-        bias_correction=bias_correction,
-        rounding=rounding,
-        target=target,
-        steps=steps,
-        time_axis=time_axis,
-        batch_first=batch_first,
-        input_range=input_range,
-        normalise=normalise,
-        payload_bits=payload_bits,
-        input_coding=input_coding,
-        strict=strict,
-        parallel=parallel,
-        readout=readout,
-        meta=meta,
-    )
+        return _of_slayer(model, sample, options, target=target, steps=steps, input_range=input_range, meta=meta)
+    program, _ = compile_graph(model, sample, target=target, steps=steps, input_range=input_range, meta=meta, **options)
     return program
+
+
+def _of_slayer(
+    model: Any, sample: Any, options: Mapping[str, Any], *, target: str, meta: Mapping[str, Any] | None, **how: Any
+) -> Program:
+    """A module of slayer blocks, which are integers; InputError for options that no block takes."""
+    import attrs
+
+    from snn2chip.frontends.slayer import slayer_program
+    from snn2chip.mapping.capabilities import fitted
+    from snn2chip.mapping.target_file import load_target
+
+    usual: Mapping[str, Any] = compile.__kwdefaults__ or {}
+    set_here = [key for key, value in options.items() if type(value) is not type(usual[key]) or value != usual[key]]
+    if set_here:
+        raise InputError(
+            f"{type(model).__name__}: slayer blocks hold integers already; leave out {', '.join(set_here)}"
+        )
+    program = fitted(slayer_program(model, sample, **how), load_target(target))
+    return attrs.evolve(program, meta={**program.meta, **meta}) if meta else program
 
 
 def compile_graph(

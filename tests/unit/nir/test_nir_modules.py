@@ -17,7 +17,7 @@ from torch import nn
 
 import snn2chip
 from snn2chip.errors import InputError, TraceError
-from snn2chip.frontends.modules import framework_of, module_graph
+from snn2chip.frontends.modules import module_graph
 
 HERE = Path(__file__).parent
 T = 8
@@ -55,40 +55,6 @@ def test_no_framework_is_imported_for_a_plain_model():
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_slayer_blocks_are_integers_already():
-    framework("lava.lib.dl.slayer")
-    from lava.lib.dl import slayer
-
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            params = dict(threshold=1.25, current_decay=0.25, voltage_decay=0.03, requires_grad=False)
-            self.blocks = nn.ModuleList(
-                [slayer.block.cuba.Dense(params, 6, 8, weight_scale=2), slayer.block.cuba.Dense(params, 8, 4)]
-            )
-
-        def forward(self, x):
-            for block in self.blocks:
-                x = block(x)
-            return x
-
-    torch.manual_seed(0)
-    net = Net()
-    x = (torch.rand(5, 6, 16, generator=torch.Generator().manual_seed(3)) < 0.6).float()
-    with torch.no_grad():
-        net(x)
-        want = net.eval()(x)
-    assert framework_of(net) == "lava"
-    program = snn2chip.compile(net, None, steps=16)
-    trace = snn2chip.run(program, x.permute(2, 0, 1).numpy().astype(np.int64), backend="reference", time_axis=True)
-    got = trace.payloads[program.somas[-1].name].transpose(1, 2, 0)
-    # slayer delays every block by one step, a program does not: its step t is theirs t + 1, layer by layer
-    assert want.sum() > 0
-    late = len(net.blocks) - 1
-    found = [np.array_equal(got[..., : 16 - d], want[..., d:].numpy()) for d in range(late + 2)]
-    assert any(found)
 
 
 def test_snntorch_modules():
