@@ -17,7 +17,7 @@ Snn2ChipError                      exit 2    base of everything raised on purpos
     └── WriteFailure (OSError)     exit 3    the disk does not take a file: full, read-only, no permission
 
 Notice (UserWarning) is no error: InputWarning for samples that run but hardly mean what they say, MachineWarning for
-work that is done in parts because memory ran out.
+work that is done in another way, with the same results, because memory ran out or files of compiled code are no good.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class InputWarning(Notice):
 
 
 class MachineWarning(Notice):
-    """The machine could not do something at once and does it in parts; results are the same."""
+    """The machine could not do something as usual and does it in parts or in another way; results are the same."""
 
 
 class TraceError(_Listed, ValueError):

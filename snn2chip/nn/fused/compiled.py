@@ -9,12 +9,15 @@ made of, may be reordered; they work on one block, and blocks are added in float
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import extending
+
+from snn2chip.machine_code import kept
 
 njit: Any = numba.njit
 
@@ -23,10 +26,7 @@ BLOCK = 1024  # neurons of one block: a few rows of it fit the first cache
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Return `function` compiled on its first call, kept on disk where a folder for it can be written."""
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no folder to keep it in
-        return njit(nogil=True, error_model="numpy")(function)
+    return kept(function, sources=(str(Path(__file__).parent),))
 
 
 def _inlined(function: Callable[..., Any], **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What every compiled pass is made of: machine addresses as arrays, and how passes and their parts are compiled."""
+"""What every compiled pass is made of: machine addresses as arrays, and how parts of passes are compiled."""
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, attr-defined, call-arg"
 
@@ -14,15 +14,6 @@ from numba.extending import intrinsic
 
 njit: Any = numba.njit
 inlined = njit(nogil=True, error_model="numpy")
-
-
-def compiled(function, argument):
-    """Compile for one type of argument and keep the result on disk where that is possible."""
-    signature = types.void(argument)
-    try:
-        return njit(signature, cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # no place for a cache
-        return njit(signature, nogil=True, error_model="numpy")(function)
 
 
 @intrinsic
