@@ -96,13 +96,9 @@ def _collect(
 
 def _end(graph: NirGraph, name: str, side: str) -> str | list[str]:
     """The primitive at one end of an edge (of a subgraph: its only input or output), or why there is none."""
-    node: NirNode | NirGraph | None = graph.nodes.get(name)
-    inner = graph
-    if node is None and "." in name:  # an edge may reach into a subgraph
-        for part in name.split("."):
-            node = inner.nodes.get(part)
-            if isinstance(node, NirGraph):
-                inner = node
+    node = _found(graph, name)
+    if node is None and graph.name and name.startswith(f"{graph.name}."):  # by its whole name, inside of a subgraph
+        node = _found(graph, name[len(graph.name) + 1 :])
     if node is None or (isinstance(node, NirGraph) and not node.nodes):
         return [f"{shown(name)!r} does not exist"]
     while isinstance(node, NirGraph):
@@ -111,6 +107,17 @@ def _end(graph: NirGraph, name: str, side: str) -> str | list[str]:
             return [f"{shown(name)!r} has {len(found)} nodes of type {side}; name the one that is meant"]
         node = found[0]
     return node.name
+
+
+def _found(graph: NirGraph, name: str) -> NirNode | NirGraph | None:
+    """The node of this name in a graph, or behind a subgraph's name and a dot; every part has to be there."""
+    if name in graph.nodes:
+        return graph.nodes[name]
+    for at in (i for i, letter in enumerate(name) if letter == "."):
+        inner = graph.nodes.get(name[:at])
+        if isinstance(inner, NirGraph) and (node := _found(inner, name[at + 1 :])) is not None:
+            return node
+    return None
 
 
 def _cut_loops(work: Any, nodes: Mapping[str, NirNode], problems: list[str]) -> dict[str, tuple[str, ...]]:

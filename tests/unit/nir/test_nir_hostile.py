@@ -261,6 +261,22 @@ def test_changed_fields_and_edges_give_clear_errors(tmp_path):
     assert 50 < fuzz(tmp_path, 150, damage=nir_damage) < 150
 
 
+INNER = graph({"input": given(6), "lif": lif(6), "output": read(6)}, [("input", "rec.lif"), ("lif", "output")])
+WAYS = {"fc1 -> rec": ("rec", "rec"), "by name": ("rec.input", "rec.lif"), "of the output": ("rec", "rec.output")}
+GHOSTS = ("q.rec.lif", "rec.q.lif", "rec.lif.lif", "rec.lif.x", "rec.", ".rec", "fc1.rec.lif", "rec.rec.lif", "q.rec")
+
+
+def test_edges_into_a_graph_name_what_is_there(tmp_path):
+    nodes = {"lif1": None, "rec": INNER}
+    for into, out in WAYS.values():
+        edges = [*chain("input", "fc1", into), *chain(out, "fc2", "lif2", "output")]
+        assert load(small(tmp_path / "a.nir", **nodes, edges=edges)).layer("rec.lif").kind == "neuron"
+    for ghost in GHOSTS:
+        edges = [*chain("input", "fc1", ghost), *chain("rec", "fc2", "lif2", "output")]
+        with pytest.raises(InputError, match="does not exist"):
+            load(small(tmp_path / "a.nir", **nodes, edges=edges))
+
+
 def test_the_reader_keeps_nothing_open(tmp_path):
     path = small(tmp_path / "a.nir")
     read_nir(path)
