@@ -25,16 +25,14 @@ def results(
 ) -> Iterator[tuple[Shard, Any]]:
     """The result of every shard, in their order; stored ones are read, the others run (`pool` None: here).
 
-    Raises the error of the first shard (in their order) that fails, with its samples, and EnvironmentFault for a shard
-    whose workers die again and again.
+    A stored one is read when its turn comes, and runs if it cannot be. Raises the error of the first shard (in their
+    order) that fails, with its samples, and EnvironmentFault for a shard whose workers die again and again.
     """
     ready: dict[int, Any] = {}
-    todo = list(shards)
-    if partial is not None:
-        stored = set(partial.ranges())
-        kept = {s.index: partial.read(s.start, s.stop) for s in shards if (s.start, s.stop) in stored}
-        ready = {index: tree for index, tree in kept.items() if tree is not None}
-        todo = [s for s in shards if s.index not in ready]
+    stored = set() if partial is None else _stored(shards, partial)
+    todo = [s for s in shards if s.index not in stored]
+    counted = set(stored)
+    damaged: set[int] = set()
     at, failed = 0, None
     told: set[str] = set()
 
@@ -42,14 +40,24 @@ def results(
         if advance is not None:
             advance(n)
 
-    move(sum(s.size for s in shards if s.index in ready))
-    with closing(_outcomes(job, todo, pool)) as outcomes:
+    move(sum(s.size for s in shards if s.index in counted))
+    with closing(_batches(job, todo, pool)) as outcomes:
         while at < len(shards):
-            if shards[at].index in ready:
-                yield shards[at], ready.pop(shards[at].index)
+            index = shards[at].index
+            if partial is not None and index in stored:
+                tree = partial.read(shards[at].start, shards[at].stop)
+                if tree is None:
+                    todo += (found := [shards[at], *_damaged(shards[at + 1 :], stored, partial)])
+                    damaged |= {s.index for s in found}
+                    stored -= damaged
+                    continue
+                stored.discard(index)
+                ready[index] = tree
+            if index in ready:
+                yield shards[at], ready.pop(index)
                 at += 1
                 continue
-            if failed is not None and failed.shard.index <= shards[at].index:
+            if failed is not None and failed.shard.index <= index:
                 break
             outcome = next(outcomes)
             for kind, key, text in outcome.notices:
@@ -61,10 +69,35 @@ def results(
                 continue
             if partial is not None:
                 partial.write(outcome.shard, outcome.data)
-            ready[outcome.shard.index] = unpack(outcome.data)
-            move(outcome.shard.size)
+            if outcome.shard.index not in counted:
+                counted.add(outcome.shard.index)
+                move(outcome.shard.size)
+            if partial is None or outcome.shard.index == index or outcome.shard.index in damaged:
+                ready[outcome.shard.index] = unpack(outcome.data)
+            else:
+                stored.add(outcome.shard.index)  # its turn comes later: it need not wait in memory
     if failed is not None and failed.failure is not None:
         raise failed.failure.error(failed.shard)
+
+
+def _stored(shards: Sequence[Shard], partial: Partial) -> set[int]:
+    """Shards that have a file."""
+    ranges = set(partial.ranges())
+    return {s.index for s in shards if (s.start, s.stop) in ranges}
+
+
+def _damaged(shards: Sequence[Shard], stored: set[int], partial: Partial) -> list[Shard]:
+    """Those of them whose file is worth nothing, so that they run beside each other."""
+    return [s for s in shards if s.index in stored and partial.read(s.start, s.stop) is None]
+
+
+def _batches(job: Job, todo: list[Shard], pool: Pool | None) -> Generator[Outcome, None, None]:
+    """What came of each shard in `todo`, and of those that are put there meanwhile."""
+    while todo:
+        batch = list(todo)
+        todo.clear()
+        with closing(_outcomes(job, batch, pool)) as outcomes:
+            yield from outcomes
 
 
 def _outcomes(job: Job, shards: Sequence[Shard], pool: Pool | None) -> Generator[Outcome, None, None]:
@@ -76,9 +109,10 @@ def _outcomes(job: Job, shards: Sequence[Shard], pool: Pool | None) -> Generator
     while left:
         before = len(left)
         try:
-            for outcome in _parallel(job, list(left.values()), pool):
-                if left.pop(outcome.shard.index, None) is not None:
-                    yield outcome
+            with closing(_parallel(job, list(left.values()), pool)) as made:
+                for outcome in made:
+                    if left.pop(outcome.shard.index, None) is not None:
+                        yield outcome
         except Exception as error:
             if not _died(error):
                 raise
@@ -106,17 +140,31 @@ def _alone(job: Job, shard: Shard, pool: Pool) -> Outcome:
     ) from last
 
 
-def _parallel(job: Job, shards: Sequence[Shard], pool: Pool) -> Iterator[Outcome]:
+def _parallel(job: Job, shards: Sequence[Shard], pool: Pool) -> Generator[Outcome, None, None]:
     """Outcomes as they are made (of a pool that cannot stream: wave by wave)."""
     from joblib import Parallel, delayed, parallel_config
 
     wave = len(shards) if pool.streams else 2 * pool.lanes
     for first in range(0, len(shards), wave):
-        tasks = (delayed(call)(job, shard, pool.parent) for shard in shards[first : first + wave])
+        part = shards[first : first + wave]
         # one lane would run in this process, where a death is the end of everything
-        with parallel_config(backend=pool.backend, n_jobs=max(pool.lanes, 2), **pool.options):
+        lanes = max(2, min(pool.lanes, len(part)))
+        with parallel_config(backend=pool.backend, n_jobs=lanes, **pool.options):
             parallel = Parallel(return_as="generator_unordered" if pool.streams else "list", batch_size=1)
-        yield from parallel(tasks)
+        made = parallel(delayed(call)(job, shard, pool.parent) for shard in part)
+        try:
+            for outcome in made:  # noqa: UP028  # `yield from` would close it before _leave does
+                yield outcome
+        finally:
+            _leave(made)
+
+
+def _leave(made: Any) -> None:
+    """Close a generator of joblib's without its advice to whoever interrupts it."""
+    if hasattr(made, "close"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\d+ tasks ", UserWarning)
+            made.close()
 
 
 def _died(error: Exception) -> bool:

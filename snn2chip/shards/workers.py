@@ -15,7 +15,11 @@ import attrs
 from snn2chip.errors import EnvironmentFault, InputError
 
 EXECUTORS = ("local", "dask", "ray")
+RAY_ADDRESS = "RAY_ADDRESS"
+"""Environment variable in which Ray looks for a cluster when nobody names one."""
 CONNECT_SECONDS = 20
+ALWAYS, PER_PROCESSOR = 16, 4
+"""Processes of this machine that may be asked for anywhere, and for each of its processors."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +48,12 @@ class Workers:
         for name, value in (("workers", self.count), ("samples per shard", self.shard)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        own = self.executor == "local" or (self.executor == "ray" and not (self.address or os.environ.get(RAY_ADDRESS)))
+        if own and (self.count or 1) > ALWAYS and (self.count or 1) > (most := _most()):
+            raise InputError(
+                f"workers must be at most {most} on this machine ({PER_PROCESSOR} for each of its processors), got "
+                f"{self.count}; more processes only take memory"
+            )
 
     @property
     def here(self) -> bool:
@@ -70,6 +80,13 @@ class Pool:
     options: dict[str, Any]
     streams: bool = True
     parent: int | None = None
+
+
+def _most() -> int:
+    """Most processes of this machine; in a container, of its share of the machine."""
+    from joblib import cpu_count
+
+    return max(ALWAYS, PER_PROCESSOR * int(cpu_count()))
 
 
 @contextmanager

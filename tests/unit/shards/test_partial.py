@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import tracemalloc
+import warnings
 import zipfile
 
+import attrs
 import numpy as np
 import pytest
 from numpy.lib import format as npy
 from shard_jobs import Around, Sums
 
-from snn2chip.errors import FileFormatError
+from snn2chip.errors import FileFormatError, InputError, WriteFailure
+from snn2chip.shards import pool
 from snn2chip.shards.gather import gather
+from snn2chip.shards.guarded import call
 from snn2chip.shards.partial import Partial
-from snn2chip.shards.plan import Shard
+from snn2chip.shards.plan import Shard, cut
 from snn2chip.shards.trees import pack, seal, unpack
-from snn2chip.shards.workers import Workers
+from snn2chip.shards.workers import Pool, Workers
 
 SHARD = 30
+THREADS = Pool(lanes=2, backend="threading", options={})
 
 
 def kept(folder):
@@ -128,3 +134,88 @@ def test_a_stored_file_is_an_archive_of_arrays_still(tmp_path):
     with np.load(part.path(0, 30)) as file:
         assert file.files == ["tree"]
     assert unpack(part.path(0, 30).read_bytes())["sum"] == sum(range(30))
+
+
+def test_stored_shards_are_read_when_their_turn_comes(tmp_path, monkeypatch):
+    kept(tmp_path / "kept")
+    read, whole = [], Partial.read
+    monkeypatch.setattr(Partial, "read", lambda self, a, b: read.append(a) or whole(self, a, b))
+    trees = gather(Sums(), Workers(shard=SHARD, partial=tmp_path / "kept"))
+    for count in range(1, 6):
+        next(trees)
+        assert read == [0, 30, 60, 90, 120][:count]
+
+
+@pytest.mark.parametrize("workers", [None, THREADS])
+def test_shards_damaged_meanwhile_run_beside_those_that_never_ran(tmp_path, workers):
+    """Damage is found at a turn, in the middle of the others' results, and all of it at once."""
+    part = kept(tmp_path / "kept")
+    part.path(60, 90).unlink()
+    counted = Around(Sums(), "none", str(tmp_path / "log"))
+    moved = []
+    shards = cut(150, size=SHARD)
+    trees = pool.results(counted, shards, workers, partial=part, advance=moved.append)
+    found = [next(trees)[1]]
+    for start in (30, 90, 120):
+        part.path(start, start + 30).write_bytes(b"PK")
+    found += [tree for _, tree in trees]
+    assert [i for tree in found for i in tree["samples"]] == list(range(150))
+    assert sorted(map(int, (tmp_path / "log").read_text().split())) == [1, 2, 3, 4]
+    assert sum(moved) == 150
+    assert all(part.read(s.start, s.stop) is not None for s in shards)
+
+
+def test_results_that_come_early_wait_on_the_disk(tmp_path, monkeypatch):
+    """The first shard ends last: the others are in their files until their turn, and one that is lost runs again."""
+    part = Partial.of(tmp_path / "kept", Sums().identity(), Sums.fields)
+    counted = Around(Sums(), "none", str(tmp_path / "log"))
+    held, whole = [], pool.unpack
+    monkeypatch.setattr(pool, "unpack", lambda data: held.append(whole(data)["samples"][0]) or whole(data))
+    monkeypatch.setattr(pool, "_outcomes", lambda job, shards, pool: (call(job, s) for s in reversed(shards)))
+    trees = pool.results(counted, cut(150, size=SHARD), None, partial=part, advance=None)
+    assert next(trees)[0].start == 0
+    assert held == [0]
+    part.path(90, 120).unlink()
+    assert [tree["samples"][0] for _, tree in trees] == [30, 60, 90, 120]
+    assert (counted.ran(3), counted.ran()) == (2, 6)
+
+
+def test_a_call_that_ends_early_says_nothing_of_its_own_machinery(tmp_path, capfd):
+    """Neither when it is left nor when the disk takes nothing more: no advice of joblib's, no warning."""
+
+    class Full(Partial):
+        def write(self, shard, data):
+            time.sleep(0.3)  # others end meanwhile
+            raise WriteFailure("full")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trees = pool.results(Sums(), cut(150, size=5), THREADS, advance=None)
+        next(trees)
+        time.sleep(0.3)
+        trees.close()
+        with pytest.raises(WriteFailure, match="full"):
+            list(pool.results(Sums(), cut(150, size=5), THREADS, partial=Full(tmp_path), advance=None))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_more_processes_than_shards_or_than_the_machine_can_hold(monkeypatch):
+    import joblib
+
+    asked, config = [], joblib.parallel_config
+
+    def noted(n_jobs, **more):
+        asked.append(n_jobs)
+        return config(n_jobs=n_jobs, **more)
+
+    monkeypatch.setattr(joblib, "parallel_config", noted)
+    for size, lanes in ((30, 12), (10, 12), (150, 12), (10, 3)):
+        list(pool.results(Sums(), cut(150, size=size), attrs.evolve(THREADS, lanes=lanes), advance=None))
+    assert asked == [5, 12, 2, 3]
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
+    assert Workers(count=24).count == 24
+    for given in ({}, {"executor": "ray"}):
+        with pytest.raises(InputError, match=r"at most 24 on this machine \(4 for each of its processors\), got 25"):
+            Workers(count=25, **given)
+    assert Workers(count=4096, executor="dask", address="tcp://a:1").count == 4096
+    assert Workers(count=4096, executor="ray", address="a:1").count == 4096
