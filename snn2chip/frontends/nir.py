@@ -16,11 +16,12 @@ import attrs
 import numpy as np
 
 from snn2chip.errors import InputError, Snn2ChipError, TraceError, UnsupportedError
+from snn2chip.frontends.nir_fields import FIELDS, NEURONS, field_breaches, shape_breaches
 from snn2chip.frontends.nir_file import NirGraph, NirNode, read_nir, shown
 from snn2chip.frontends.nir_flat import Flat, flatten
 from snn2chip.frontends.nir_layers import MAPS, delay_layer
 from snn2chip.frontends.nir_loops import feedback_of, late_bias
-from snn2chip.frontends.nir_neurons import FIELDS, Unfit, soma_of
+from snn2chip.frontends.nir_neurons import Unfit, soma_of
 from snn2chip.frontends.nir_profiles import PROFILES, Profile, profile_of
 from snn2chip.ir.channel_layers import ScaleLayer
 from snn2chip.ir.graph import LayerGraph, Note
@@ -122,8 +123,15 @@ class _Build:
 
     def graph(self, read: str | None, source: NirGraph) -> LayerGraph:
         """The float graph; raises _Unsound."""
+        broken = set()
+        for node in self.flat.nodes.values():
+            if bad := field_breaches(node):
+                broken.add(node.name)
+                self.bad += [f"{node.label}: {text}" for text in bad]
         for name in self.flat.inputs:
             node = self.flat.nodes[name]
+            if not broken.isdisjoint((name, *self.flat.loops.get(name, ()))):
+                continue
             try:
                 self._node(node, read)
             except Unfit as error:
@@ -148,15 +156,17 @@ class _Build:
         shape, sources = self._summed(node, sources)
         if node.kind == "Output":
             self._output(node, sources, shape, read)
-        elif node.kind in FIELDS:
+        elif node.kind in NEURONS:
             soma = soma_of(node, shape, self.profile, steps=self.steps)
             self._neuron(node, sources, shape, soma)
         elif node.kind == "Delay":
             self._map(delay_layer(node, node.name, dt=self.profile.dt, steps=self.steps), sources)
         elif node.kind in MAPS:
+            if bad := shape_breaches(node, shape):
+                raise Unfit(*bad)
             self._map(MAPS[node.kind](node, node.name, shape), sources)
         else:
-            known = ", ".join((*MAPS, "Delay", *FIELDS))
+            known = ", ".join(kind for kind in FIELDS if kind not in ("Input", "Output"))
             raise Unfit(f"type {node.kind} is not known; there are {known}", refused=True)
 
     def _summed(self, node: NirNode, sources: tuple[str, ...]) -> tuple[Shape, tuple[str, ...]]:

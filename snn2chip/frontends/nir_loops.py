@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import attrs
 import torch
 
+from snn2chip.frontends.nir_fields import shape_breaches
 from snn2chip.frontends.nir_file import NirNode
 from snn2chip.frontends.nir_layers import MAPS, delay_layer
 from snn2chip.frontends.nir_neurons import Unfit
@@ -53,6 +54,8 @@ def feedback_of(
 
 
 def _map(node: NirNode, shape: Shape) -> Layer:
+    if bad := shape_breaches(node, shape):
+        raise Unfit(*bad)
     return MAPS[node.kind](node, node.name, shape)
 
 

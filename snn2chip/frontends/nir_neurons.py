@@ -9,19 +9,10 @@ import numpy as np
 import torch
 
 from snn2chip.frontends.nir_file import NirNode
+from snn2chip.frontends.nir_flat import FIRING
 from snn2chip.frontends.nir_profiles import Profile
 from snn2chip.ir.layers import FloatSoma, Shape
 
-FIELDS = {
-    "IF": ("r", "v_threshold"),
-    "I": ("r",),
-    "LIF": ("tau", "r", "v_leak", "v_threshold"),
-    "LI": ("tau", "r", "v_leak"),
-    "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold"),
-    "CubaLI": ("tau_syn", "tau_mem", "r", "v_leak"),
-    "Threshold": ("threshold",),
-}
-OPTIONAL = ("v_reset", "w_in")
 MAX_VALUES = 1 << 22
 """Values of one field that differ from neuron to neuron."""
 NEAR = 1e-5
@@ -85,7 +76,7 @@ def soma_of(node: NirNode, shape: Shape, profile: Profile, *, steps: int) -> Flo
         found = _dynamics(values, profile, kind)
     values.bad += [f"{key} leaves the range of numbers" for key, v in found.items() if not np.isfinite(v).all()]
     fields: dict[str, Any] = {key: values.channels(key, value) for key, value in found.items()}
-    if "threshold" in FIELDS[kind] or "v_threshold" in FIELDS[kind]:
+    if kind in FIRING:
         fields |= _firing(values, profile, kind)
     else:
         fields |= {"theta": 0.0, "fire": "membrane", "reset": "zero"}
@@ -98,7 +89,7 @@ def _dynamics(v: _Values, profile: Profile, kind: str) -> dict[str, Any]:
     """leak, gain, bias and syn_leak of every neuron."""
     if kind == "Threshold":
         return {}
-    r = v.get("r", 1.0 if "r" not in v.node.fields and kind in ("I", "IF") else None)
+    r = v.get("r")
     if kind in ("I", "IF"):
         dt = 1.0 if profile.counts_steps else profile.dt
         if dt is None:
@@ -116,6 +107,8 @@ def _dynamics(v: _Values, profile: Profile, kind: str) -> dict[str, Any]:
     leak = 1 - k if profile.update == "euler" else np.exp(-k)
     v_leak = v.get("v_leak", 0.0)
     _check_r(v, profile, r, r * k)
+    if profile.update == "rockpool" and profile.gain == "one" and not np.allclose(r, tau * np.exp(-k) / dt, rtol=1e-3):
+        v.bad.append(f"r = {_span(r)}, and rockpool writes {_span(tau * np.exp(-k) / dt)} at dt = {dt:g}")
     gain = {"euler": r * k, "norm": r * (1 - leak), "one": np.ones_like(k)}[profile.gain]
     pull = k if profile.update == "euler" else 1 - leak
     if not cuba:
@@ -127,7 +120,10 @@ def _dynamics(v: _Values, profile: Profile, kind: str) -> dict[str, Any]:
         return {}
     k_syn = _ratio(v, "tau_syn", tau_syn, dt, profile)
     syn_leak = 1 - k_syn if profile.update == "euler" else np.exp(-k_syn)
-    jump = np.ones_like(k) if profile.cuba_jump else _snapped(v.get("w_in", 1.0) * k_syn)
+    w_in = v.get("w_in", 1.0)
+    if (profile.cuba_jump or profile.update == "rockpool") and (w_in != 1).any():
+        v.bad.append(f"w_in = {_span(w_in)}, and {profile.name} writes 1")
+    jump = np.ones_like(k) if profile.cuba_jump else _snapped(w_in * k_syn)
     if profile.update == "rockpool":
         jump = syn_leak
     elif profile.r in ("gain", "gain-or-one") and (jump != 1).any():
@@ -190,11 +186,11 @@ def _rockpool_dt(v: _Values, r: Any, tau: Any) -> float:
     from scipy.special import lambertw
 
     if (r <= 0).any():
-        v.bad.append(f"r = {_span(r)} names no time step; give the option dt")
+        v.bad.append(f"r = {_span(r)} names no time step")
         return 1.0
     found = (lambertw(1.0 / r).real * tau).ravel()
     if not np.allclose(found, found[0], rtol=1e-3):
-        v.bad.append(f"r and tau name different time steps ({_span(found)}); give the option dt")
+        v.bad.append(f"r and tau name different time steps ({_span(found)})")
     return float(np.median(found))
 
 

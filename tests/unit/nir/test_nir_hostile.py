@@ -53,7 +53,7 @@ def ints(*shape):
 
 ROAD = chain("input", "fc1", "lif1", "fc2", "lif2", "output")
 BROKEN = {
-    "text for weights": ({"fc1": {"type": "Linear", "weight": "ones"}}, "weight is missing"),
+    "text for weights": ({"fc1": {"type": "Linear", "weight": "ones"}}, "weight is the text 'ones'"),
     "complex weights": ({"fc1": {"type": "Linear", "weight": np.ones((6, 5), complex)}}, "expected numbers"),
     "weights of one axis": ({"fc1": linear(np.ones(6))}, "expected 2 axes"),
     "no weights": ({"fc1": {"type": "Linear"}}, "weight is missing"),

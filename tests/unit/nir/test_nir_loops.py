@@ -113,7 +113,7 @@ WRONG = {
     "bias of another length": (linear(np.eye(7), np.ones(3)), r"through back \(Affine\): bias has shape \[3\]"),
     "fewer inputs": (linear(np.ones((7, 6))), r"through back \(Linear\): weight takes 6 inputs"),
     "more outputs": (linear(np.ones((9, 7))), r"through back \(Linear\): gives \[9\], the neurons are \[7\]"),
-    "no weights": ({"type": "Linear"}, r"through back \(Linear\): weight is missing"),
+    "no weights": ({"type": "Linear"}, r"back \(Linear\): weight is missing"),
     "a scale of another shape": ({"type": "Scale", "scale": np.ones(3)}, r"through back \(Scale\): scale has shape"),
 }
 
