@@ -31,6 +31,7 @@ from snn2chip.interop.netx_changes import (
     sends_changes,
     spike_exponent,
 )
+from snn2chip.interop.netx_input import entry_fields, is_entry
 from snn2chip.interop.netx_layers import Stage, stages, synapse_fields
 from snn2chip.interop.netx_neurons import neuron_fields
 from snn2chip.ir.files import replacing
@@ -49,12 +50,13 @@ def export_netx(program: Program, path: str | os.PathLike[str]) -> tuple[str, ..
         chain, late = prompt(chain)
         breaches += late
     encoded = spike_exp is not None and is_encoder(chain[0])
+    entered = encoded or (bool(chain) and is_entry(chain[0]))
     layers: list[dict[str, Any]] = []
     for index, stage in enumerate(chain):
-        fields, bad = encoder_fields(stage) if encoded and not index else synapse_fields(stage)
-        neuron, worse = _neuron(program, stage, spike_exp, last=stage is chain[-1])
+        fields, bad = _layer(program, stage, encoded=encoded, first=entered and not index)
+        neuron, worse = _neuron(program, stage, spike_exp, first=entered and not index, last=stage is chain[-1])
         breaches += [f"{stage.soma.name}{_user(stage)}: {text}" for text in (*bad, *worse)]
-        if stage.conv and index > encoded and not chain[index - 1].conv:
+        if stage.conv and index and chain[index - 1].dense:
             breaches.append(f"{stage.soma.name}{_user(stage)}: a convolution behind a dense layer; NetX has no reshape")
         if bad or worse:
             continue
@@ -66,12 +68,25 @@ def export_netx(program: Program, path: str | os.PathLike[str]) -> tuple[str, ..
     if breaches:
         raise UnsupportedError(breaches)
     _write(path, layers, program=program)
-    return _notes(program, chain) if spike_exp is None else _notes_of_changes(chain, spike_exp, encoded=encoded)
+    if spike_exp is not None:
+        return _notes_of_changes(chain, spike_exp, encoded=encoded)
+    return _notes_of_biases(program, chain) if entered else _notes(program, chain)
 
 
-def _neuron(program: Program, stage: Stage, spike_exp: int | None, *, last: bool) -> tuple[dict[str, Any], list[str]]:
+def _layer(program: Program, stage: Stage, *, encoded: bool, first: bool) -> tuple[dict[str, Any], list[str]]:
+    if first:
+        return encoder_fields(stage) if encoded else entry_fields(program, stage)
+    return synapse_fields(stage)
+
+
+def _neuron(
+    program: Program, stage: Stage, spike_exp: int | None, *, first: bool, last: bool
+) -> tuple[dict[str, Any], list[str]]:
     found = None if spike_exp is None else change_fields(program, stage, spike_exp, last=last)
-    return neuron_fields(program, stage.soma, channels=stage.conv) if found is None else found
+    if found is not None:
+        return found
+    fields, bad = neuron_fields(program, stage.soma, channels=stage.conv or (first and len(stage.soma.shape) == 3))
+    return {key: value for key, value in fields.items() if key == "neuron" or not first}, bad
 
 
 def _user(stage: Stage) -> str:
@@ -116,6 +131,17 @@ def _notes(program: Program, chain: list[Stage]) -> tuple[str, ...]:
         f"{program.steps + len(chain)} steps after its start; values of conv layers are in the order (W, H, C)",
         "before its first input a layer of NetX already integrates its bias: leave those k steps out",
         *(["a loop of NetX carries the last spikes of a sample into the next: run samples apart"] if looped else []),
+    )
+
+
+def _notes_of_biases(program: Program, chain: list[Stage]) -> tuple[str, ...]:
+    """The same for networks whose input is the bias of their first neurons."""
+    return (
+        f"run: netx.hdf5.Network(FILE, reset_interval={program.steps}); a sample is set as "
+        "net.in_layer.neuron.bias_mant, in the order (W, H, C)",
+        f"layer k (from 0, the input) does logical step t in machine step t + k; the last of {len(chain)} layers ends "
+        f"a sample {program.steps + len(chain) - 1} steps after its start",
+        *_notes(program, chain)[2:],
     )
 
 

@@ -35,6 +35,11 @@ class Stage:
         return all(synapse.kind in ("conv2d", "sumpool") for synapse, _ in self.synapses)
 
     @property
+    def dense(self) -> bool:
+        """Whether it becomes a dense layer."""
+        return bool(self.synapses) and all(synapse.kind == "linear" for synapse, _ in self.synapses)
+
+    @property
     def flattens(self) -> bool:
         """Whether a dense layer reads planes."""
         return not self.conv and len(self.source_shape) > 1
@@ -107,7 +112,10 @@ def synapse_fields(stage: Stage) -> tuple[dict[str, Any], list[str]]:
         fields, bad = _conv(stage)
         return fields, bad + (["a convolution that hears itself; only dense layers do in NetX"] if stage.back else [])
     if kinds != {"linear"}:
-        return {}, [f"a {kinds.pop()} synapse has no NetX layer; only linear, conv2d and sumpool have"]
+        (kind,) = kinds
+        article = "an" if kind[0] in "aeiou" else "a"
+        behind = " behind another layer" if kind == "identity" else ""
+        return {}, [f"{article} {kind} synapse{behind} has no NetX layer; only linear, conv2d and sumpool have"]
     return _dense(stage)
 
 

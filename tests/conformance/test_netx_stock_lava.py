@@ -34,6 +34,7 @@ LIMIT = 240
 SIGMA_DELTA = "exported: sigma-delta"
 ENCODED = ("sigma-delta", SIGMA_DELTA)
 EXPORTED = ("if with bias and gain", "current-based", "conv")
+ENTERED = ("input neurons, planes", "input neurons, aligned")
 
 
 def load(name: str):
@@ -56,10 +57,13 @@ class Cases:
         self.nets = small.small_nets(load("netx_files"), folder, rng)
         self.pipelined = set(small.MACHINE_TIME)
         exported = load("test_netx_export")
-        self.originals = {f"exported: {name}": exported.NETS[name]() for name in EXPORTED}
+        made = {**exported.NETS, **exported.ENTRIES}
+        self.originals = {f"exported: {name}": made[name]() for name in (*EXPORTED, *ENTERED)}
         for i, (name, program) in enumerate(self.originals.items()):
             exported.export_netx(program, folder / f"small_exported{i}.net")
-            x = rng.integers(0, 2, (exported.STEPS, *program.inputs[0].shape))
+            given = program.inputs[0].payload_type()
+            steps = (exported.STEPS,) if program.inputs[0].coding == "steps" else ()
+            x = rng.integers(given.lo, given.hi + 1, (*steps, *program.inputs[0].shape))
             self.nets[name] = (folder / f"small_exported{i}.net", x)
         changes = load("test_netx_export_changes")
         self.originals[SIGMA_DELTA] = changes.sigma_delta()
@@ -81,7 +85,7 @@ class Cases:
 
     def _job(self, name: str, file: Path) -> dict[str, object]:
         path, x = self.nets[name]
-        self.fed[name] = fed = path.stem.startswith("small") and name != "input neurons"
+        self.fed[name] = fed = path.stem.startswith("small") and "input neurons" not in name
         delayed = "delay" in name or name in self.pipelined
         self.steps[name] = steps = len(x) if fed else (8 if name == "mnist.net" else 16)
         self.samples[name] = samples = 1 if delayed or name == "mnist.net" else 3
@@ -176,7 +180,7 @@ NAMES = [
     "conv, stride, padding, groups, flatten",
     "input neurons",
     *load("netx_small").MACHINE_TIME,
-    *(f"exported: {name}" for name in EXPORTED),
+    *(f"exported: {name}" for name in (*EXPORTED, *ENTERED)),
     SIGMA_DELTA,
     "tiny.net",
     "mnist.net",
@@ -205,14 +209,15 @@ def test_every_layer_equals_netx(cases, name):
     assert all(trace.payloads[soma.name].any() or soma.fire == "none" for soma in program.somas)
 
 
-@pytest.mark.parametrize("name", [f"exported: {name}" for name in EXPORTED])
+@pytest.mark.parametrize("name", [f"exported: {name}" for name in (*EXPORTED, *ENTERED)])
 def test_netx_runs_what_we_export(cases, name):
     """Every spike of the program that was written, in lava-dl's own network of the file."""
     program, netx, steps = cases.originals[name], cases.netx(name), cases.steps[name]
-    trace = snn2chip.run(program, cases.nets[name][1][:, None], backend="reference", time_axis=True)
+    trace = snn2chip.run(program, cases.input(name), backend="reference", time_axis=cases.fed[name])
     for k, soma in enumerate(program.somas):
         for sample in range(cases.samples[name]):
-            at = slice(sample * steps + k + 1, (sample + 1) * steps + k + 1)
+            lag = cases.lag(name, k)
+            at = slice(sample * steps + lag, (sample + 1) * steps + lag)
             expected = trace.payloads[soma.name][:, 0]
             assert (netx[f"s{k}"][at].reshape(expected.shape) == expected).all(), (soma.name, sample)
 

@@ -11,7 +11,7 @@ import pytest
 
 from snn2chip import Input, Output, Program, Soma, Synapse, run
 from snn2chip.errors import UnsupportedError
-from snn2chip.frontends.netx import import_netx
+from snn2chip.frontends.netx import import_netx, netx_input
 from snn2chip.interop.netx import export_netx
 
 RNG = np.random.default_rng(5)
@@ -70,6 +70,98 @@ NETS = {
         read="potential",
     ),
 }
+
+
+def entered(first: Soma, *layers: Any, lo: int = 0, hi: int = 255) -> Program:
+    """A program whose input is the bias of its first neurons."""
+    given = Input("in", first.shape, lo, hi, coding="repeat")
+    nodes = [given, Synapse("id", "identity"), first, *layers, Output("out", "count")]
+    return Program(nodes=nodes, edges=[(a.name, b.name) for a, b in pairwise(nodes)], steps=16)
+
+
+ENTRIES = {
+    "input neurons, planes": lambda: entered(
+        hidden("n0", 2, 5, 4, theta=np.array([900, 700]), gain=5),
+        Synapse("c1", "conv2d", weights(3, 2, 3, 3)),
+        hidden("n1", 3, 3, 2, theta=80),
+        Synapse("fc", "linear", weights(4, 18)),
+        hidden("n2", 4, theta=90),
+    ),
+    "input neurons, aligned": lambda: entered(
+        hidden("n0", 6, theta=64 * 300 + 1, leak=3500, gain=64),
+        Synapse("w1", "linear", weights(5, 6)),
+        hidden("n1", 5, theta=64 * 40 + 1, leak=3000, syn_leak=1000, gain=64, bias=64),
+        lo=-90,
+        hi=200,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_input_neurons_round_trip(name: str, tmp_path: Path) -> None:
+    """Input, identity, soma are NetX's input layer with neurons; written once more, the file says the same."""
+    program = ENTRIES[name]()
+    notes = export_netx(program, tmp_path / "x.net")
+    assert notes[0].startswith("run: netx.hdf5.Network(FILE, reset_interval=16); a sample is set as net.in_layer")
+    again = import_netx(tmp_path / "x.net")
+    given = program.inputs[0].payload_type()
+    x = RNG.integers(given.lo, given.hi + 1, (5, *program.inputs[0].shape))
+    assert np.array_equal(netx_input(again, x), x)
+    one, two = run(program, x), run(again, x)
+    for a, b in zip(program.somas, again.somas, strict=True):
+        assert np.array_equal(one.payloads[a.name].reshape(16, 5, -1), two.payloads[b.name].reshape(16, 5, -1))
+        assert one.payloads[a.name].any()
+    export_netx(again, tmp_path / "y.net")
+    assert import_netx(tmp_path / "y.net").digest() == again.digest()
+
+
+def test_the_transform_of_raw_samples_is_kept(net: Any, files: Any, tmp_path: Path) -> None:
+    """weight and bias of an input layer are those of the file that was read."""
+    layers = (files.inputs((4,), weight=40, bias=-3, neuron=files.neuron()), files.dense(weights(3, 4)))
+    program = import_netx(net(*layers))
+    export_netx(program, tmp_path / "x.net")
+    again = import_netx(tmp_path / "x.net")
+    assert again.meta["input_transform"] == {"weight": 40, "bias": -3}
+    assert again.digest() == program.digest()
+
+
+@pytest.mark.parametrize(
+    ("fields", "of_input", "text"),
+    [
+        ({"bias": 3}, {}, "n0 has biases of its own"),
+        ({"syn_leak": 100}, {}, "n0 adds its input to a current"),
+        ({}, {"hi": 40000}, "in has values 0..40000, beyond 16 bits"),
+    ],
+)
+def test_inputs_that_are_no_input_layer(
+    fields: dict[str, Any], of_input: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    """What NetX's input layer does not do is one line, and the convolution behind it none."""
+    first = hidden("n0", 1, 4, 4, theta=300, **fields)
+    program = entered(first, Synapse("c1", "conv2d", weights(2, 1, 3, 3)), hidden("n1", 2, 2, 2, theta=80), **of_input)
+    with pytest.raises(UnsupportedError, match=text) as error:
+        export_netx(program, tmp_path / "x.net")
+    assert [line for line in error.value.breaches if "convolution" in line] == []
+    steady = chain(Synapse("id", "identity"), hidden("n0", 6, theta=3), shape=(6,))
+    with pytest.raises(UnsupportedError, match="in changes from step to step"):
+        export_netx(steady, tmp_path / "x.net")
+
+
+def test_a_synapse_that_no_layer_is(tmp_path: Path) -> None:
+    """An identity inside a chain is named, with its article, and says nothing of the convolution behind it."""
+    program = chain(
+        Synapse("c1", "conv2d", weights(2, 1, 3, 3)),
+        hidden("n1", 2, 2, 2, theta=80),
+        Synapse("id", "identity"),
+        hidden("n2", 2, 2, 2, theta=1),
+        Synapse("c2", "conv2d", weights(2, 2, 2, 2)),
+        hidden("n3", 2, 1, 1, theta=80),
+        shape=(1, 4, 4),
+    )
+    with pytest.raises(UnsupportedError) as error:
+        export_netx(program, tmp_path / "x.net")
+    (line,) = error.value.breaches
+    assert line.startswith("n2: an identity synapse behind another layer has no NetX layer")
 
 
 @pytest.mark.parametrize("name", NETS)
