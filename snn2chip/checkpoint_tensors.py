@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import struct
 import warnings
 import zipfile
@@ -41,6 +42,9 @@ DAMAGE = (
     struct.error,
     zipfile.BadZipFile,
 )
+REFUSED = re.compile(r"(?:unsupported GLOBAL|Unsupported global: GLOBAL|Unsupported class) ([\w.]+)")
+"""How torch names what it does not unpickle."""
+SAVED = "save its state_dict alone: torch.save(model.state_dict(), path), or safetensors.torch.save_file"
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], str | None]:
@@ -91,14 +95,24 @@ def load_pickled(path: str | os.PathLike[str], *, advice: str, mmap: bool = Fals
     except FileFormatError:
         raise
     except DAMAGE as error:
-        what = "damaged, or holds more than tensors and plain values, which is never unpickled"
-        raise FileFormatError(f"{path}: {what} ({short(error)}); {advice}") from error
+        raise FileFormatError(
+            f"{path}: {_refusal(error)}; {advice}" if advice else f"{path}: {_refusal(error)}"
+        ) from error
+
+
+def _refusal(error: Exception) -> str:
+    """What is wrong with a file of torch.save, in our words: torch's own recommend to unpickle it after all."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return f"damaged, or no file of torch.save ({short(error)})"
+    if found := REFUSED.search(str(error)):
+        return f"holds {found[1]}, which is never unpickled: it is no tensor or plain value, and could run any code"
+    return "damaged, or holds more than tensors and plain values, which is never unpickled: that could run any code"
 
 
 def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
     import torch
 
-    loaded = load_pickled(path, advice="save it with torch.save(model.state_dict(), path)")
+    loaded = load_pickled(path, advice=f"where it was made, {SAVED}")
     if not isinstance(loaded, dict):
         raise FileFormatError(f"{path}: holds a {type(loaded).__name__}; save model.state_dict() alone")
     if "pytorch-lightning_version" in loaded:

@@ -121,9 +121,9 @@ def _json_texts(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _pickle(path: Path) -> dict[str, Any]:
     """A PyTorch file, read with `weights_only=True`: tensors are shown, anything that would run code is refused."""
-    from snn2chip.checkpoint_tensors import load_pickled
+    from snn2chip.checkpoint_tensors import SAVED, load_pickled
 
-    state = load_pickled(path, advice="inspect files of plain tensors")
+    state = load_pickled(path, advice=f"where it was made, {SAVED}")
     try:
         return _weights({}, _tensors(state, ""))
     except RecursionError:

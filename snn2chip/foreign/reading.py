@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from snn2chip.checkpoint_tensors import is_pickled, load_pickled, read_tensors
+from snn2chip.checkpoint_tensors import SAVED, is_pickled, load_pickled, read_tensors
 from snn2chip.errors import FileFormatError
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def read_foreign(path: str | os.PathLike[str]) -> ForeignFile:
 
 
 def _load_pickled(path: str | os.PathLike[str]) -> Mapping[Any, Any]:
-    advice = "where it was made, save the state_dict alone: torch.save(model.state_dict(), path)"
-    loaded = load_pickled(path, advice=advice, mmap=True)
+    loaded = load_pickled(path, advice=f"where it was made, {SAVED}", mmap=True)
     if not isinstance(loaded, Mapping):
         raise FileFormatError(f"{path}: holds a {type(loaded).__name__}, expected a state_dict")
     return loaded

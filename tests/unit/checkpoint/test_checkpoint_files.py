@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import struct
 from pathlib import Path
 
@@ -207,9 +208,13 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path, form):
         torch.save({"a": Evil(str(marker))}, path)
     else:
         path.write_bytes(pickle.dumps(Evil(str(marker))))
-    with pytest.raises(FileFormatError, match="never unpickled"):
+    with pytest.raises(FileFormatError, match="never unpickled") as refused:
         load_model(path, model="mlp")
     assert not marker.exists()
+    text = str(refused.value)
+    assert ("posix.mkdir" in text) == (form == "torch")
+    assert "safetensors" in text
+    assert not re.search("weights_only|likely succeed|trusted|pytorch.org|issue", text)
 
 
 @pytest.mark.parametrize(
