@@ -180,6 +180,16 @@ def test_convolutions(unit: Unit, options: dict[str, Any], channels: int, on_uni
     assert got.dtype in (torch.int16, torch.int32)
 
 
+@pytest.mark.parametrize(("top", "dtype"), [(31, torch.int16), (32, torch.int32)])
+def test_small_currents_leave_as_int16(top: int, dtype: torch.dtype, on_units: Callable[..., None]) -> None:
+    """|current| <= 1024 * top: below 2^15 in two bytes."""
+    on_units(FLOAT16)
+    synapse = Synapse("s", "linear", np.full((3, 16), 64))
+    got = currents(synapse, np.full((2, 16), top), top)
+    assert got.dtype == dtype
+    assert (got == 1024 * top).all()
+
+
 def currents(synapse: Synapse, payload: IntArray, top: int) -> torch.Tensor:
     """Currents of payloads `[B, *shape]` in -top..top as the engine computes them (one step)."""
     kernel = synapses.synapse_kernel(synapse, PayloadType(-top, top), payload.shape[1:], CPU)

@@ -27,8 +27,8 @@ class Wants(NamedTuple):
 
     all: bool
     last: bool
-    spikes: bool = False
-    payloads: bool = False
+    spikes: bool
+    payloads: bool
 
 
 @attrs.frozen

@@ -18,10 +18,14 @@ from snn2chip.api import coded_inputs
 from snn2chip.compiler import compile_graph
 from snn2chip.data import find_data
 from snn2chip.errors import InputError, UnsupportedError
+from snn2chip.ir.channel_layers import SumPoolLayer
 from snn2chip.ir.files import read, write
+from snn2chip.ir.host_layer import HostLayer
+from snn2chip.ir.layers import ReluLayer
 from snn2chip.ir.nodes import Host
 from snn2chip.ir.program import Program
 from snn2chip.nn import MHT, QCFS, Repeat, Seq, TimeMean
+from snn2chip.quantize.hosts import _operations
 
 
 def host_of(program: Program) -> Host:
@@ -361,3 +365,13 @@ def test_a_checkpoint_of_averaged_events_compiles_and_runs(tmp_path: Path) -> No
     ((inputs, labels),) = make_feed(program, data=None, path=None, samples=4).blocks(10)
     equal(program, inputs)
     assert len(labels) == 4
+
+
+def test_a_pool_on_the_host_scales_the_unit() -> None:
+    """Sums of 2 x 2 integers worth 2 each are worth 2 * 0.25 each."""
+    pool = SumPoolLayer(name="p", kernel=2, stride=2, factor=torch.tensor(0.25))
+    layer = HostLayer(name="h", parts=(pool, ReluLayer(name="r")))
+    ops, delta, records = _operations(layer, np.array([2.0]), [1.0, 1.0], node="h")
+    assert [op.kind for op in ops] == ["sumpool", "relu"]
+    assert delta.tolist() == [0.5]
+    assert records == []

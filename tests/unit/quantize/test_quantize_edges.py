@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from snn2chip.errors import QuantizeError
+from snn2chip.ir.channel_layers import ScaleLayer, SumPoolLayer
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import FloatSoma, InputLayer, OutputLayer
 from snn2chip.ir.linear_layers import LinearLayer
@@ -25,6 +26,7 @@ from snn2chip.quantize.spec import QuantSpec
 from snn2chip.quantize.sums import _relays_only, whole_units
 from snn2chip.quantize.trained import _check_room
 from snn2chip.quantize.units import MIN_WINDOW_BITS, Reach, _fits, _stateless_ladder, _window, lower_soma
+from snn2chip.quantize.weights import IntWeights
 
 ONE = np.ones(1)
 
@@ -182,3 +184,46 @@ def test_the_static_bound_of_a_mixed_current_is_its_largest_row(window: Any, fac
     ranges = SimpleNamespace(potential=seen, current=seen, payload={"n": 1.0}, payloads={})
     found = _Lowering.reach(SimpleNamespace(ranges=ranges), layer, np.array([8.0]))  # type: ignore[arg-type]
     assert found.static.tolist() == [8.0 * factor]
+
+
+def test_what_drives_a_neuron_that_keeps_nothing_is_its_potential_without_the_bias() -> None:
+    """|m - bias| <= 3 + 1 fits the room, and no factor 2 of it is wasted, wherever the current's unit lies."""
+    layer = neuron(fire="excess", reset="drop", bias=torch.tensor(1.0))
+    reach = Reach(potential=ONE * 3, current=ONE * 200, static=ONE * 1e12, payload=4.0)
+    spec = QuantSpec()
+    limit = V_MAX / 2**spec.spare_bits
+    for delta in np.geomspace(1e-7, 2e-7, 9):
+        found = lower_soma(layer, name="n", shape=(1,), delta=ONE * delta, bias=ONE * 0, reach=reach, spec=spec)
+        assert limit / 2 < 4.0 / float(found.mu[0]) <= limit
+
+
+@pytest.mark.parametrize(("kernel", "taps"), [((2, 3), 6), ((1, 1), 1)])
+def test_the_static_bound_of_a_pooled_current_counts_every_tap(kernel: tuple[int, int], taps: int) -> None:
+    """sum |w| * taps * 2^exponent * the largest payload, per channel."""
+    pool = SumPoolLayer(name="p", kernel=kernel, stride=kernel, factor=torch.tensor(1.0))
+    weights = IntWeights(values=np.array([1, -3]), delta=np.ones(2), bits=8, exact=True, target=np.ones(2), exponent=2)
+    found = _Lowering.static(SimpleNamespace(magnitude=lambda layer: 5.0), pool, weights)  # type: ignore[arg-type]
+    assert found.tolist() == [1 * taps * 4 * 5, 3 * taps * 4 * 5]
+
+
+@pytest.mark.parametrize(("factor", "delta", "own"), [
+    ([-2.0, -1.0], [1.0, 0.5], False), ([-2.0, 0.0, 1.0], [1.0, 77.0, 0.5], False), ([2.0, 1.0], [1.0, 0.6], True),
+    ([-2.0, -1.0], [1.0, 0.6], True),
+])  # fmt: skip
+def test_a_relay_that_writes_in_the_sums_unit_needs_signs_alone(factor: Any, delta: Any, own: bool) -> None:
+    """Payloads worth 0.5 times the factor are the sum's unit, but where it is 0; otherwise a relay of its own."""
+    scale = ScaleLayer(name="s", factor=torch.tensor(factor, dtype=torch.float64))
+    made: Any = SimpleNamespace(
+        inputs={"s": ("r",)},
+        waiting={},
+        units={"r": 0.5 * ONE},
+        own_relay=lambda layer, weights, delta: ("own", None),
+        synapse=lambda layer, weights: weights,
+        static=lambda layer, weights: None,
+    )
+    found, _ = _Lowering.relayed(made, scale, np.array(delta))
+    if own:
+        assert found == "own"
+    else:
+        assert found.values.tolist() == np.sign(factor).tolist()  # type: ignore[attr-defined]
+        assert found.delta.tolist() == delta  # type: ignore[attr-defined]

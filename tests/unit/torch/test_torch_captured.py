@@ -53,6 +53,8 @@ def same(program: Program, coded: Any) -> Any:
     for name, values in expected.all_outputs.items():
         assert (got.all_outputs[name] == values).all()
     assert got.counts == expected.counts
+    for group in (got.counts.sources, got.counts.synapses):  # exact at any size, so never a float
+        assert {type(n) for fields in group.values() for n in fields.values()} <= {int}
     return got
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -52,6 +53,17 @@ def test_totals_up_to_31_bits(bias: int, fits: bool) -> None:
     assert (TorchBackend().plan(program).somas["n"].fused is not None) is fits
     trace = equal(program, np.array([[V_MAX, V_MAX, -V_MAX], [-V_MAX, -V_MAX, 1], [0, 1, -1]]))
     assert trace.counts.totals["saturations"] > 0
+
+
+@pytest.mark.parametrize(
+    ("driven", "fits"), [(126 << 24, True), ((127 << 24) - 1, True), (127 << 24, False), ((1 << 31) - 1, False)]
+)
+def test_a_synaptic_current_needs_24_bits_of_its_own(driven: int, fits: bool) -> None:
+    """u = wrap24(...) + x: what arrives and 2^24 together stay below 2^31."""
+    soma = Soma("n", 2, theta=5, syn_leak=100)
+    bounds = attrs.evolve(soma_bounds(soma, 9, 1), driven=driven)
+    assert FusedSoma.fits(soma, bounds) is fits
+    assert FusedSoma.fits(attrs.evolve(soma, syn_leak=None), bounds) is (driven < 1 << 31)
 
 
 @needs_numba

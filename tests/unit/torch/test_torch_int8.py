@@ -170,3 +170,18 @@ def test_a_digit_of_8_bits_would_not_be_exact_everywhere() -> None:
     code = [sys.executable, "-c", SATURATES]
     done = subprocess.run(code, env=environment, capture_output=True, timeout=300, check=True, text=True)
     assert done.stdout.strip() == "[True, False]"
+
+
+@pytest.mark.skipif(int8.products_of_bytes() is None, reason="no products of bytes here")
+def test_the_library_is_tried_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extreme products in both forms; a sum off by one, or of another type, and its products are left alone."""
+    library = torch.ops.onednn
+    assert int8._tried(library) is True
+    for form in (int8._Linear, int8._Convolution):
+        true = form.__call__
+        with monkeypatch.context() as patch:
+            patch.setattr(form, "__call__", lambda self, x, true=true: true(self, x) + 1)
+            assert int8._tried(library) is False
+    true = int8._Linear.__call__
+    monkeypatch.setattr(int8._Linear, "__call__", lambda self, x: true(self, x).double())
+    assert int8._tried(library) is False

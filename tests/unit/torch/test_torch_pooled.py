@@ -41,6 +41,10 @@ def test_what_can_be_taken_out(name: str) -> None:
     synapse, shape, f = CASES[name]
     found = unpooled(synapse, shape)
     assert (found and found[0]) == f
+    if found:
+        small = found[1]
+        assert small.kernel_size == tuple(n // f for n in synapse.kernel_size) == small.weight.shape[2:]
+        assert {type(n) for n in (*small.kernel_size, *small.stride, *small.padding)} == {int}
 
 
 def test_one_weight_that_differs_keeps_the_whole_kernel() -> None:
