@@ -36,8 +36,8 @@ def module_of(file: str) -> str:
 
 
 def compiled(file: str) -> bool:
-    """Whether a file's functions are compiled by numba, so that their lines are seen only with the compiler off."""
-    return file.startswith(f"{ENGINE}/passes/")
+    """Whether numba compiles a file's functions or constants in, so that they are seen only with the compiler off."""
+    return file.startswith(f"{ENGINE}/passes/") or file == f"{ENGINE}/layout.py"
 
 
 def statements(source: str) -> dict[int, tuple[int, int, bool]]:
