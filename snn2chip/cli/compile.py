@@ -139,10 +139,12 @@ def compile(
     unfit = [name for name, value in given.items() if value is not None]
     if source.suffix != ".nir" and (nir_profile is not None or nir_options):
         raise InputError(f"{source}: --nir-profile and --nir-option are for X.nir files")
+    if source.suffix != ".net" and num_layers is not None:
+        raise InputError(f"{source}: --num-layers is for X.net files; anything else is compiled whole")
     if source.suffix in (".net", ".s2c") and unfit:
         raise InputError(f"{source}: a {source.suffix} file holds integers already; leave out {', '.join(unfit)}")
     if source.suffix == ".s2c":
-        if not transforms or steps is not None or num_layers is not None:
+        if not transforms or steps is not None:
             raise InputError(
                 f"{source}: is a compiled program; name what to do with it, and only that: --transform NAME"
             )
@@ -170,8 +172,6 @@ def compile(
     elif source.suffix == ".net":
         program = from_netx(source, steps=steps, num_layers=num_layers, target=target)
     else:
-        if num_layers is not None:
-            raise InputError("--num-layers is for X.net files; a model is compiled whole")
         program = from_checkpoint(
             source,
             model=model,

@@ -53,3 +53,13 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, size: int) -> None:
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ")
     assert "small.net" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".nir", ".s2c", ".safetensors", ".onnx"])
+def test_other_files_are_compiled_whole(tmp_path: Path, suffix: str) -> None:
+    """--num-layers is refused for everything but X.net, before anything of the file is read."""
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"")
+    done = CliRunner().invoke(app, ["compile", str(path), "--num-layers", "2", "-o", str(tmp_path / "o.s2c")])
+    assert done.exit_code == 2
+    assert f"x{suffix}: --num-layers is for X.net files" in done.stderr
