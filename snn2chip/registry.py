@@ -61,13 +61,19 @@ def backend_names() -> list[str]:
     return [*BUILT_IN, *sorted(set(_entries()) - set(BUILT_IN))]
 
 
+def backend_module(name: str) -> str:
+    """The module that a backend comes from, which is not imported; InputError for an unknown name."""
+    if name not in _entries():
+        raise InputError(f"unknown backend {name!r}; known: {', '.join(backend_names())}")
+    return _entries()[name].module
+
+
 def get_backend(name: str, **options: Any) -> Backend:
     """Make the backend called `name`; options (such as `device`) go to its constructor.
 
     Raises InputError for an unknown name or option.
     """
-    if name not in _entries():
-        raise InputError(f"unknown backend {name!r}; known: {', '.join(backend_names())}")
+    backend_module(name)
     cls = _entries()[name].load()
     try:
         backend = cls(**options)

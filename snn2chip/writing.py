@@ -98,6 +98,12 @@ def replacing_tree(path: str | os.PathLike[str], *, check: Callable[[Path], None
         _sync(target.parent)
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder and those above it, where there are none; WriteFailure where the disk does not take it."""
+    with _told(path, everything=True):
+        os.makedirs(path, exist_ok=True)
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise WriteFailure now if nothing can be written to `path`, before the work whose result it would be."""
     with _told(path, everything=True), _workspace(Path(path).resolve()):

@@ -19,6 +19,7 @@ from snn2chip.shards.opened import NamedFile, feed_of, program_of, work
 from snn2chip.shards.plan import MOST_LARGE, PER_WORKER, Shard
 from snn2chip.shards.pool import Advance
 from snn2chip.shards.workers import Workers
+from snn2chip.sources import source_digest
 
 if TYPE_CHECKING:
     from snn2chip.checks.fidelity import Fidelity, Pair
@@ -40,6 +41,11 @@ class FloatFile:
     model: str | None = None
     data: str | None = None
     time_axis: bool = False
+
+    def words(self) -> dict[str, Any]:
+        """The same as plain values, and the sources of a network of the user's."""
+        module, colon, _ = (self.model or "").partition(":")
+        return {**attrs.asdict(self), "code": source_digest(module) if colon else None}
 
 
 @attrs.frozen(kw_only=True)
@@ -78,7 +84,7 @@ class MeasureJob:
         """What decides the results."""
         return work("report", self.program, self.samples) | {
             "counting": None if self.counting is None else attrs.asdict(self.counting),
-            "float": None if self.float_file is None else attrs.asdict(self.float_file),
+            "float": None if self.float_file is None else self.float_file.words(),
         }
 
     def run(self, shard: Shard) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import attrs
 
 from snn2chip.checkpoint_tensors import file_sha256
 from snn2chip.errors import InputError
+from snn2chip.sources import source_digest
 
 if TYPE_CHECKING:
     from snn2chip.data.feed import Feed, FeedSpec
@@ -90,5 +91,8 @@ class Engine:
         return ready_backend(made, program, device=self.device)
 
     def words(self) -> list[Any]:
-        """The same as plain values."""
-        return [self.name, [list(pair) for pair in self.options], self.device]
+        """The same as plain values, and the sources of a backend that is not ours."""
+        from snn2chip.registry import BUILT_IN, backend_module
+
+        code = None if self.name in BUILT_IN else source_digest(backend_module(self.name))
+        return [self.name, [list(pair) for pair in self.options], self.device, code]

@@ -3,14 +3,16 @@
     FOLDER/<key>/about.json                       program, samples and options that the key stands for
     FOLDER/<key>/<start>-<stop>.npz               what samples start..stop-1 gave
 
-The key is a hash of program, samples, options and versions: results of anything else are never mixed in. Each file is
-sealed with its key, its samples and its SHA-256: one that was damaged, or copied over another, is worth nothing.
+The key is a hash of program, samples, options, versions and sources: results of anything else are never mixed in.
+Each file is sealed with its key, its samples and its SHA-256: one that was damaged, or copied over another, is worth
+nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -20,12 +22,15 @@ from typing import Any
 import attrs
 
 from snn2chip.errors import FileFormatError, InputError
+from snn2chip.origin import versions
 from snn2chip.shards.plan import Shard
 from snn2chip.shards.trees import seal, unpack, unseal
-from snn2chip.writing import clean_folder, replacing, write_text
+from snn2chip.sources import source_digest
+from snn2chip.writing import clean_folder, make_folder, replacing, write_text
 
 FORMAT = "snn2chip-shards-2"
 ABOUT = "about.json"
+PACKAGES = ("numpy", "torch", "triton", "numba", "lava-nc", "lava-dl", "torchvision")
 NAME = re.compile(r"(\d+)-(\d+)\.npz\Z")
 
 
@@ -38,13 +43,16 @@ class Partial:
 
     @classmethod
     def of(cls, folder: Path, identity: Mapping[str, Any], fields: Collection[str] = ()) -> Partial:
-        """The place of the work that `identity` describes, made if it is new; InputError for a file of that name."""
+        """The place of the work that `identity` describes, made if it is new; InputError for a file of that name.
+
+        Raises WriteFailure where the disk does not take it.
+        """
         about = {"format": FORMAT, "versions": _versions(), **identity}
         text = json.dumps(about, sort_keys=True, indent=2) + "\n"
         own = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
-        if folder.exists() and not folder.is_dir():
+        if os.path.exists(folder) and not os.path.isdir(folder):
             raise InputError(f"{folder}: is a file; name a folder for partial results")
-        own.mkdir(parents=True, exist_ok=True)
+        make_folder(own)
         if not (own / ABOUT).exists():
             write_text(own / ABOUT, text)
         return cls(own, fields)
@@ -98,12 +106,8 @@ class Partial:
 
 
 def _versions() -> dict[str, str]:
-    import numpy
-    import torch
-
-    import snn2chip
-
-    return {"snn2chip": snn2chip.__version__, "numpy": numpy.__version__, "torch": str(torch.__version__)}
+    """What computes: this program's own sources, Python and the packages that results go through."""
+    return {**versions(PACKAGES), "source": source_digest()}
 
 
 def clear(folder: Path) -> None:

@@ -17,12 +17,17 @@ from shard_jobs import Around, Sums
 
 from snn2chip.errors import FileFormatError, InputError, WriteFailure
 from snn2chip.shards import pool
+from snn2chip.shards.checking import CheckJob
 from snn2chip.shards.gather import gather
 from snn2chip.shards.guarded import call
+from snn2chip.shards.measuring import FloatFile, MeasureJob
+from snn2chip.shards.opened import Engine, NamedFile
 from snn2chip.shards.partial import Partial
 from snn2chip.shards.plan import Shard, cut
+from snn2chip.shards.running import RunJob
 from snn2chip.shards.trees import pack, seal, unpack
 from snn2chip.shards.workers import Pool, Workers
+from snn2chip.sources import source_digest
 
 SHARD = 30
 THREADS = Pool(lanes=2, backend="threading", options={})
@@ -219,3 +224,53 @@ def test_no_more_processes_than_shards_or_than_the_machine_can_hold(monkeypatch)
             Workers(count=25, **given)
     assert Workers(count=4096, executor="dask", address="tcp://a:1").count == 4096
     assert Workers(count=4096, executor="ray", address="a:1").count == 4096
+
+
+def test_results_of_other_code_are_not_taken(tmp_path, monkeypatch, small, words):
+    """The key changes with this program's sources, Python, packages, a user's network and a backend of others."""
+    from importlib.metadata import EntryPoint
+
+    from snn2chip import registry
+    from snn2chip.shards import partial
+
+    def key(job):
+        source_digest.cache_clear()
+        return Partial.of(tmp_path / "kept", job.identity()).folder.name
+
+    def changed(job, *places):
+        before = key(job)
+        with monkeypatch.context() as patch:
+            for owner, name, value in places:
+                patch.setattr(owner, name, value)
+            return key(job) != before
+
+    whole = partial.versions
+    assert not changed(Sums())
+    assert changed(Sums(), (partial, "source_digest", lambda: "another"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mybackend.py").write_text("")
+    (tmp_path / "mynet.py").write_text("")
+    for package in ("python", "torch", "numpy", "lava-nc", "lava-dl", "numba"):
+        assert changed(Sums(), (partial, "versions", lambda asked, package=package: {**whole(asked), package: "0"}))
+        assert package == "python" or package in partial.PACKAGES
+    entry = EntryPoint(name="mine", value="mybackend:Backend", group=registry.GROUP)
+    monkeypatch.setattr(registry, "_entries", lambda: {"mine": entry})
+    mine = RunJob(**words, engine=Engine("mine"))
+    checked = CheckJob(**words, engines=(Engine("torch"), Engine("mine")))
+    measured = MeasureJob(
+        **words, counting=None, float_file=FloatFile(file=NamedFile.of(small.checkpoint), model="mynet:make")
+    )
+    for job, file in ((mine, "mybackend.py"), (checked, "mybackend.py"), (measured, "mynet.py")):
+        before = key(job)
+        (tmp_path / file).write_text((tmp_path / file).read_text() + "x = 1\n")
+        assert key(job) != before
+    source_digest.cache_clear()
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "kept", tmp_path / ("x" * 300)):
+        with pytest.raises(WriteFailure, match=r": cannot be written \(.*\); nothing was written"):
+            list(gather(Sums(), Workers(partial=folder)))
+    with pytest.raises(InputError, match="is a file; name a folder"):
+        list(gather(Sums(), Workers(partial=tmp_path / "file")))
