@@ -19,7 +19,7 @@ import numpy as np
 from scipy import sparse
 
 from snn2chip.errors import FileFormatError, ProgramError
-from snn2chip.ir.mapped import mapped
+from snn2chip.ir.mapped import mapped, unchanged
 from snn2chip.ir.narrow import narrowed, widened
 from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse, Unchanging
 from snn2chip.ir.program import Program
@@ -59,7 +59,7 @@ def _pack(value: Any, key: str, arrays: Arrays) -> Any:
     if isinstance(value, np.ndarray) and value.size == 1 and value.ndim == 0:
         return int(value)
     if isinstance(value, np.ndarray):
-        arrays[key] = _compact(value)
+        arrays[key] = _compact(unchanged(value))
         return {"array": key}
     if sparse.issparse(value):
         for part in ("data", "indices", "indptr"):
@@ -243,7 +243,8 @@ def _csr(value: dict[str, Any], arrays: Arrays) -> Any:
     )
     if not sound:
         raise ValueError(f"sparse weight {value['csr']!r} is inconsistent")
-    return sparse.csr_matrix((data.astype(np.int64), indices.astype(np.int64), indptr), shape=(rows, cols))
+    parts = tuple(part.astype(np.int64) for part in (data, indices, indptr))  # copies: nothing of these stays mapped
+    return sparse.csr_matrix(parts, shape=(rows, cols))
 
 
 def _program(header: Mapping[str, Any], arrays: Arrays) -> Program:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from snn2chip.errors import ParameterError
+from snn2chip.ir.mapped import unchanged
 from snn2chip.ir.soma import Soma, _shape
 from snn2chip.ir.types import IntArray, PayloadType, WeightType, as_int, whole
 
@@ -160,6 +161,7 @@ class Unchanging(NamedTuple):
 
 def _packed(value: Any) -> Any:
     """Weights as they are stored: csr, or dense in 8 bits if there are many and they fit, else in 64."""
+    value = unchanged(value)  # those of another synapse may be mapped
     if isinstance(value, Unchanging):
         value = value.array
         if value.dtype == np.int8 and value.size > SMALL and value.flags.c_contiguous:
@@ -222,16 +224,20 @@ class Synapse:
     @property
     def weight(self) -> Any:
         """The weights as a read-only int64 array (a new one where they are stored in fewer bits) or a csr matrix."""
-        if not isinstance(self._weight, np.ndarray) or self._weight.dtype == np.int64:
-            return self._weight
-        whole = self._weight.astype(np.int64)
+        stored = self.stored
+        if not isinstance(stored, np.ndarray) or stored.dtype == np.int64:
+            return stored
+        whole = stored.astype(np.int64)
         whole.setflags(write=False)
         return whole
 
     @property
     def stored(self) -> Any:
-        """The weights as they are kept, nothing widened: enough for shapes, sizes and zeros, not for arithmetic."""
-        return self._weight
+        """The weights as they are kept, nothing widened: enough for shapes, sizes and zeros, not for arithmetic.
+
+        Raises InputError where they are mapped from a file that was changed in place since.
+        """
+        return unchanged(self._weight)
 
     def _smallest_bits(self) -> int | str:
         values = self.narrow_values()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import mmap
+import os
+import shutil
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from scipy import sparse
 
 from snn2chip.api import run
+from snn2chip.errors import InputError
 from snn2chip.ir import files, geometry, narrow
 from snn2chip.ir.nodes import SMALL, Input, Output, Synapse, Unchanging
 from snn2chip.ir.program import Program
@@ -90,6 +97,115 @@ def test_a_file_that_is_replaced_stays_what_was_loaded(tmp_path: Path) -> None:
     files.write(path, held)  # over the file that it is mapped from
     path.unlink()
     assert np.array_equal(held["w"].weight, first["w"].weight)
+
+
+def loaded(path: Path, *, seed: int = 1) -> Program:
+    """A program mapped from a file of some time ago."""
+    files.write(path, program(seed=seed))
+    os.utime(path, ns=(10**18, 10**18))
+    return files.read(path)[0]
+
+
+def overwrite(path: Path) -> None:
+    """Other weights, as many bytes, in place."""
+    files.write(path.with_name("b.s2c"), program(seed=2))
+    assert path.with_name("b.s2c").stat().st_size == path.stat().st_size
+    shutil.copyfile(path.with_name("b.s2c"), path)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+X = np.random.default_rng(3).integers(0, 2, size=(4, 512))
+USES: dict[str, Callable[[Program, Path], Any]] = {
+    "torch": lambda held, _: run(held, X, record="outputs"),
+    "all of torch": lambda held, _: run(held, X),
+    "reference": lambda held, _: run(held, X, backend="reference"),
+    "digest": lambda held, _: held.digest(),
+    "save": lambda held, path: files.write(path.with_name("c.s2c"), held),
+    "weight": lambda held, _: held["w"].weight,
+    "values": lambda held, _: held["w"].values(),
+    "another synapse": lambda held, _: attrs.evolve(held["w"], name="other"),
+    "another program": lambda held, _: Program(nodes=held.nodes, edges=held.edges, steps=2),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("change", [overwrite, cut])
+def test_a_file_changed_in_place_is_told(change: Callable[[Path], None], use: str, tmp_path: Path) -> None:
+    """Neither other numbers nor the end of the process: the error says which file and what to do."""
+    path = tmp_path / "a.s2c"
+    held = loaded(path)
+    change(path)
+    with pytest.raises(InputError, match=r"a\.s2c: changed in place after it was loaded .*load it again.*mv"):
+        USES[use](held, path)
+    assert not path.with_name("c.s2c").exists()
+
+
+@pytest.mark.parametrize("change", [overwrite, cut])
+def test_what_is_ready_to_run_needs_no_file(change: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "a.s2c"
+    held = loaded(path)
+    expected = X @ program(seed=1)["w"].weight.T
+    assert np.array_equal(run(held, X, record="outputs").outputs, expected)
+    change(path)
+    assert np.array_equal(run(held, X, record="outputs").outputs, expected)
+
+
+def test_other_names_and_no_name_change_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.s2c"
+    held = loaded(path)
+    path.rename(tmp_path / "other.s2c")
+    assert held.digest() == program(seed=1).digest()
+    (tmp_path / "other.s2c").unlink()
+    assert held.digest() == program(seed=1).digest()
+
+
+def test_only_dense_weights_of_8_bits_stay_in_the_file(tmp_path: Path) -> None:
+    """Sparse ones of many entries, a few weights, thresholds per neuron: all of them are memory of their own."""
+    rng = np.random.default_rng(5)
+    entries = sparse.random(300, 512, density=0.3, random_state=1, format="csr")
+    entries.data = rng.integers(1, 4, len(entries.data))
+    assert len(entries.data) > 1 << 15, "offsets of 32 bits"
+    made = Program(
+        nodes=[
+            Input("in", 512, 0, 1),
+            Synapse("sparse", "linear", entries),
+            Soma("s", 300, theta=rng.integers(1, 1 << 20, size=(1, 300))),
+            Synapse("few", "linear", rng.integers(-128, 128, size=(4, 300))),
+            Soma("t", 4, fire="none"),
+            Output("o"),
+        ],
+        edges=[("in", "sparse"), ("sparse", "s"), ("s", "few"), ("few", "t"), ("t", "o")],
+        steps=2,
+    )
+    files.write(tmp_path / "a.s2c", made)
+    held = files.read(tmp_path / "a.s2c")[0]
+    kept = held["sparse"].stored
+    arrays = [kept.data, kept.indices, kept.indptr, held["few"].stored, held["s"].theta]
+    assert not [i for i, array in enumerate(arrays) if isinstance(root(array), mmap.mmap)]
+
+
+def test_a_file_is_closed_with_its_last_weights(tmp_path: Path) -> None:
+    held = loaded(tmp_path / "a.s2c")
+    descriptor = root(held["w"].stored).descriptor
+    assert os.fstat(descriptor).st_ino == (tmp_path / "a.s2c").stat().st_ino
+    del held
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_the_command_after_a_cut(tmp_path: Path) -> None:
+    """In a process of its own, which reading behind the end of a file would end by a signal."""
+    loaded(tmp_path / "a.s2c")
+    code = (
+        "import os, sys, numpy as np\nfrom snn2chip.api import load, run\nfrom snn2chip.errors import InputError\n"
+        "held = load(sys.argv[1]); os.truncate(sys.argv[1], 100)\n"
+        "try: run(held, np.ones((2, 512), int))\nexcept InputError: sys.exit(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.s2c")], timeout=120, check=False)
+    assert done.returncode == 7
 
 
 def test_what_a_user_gives_is_copied() -> None:
