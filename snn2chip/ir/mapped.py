@@ -53,8 +53,8 @@ class Held(mmap.mmap):
             raise InputError(f"{self.path}: cannot be read any more ({error}); load it again") from error
         if now != self.was:
             raise InputError(
-                f"{self.path}: changed in place after it was loaded ({self.was[0]} bytes then, {now[0]} now); weights are"
-                + " read from it when they are needed: load it again, and put new files in its place by mv, not cp"
+                f"{self.path}: changed in place after it was loaded ({self.was[0]} bytes then, {now[0]} now); weights"
+                + " are read from it when they are needed: load it again, and put new files in its place by mv, not cp"
             )
 
 
