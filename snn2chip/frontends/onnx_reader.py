@@ -6,6 +6,7 @@ library's reference evaluator, those of them that cannot grow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -63,6 +64,31 @@ class Call:
         if value is None:
             raise Refusal(f"has no input {index + 1}")
         return value
+
+    def whole(self, name: str, default: int, *, least: int | None = None) -> int:
+        """Return an attribute that is one whole number."""
+        value = self.get(name, default)
+        if not isinstance(value, int) or (least is not None and value < least):
+            raise Refusal(
+                f"has {name}={value!r}; expected a whole number" + ("" if least is None else f" from {least}")
+            )
+        return value
+
+    def real(self, name: str, default: float) -> float:
+        """Return an attribute that is one finite number."""
+        value = self.get(name, default)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise Refusal(f"has {name}={value!r}; expected a number")
+        return float(value)
+
+    def wholes(self, name: str, default: Sequence[int], *, least: int) -> list[int]:
+        """Return an attribute that is a list of whole numbers, as many as its default has."""
+        value = self.get(name, default)
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        if not listed or len(value) != len(default) or any(not isinstance(n, int) or n < least for n in value):
+            shown = list(value) if listed else value
+            raise Refusal(f"has {name}={shown!r}; expected {len(default)} whole numbers from {least}")
+        return list(value)
 
     def only(self, **allowed: Any) -> None:
         """Refuse attributes that have another value than the allowed one."""
@@ -123,7 +149,10 @@ class Reader:
         except (Refusal, Snn2ChipError, ValueError, LookupError, ArithmeticError, RuntimeError,
                 AttributeError, TypeError) as error:  # fmt: skip
             title = f"{node.op_type} {node.name or (names or ['?'])[0]!r}"
-            self.problems.append(f"{title}: {' '.join(str(error).split())[:300]}")
+            text = " ".join(str(error).split())[:300]
+            if not isinstance(error, (Refusal, Snn2ChipError)):
+                text = f"its inputs and attributes are none that {node.op_type} has ({text})"
+            self.problems.append(f"{title}: {text}")
             self.values.update({name: None for name in names if name not in self.values})
 
     def _result(self, call: Call, rules: Mapping[str, Rule]) -> Value:

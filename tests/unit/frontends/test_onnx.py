@@ -277,6 +277,21 @@ REFUSED = {
     "nowhere": (("Relu", ["z"], {}), "nothing before it makes"),
     "foreign": (("Relu", ["x"], {"domain": "com.own"}), "operators of 'com.own'"),
     "shape": (("Conv", ["x", "five"], {}), "does not fit"),
+    "training": (("Dropout", ["x", "half", "true"], {}), "Dropout 'n0': drops values at random"),
+    "kernel": (("Conv", ["x", "w"], {"kernel_shape": [5, 5]}), r"kernel_shape=\[5, 5\], but a weight .*\[3, 3\]"),
+    "flat kernel": (("Conv", ["x", "w2"], {}), r"a weight \[192, 5\] for \[3, 8, 8\]; expected 4 axes"),
+    "standing": (("Conv", ["x", "w"], {"strides": [0, 0]}), r"strides=\[0, 0\]; expected 2 whole numbers from 1"),
+    "texts": (("Conv", ["x", "w"], {"strides": "a"}), "Conv 'n0': has strides='a'"),
+    "group": (("Conv", ["x", "w"], {"group": "a"}), "has group='a'; expected a whole number from 1"),
+    "few pads": (("Conv", ["x", "w"], {"pads": [1, 1]}), r"pads=\[1, 1\]; expected 4 whole numbers from 0"),
+    "no kernel": (("MaxPool", ["x"], {}), "MaxPool 'n0': has no kernel_shape"),
+    "one kernel": (("AveragePool", ["x"], {"kernel_shape": [2]}), r"kernel_shape=\[2\]; expected 2 whole numbers"),
+    "empty kernel": (("AveragePool", ["x"], {"kernel_shape": [0, 0]}), r"kernel_shape=\[0, 0\]; expected"),
+    "standing pool": (("MaxPool", ["x"], {"kernel_shape": [2, 2], "strides": [0, 1]}), r"strides=\[0, 1\]"),
+    "bounds": (("Clip", ["x", "half", "c"], {}), "has 3 numbers as its max"),
+    "old bounds": (("Clip", ["x"], {"min": 0.0, "max": 6.0}), "which are inputs since version 11"),
+    "axis": (("Flatten", ["x"], {"axis": "a"}), "has axis='a'; expected a whole number"),
+    "epsilon": (("BatchNormalization", ["x", "c2", "c2", "c2", "c2"], {"epsilon": "a"}), "has epsilon='a'; expected a"),
 }
 
 
@@ -292,10 +307,25 @@ def test_refused(name: str, tmp_path: Path) -> None:
         number("c", 3),
         number("five", 4, 5, 3, 3),
         whole("mixed", [-1, 8, 8]),
+        numpy_helper.from_array(np.float32(0.5), "half"),
+        numpy_helper.from_array(np.array(True), "true"),
+        numpy_helper.from_array(np.ones(3, np.float32), "c2"),
     ]
     path = written(tmp_path / "n.onnx", [helper.make_node(kind, inputs, ["y"], name="n0", **fields)], weights)
     with pytest.raises(UnsupportedError, match=text):
         read_onnx(path)
+
+
+@pytest.mark.parametrize(("fields", "fine"), [({}, False), ({"is_test": 1}, True)])
+def test_dropout_of_old_files(fields: dict[str, int], fine: bool, tmp_path: Path) -> None:
+    """Before version 7 of the operators, Dropout drops unless is_test says that it does not."""
+    path = written(tmp_path / "n.onnx", [helper.make_node("Dropout", ["x"], ["y"], **fields)], opset=6)
+    if fine:
+        x = torch.rand(2, *SHAPE)
+        assert torch.equal(read_onnx(path).run(x).output, x)
+    else:
+        with pytest.raises(UnsupportedError, match="is_test=0"):
+            read_onnx(path)
 
 
 def test_all_refusals_at_once(tmp_path: Path) -> None:
