@@ -262,7 +262,7 @@ def from_nir(
     how: dict[str, Any],
 ) -> Program:
     """A `.nir` file as a program: our own as it is, others by their profile; `given` are the flags that were set."""
-    from snn2chip.interop.nir_compile import compile_nir, holds_program, import_nir_program
+    from snn2chip.interop.nir_compile import compile_nir, holds_program, import_nir_program, parsed_options
     from snn2chip.mapping.capabilities import fitted
     from snn2chip.mapping.target_file import load_target
 
@@ -273,12 +273,7 @@ def from_nir(
         if given:
             raise InputError(f"{path}: holds an integer program of snn2chip; leave out {', '.join(given)}")
         return fitted(import_nir_program(path), load_target(how["target"]))
-    chosen = {}
-    for item in options or ():
-        key, found, value = item.partition("=")
-        if not found:
-            raise InputError(f"--nir-option {item!r}: expected KEY=VALUE, as in --nir-option levels=31")
-        chosen[key] = value
+    chosen = parsed_options(options)
     spec = spec_of(quant, weights=how["weights"], rounding=how["rounding"])
     how |= {key: getattr(spec, key) for key in ("weights", "overrides", "bias_correction", "rounding")}
     read = None if readout == "auto" else readout

@@ -20,6 +20,10 @@ def export(
     nir_profile: Annotated[
         str | None, typer.Option("--nir-profile", metavar="NAME", help="The framework that wrote X.nir.")
     ] = None,
+    nir_options: Annotated[
+        list[str] | None,
+        typer.Option("--nir-option", metavar="KEY=VALUE", help="One convention of the profile otherwise; repeatable."),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="T", min=1, help="Steps, where FILE says none.")
     ] = None,
@@ -29,7 +33,7 @@ def export(
     from snn2chip.origin import reads
 
     sink = sink_named(to)
-    network = _network(source, nir_profile, steps)
+    network = _network(source, nir_profile, nir_options, steps)
     reads(source)
     lost = sink.write(network, out)
     for text in lost:
@@ -37,7 +41,7 @@ def export(
     typer.echo(f"wrote {out} ({sink.what})")
 
 
-def _network(source: Path, profile: str | None, steps: int | None) -> Any:
+def _network(source: Path, profile: str | None, options: list[str] | None, steps: int | None) -> Any:
     """The program or float graph of a file."""
     from snn2chip.errors import InputError
 
@@ -45,6 +49,8 @@ def _network(source: Path, profile: str | None, steps: int | None) -> Any:
         raise InputError(f"{source}: no such file")
     if profile is not None and source.suffix != ".nir":
         raise InputError(f"{source}: --nir-profile {profile} is for X.nir files; leave it out")
+    if options and source.suffix != ".nir":
+        raise InputError(f"{source}: --nir-option {options[0]} is for X.nir files; leave it out")
     if source.suffix == ".s2c":
         from snn2chip.api import load
 
@@ -55,11 +61,14 @@ def _network(source: Path, profile: str | None, steps: int | None) -> Any:
         return import_netx(source, steps=steps)
     if source.suffix == ".nir":
         from snn2chip.frontends.nir import import_nir
-        from snn2chip.interop.nir_compile import holds_program, import_nir_program
+        from snn2chip.interop.nir_compile import holds_program, import_nir_program, parsed_options
 
+        chosen = parsed_options(options)
         if profile is None and holds_program(source):
+            if chosen:
+                raise InputError(f"{source}: holds an integer program of snn2chip; leave out --nir-option")
             return _of_steps(import_nir_program(source), steps, source)
-        return import_nir(source, profile=profile, steps=steps)
+        return import_nir(source, profile=profile, steps=steps, options=chosen)
     from snn2chip.checkpoint_compile import checkpoint_graph
 
     return checkpoint_graph(source, steps=steps)[0]

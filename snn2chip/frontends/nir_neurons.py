@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -179,6 +180,21 @@ def _check_r(v: _Values, profile: Profile, r: Any, gain: Any) -> None:
         v.bad.append(
             f"r = {_span(r)}, {product} = {_span(gain)}, and {profile.name} writes {want} at dt = {profile.dt:g}"
         )
+
+
+def settled(profile: Profile, nodes: Sequence[NirNode]) -> tuple[Profile, list[str]]:
+    """The profile with the time step that r and tau of its neurons name, where it has none, and a line that says so."""
+    found = []
+    for node in nodes if profile.dt is None else ():
+        key = "tau_mem" if "tau_mem" in node.fields else "tau"
+        v = _Values(node, np.shape(node.fields.get("r", 0.0)))
+        with np.errstate(all="ignore"):
+            dt = _rockpool_dt(v, v.get("r"), v.get(key)) if node.kind in ("LIF", "LI", "CubaLIF", "CubaLI") else 0.0
+        found += [dt] if not v.bad and np.isfinite(dt) and dt > 0 else []
+    if not found:
+        return profile, []
+    dt = float(np.median(found))
+    return attrs.evolve(profile, dt=dt), [f"dt = {dt:g} follows from r and tau"]
 
 
 def _rockpool_dt(v: _Values, r: Any, tau: Any) -> float:

@@ -33,12 +33,13 @@ ALL = ("IF", "LIF", "CubaLIF", "I", "LI", "CubaLI", "Threshold")
 class Profile:
     """The conventions of one exporter.
 
-    `dt` in the unit of tau (None: must be given). `gain`: how a current enters a leaky neuron: euler (r k), norm
+    `dt` in the unit of tau (None: it follows from r). `gain`: how a current enters a leaky neuron: euler (r k), norm
     (r (1 - leak)) or one. `tau_scale` corrects written time constants. `counts_steps`: an IF's r is in steps.
     `cuba_jump`: a current-based neuron adds its input whole (w_in is written as 1 and means tau_syn/dt). `levels`: most
     spikes of one step. `floor`: the potential's floor in units of the threshold. `start`: the potential before the
     first step. `recurrent_bias`: whether the bias of a recurrent map acts in the first step. `neurons`: the types this
-    framework writes; `v_leak`: any, zero, or equal to v_reset; `r`: any, one, gain (r k = 1), gain-or-one.
+    framework writes; `batched`: its inputs and outputs carry batch and time in front; `v_leak`: any, zero, or equal to
+    v_reset; `r`: any, one, gain (r k = 1), gain-or-one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Profile:
     v_leak: str = "any"
     r: str = "any"
     v_reset: str = "any"
+    batched: bool = False
 
     def described(self) -> list[str]:
         """What is assumed, one line each."""
@@ -134,6 +136,7 @@ PROFILES: Mapping[str, Profile] = {
             levels=15,
             neurons=("LIF", "CubaLIF", "LI"),
             v_leak="zero",
+            batched=True,
         ),
         Profile(name="lava-dl", dt=1e-4, compare=">=", reset="zero", neurons=("LIF", "CubaLIF", "IF"), v_leak="zero"),
         Profile(name="generic", dt=1e-4),

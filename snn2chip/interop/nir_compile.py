@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 
@@ -16,8 +17,9 @@ from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.program import Program
 
-SAMPLES = 256
-CHECKED = 64
+SAMPLES, BLOCK = 256, 64
+FREE = 1 << 20
+"""Levels that nothing is cut off at."""
 
 
 def import_nir_program(path: str | os.PathLike[str]) -> Program:
@@ -61,17 +63,30 @@ def compile_nir(
 
     graph = import_nir(path, profile=profile, steps=steps, options=options, read=read)
     raw, by_step, name = _samples(graph, data)
-    _check_levels(graph, raw, by_step=by_step)
+    most = _levels(graph, raw, by_step=by_step)
     meta = {
         "name": Path(path).stem,
         "source": "nir",
         "nir": {"profile": profile or "snn2chip", "options": {k: str(v) for k, v in (options or {}).items()}},
-        "notes": [note.text for note in graph.notes if note.by == "nir"],
+        "notes": [*(note.text for note in graph.notes if note.by == "nir"), *most],
         "data": name,
         "model_input": model_input(graph, None),
         "calibration": {"data": name, "split": "train", "samples": raw.shape[1] if by_step else len(raw)},
     }
     return compile_float_graph(run_passes(graph), raw, time_axis=by_step, meta=meta, **how)
+
+
+def parsed_options(items: Sequence[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` texts as options of a profile; InputError for other texts and for a key that is there twice."""
+    found: dict[str, str] = {}
+    for item in items or ():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"--nir-option {item!r}: expected KEY=VALUE, as in --nir-option levels=31")
+        if key in found:
+            raise InputError(f"--nir-option {key} is given twice, as {found[key]} and {value}")
+        found[key] = value
+    return found
 
 
 def _samples(graph: LayerGraph, data: str | None) -> tuple[Any, bool, str]:
@@ -92,21 +107,32 @@ def _samples(graph: LayerGraph, data: str | None) -> tuple[Any, bool, str]:
     return (np.moveaxis(x, 1, 0) if by_step else x), by_step, name
 
 
-def _check_levels(graph: LayerGraph, raw: Any, *, by_step: bool) -> None:
-    """InputError for neurons that would send more spikes in one step than the profile's levels."""
+def _levels(graph: LayerGraph, raw: Any, *, by_step: bool) -> list[str]:
+    """How many spikes neurons of several levels send in one step at most, over all calibration samples, a line each.
+
+    Raises InputError for neurons that would send more than their levels on one of them.
+    """
     neurons = [n for n in graph.of_kind("neuron") if isinstance(n, NeuronLayer) and n.soma.levels > 1]
-    if not neurons:
-        return
-    part = torch.as_tensor(np.asarray(raw[:, :CHECKED] if by_step else raw[:CHECKED]), dtype=torch.float32)
-    run = graph.run(part, collect=True)
-    bad = []
-    for neuron in neurons:
-        theta = neuron.soma.theta.double().reshape(-1, *[1] * (len(graph.shapes[neuron.name]) - 1))
-        most = int(torch.floor(run.before[neuron.name].double() / theta).max())
-        if most > neuron.soma.levels:
-            bad.append(
-                f"{neuron.label}: would send {most} spikes in a step, {neuron.soma.levels} are allowed; "
-                f"--nir-option levels={min(255, 2 * most)}"
-            )
-    if bad:
+    free = graph.with_layers(*(attrs.evolve(n, soma=attrs.evolve(n.soma, levels=FREE)) for n in neurons))
+    most = dict.fromkeys((n.name for n in neurons), 0.0)
+    count = len(raw[0]) if by_step else len(raw)
+    for first in range(0, count if neurons else 0, BLOCK):
+        block = slice(first, first + BLOCK)
+        part = torch.as_tensor(np.asarray(raw[:, block] if by_step else raw[block]), dtype=torch.float32)
+        run = free.run(part, collect=True)
+        for neuron in neurons:
+            theta = neuron.soma.theta.double().reshape(-1, *[1] * (len(graph.shapes[neuron.name]) - 1))
+            reached = float(torch.floor(run.before[neuron.name].double() / theta).max())
+            most[neuron.name] = max(most[neuron.name], reached if reached == reached else float("inf"))
+    if bad := [
+        f"{n.label}: would send {most[n.name]:.0f} spikes in a step, {n.soma.levels} are allowed; "
+        f"--nir-option levels={min(255, 2 * most[n.name]):.0f}"
+        for n in neurons
+        if most[n.name] > n.soma.levels
+    ]:
         raise InputError(bad)
+    return [
+        f"{n.label}: at most {most[n.name]:.0f} spikes in a step on {count} calibration samples; of more than "
+        f"{n.soma.levels} in one step the rest waits for the next"
+        for n in neurons
+    ]

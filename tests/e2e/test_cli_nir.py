@@ -110,3 +110,56 @@ def test_count_is_of_steps_and_sum_of_spikes(tmp_path: Path, invoke: Invoke) -> 
         assert spikes.max() > 1
         want = (spikes != 0).sum(0) if readout == "count" else spikes.sum(0)
         assert np.array_equal(trace.outputs, want)
+
+
+def test_export_takes_options_of_the_profile(tmp_path: Path, invoke: Invoke) -> None:
+    """Files that need a floor or levels could be compiled and not exported."""
+    net, out = FIXTURES / "sinabs_mlp.nir", tmp_path / "a.nir"
+    how = ("--nir-profile", "sinabs", "--steps", "2", "--to", "nir", "-o", out)
+    text = invoke("export", net, *how, "--nir-option", "floor=-1", "--nir-option", "levels=7")
+    assert "a floor of the potential" in text
+    assert "up to 7 spikes in one step" in text
+    assert "is none of dt, update" in refused("export", net, *how, "--nir-option", "speed=3")
+    assert "expected KEY=VALUE" in refused("export", net, *how, "--nir-option", "levels")
+    assert "given twice" in refused("export", net, *how, "--nir-option", "levels=7", "--nir-option", "levels=9")
+    again = ("--to", "nir", "-o", tmp_path / "b.nir")
+    assert "leave out the options levels" in refused("export", out, *again, "--nir-option", "levels=3")
+    assert "has 2 steps, steps=4 cannot" in refused("export", out, *again, "--steps", "4")
+    program = tmp_path / "p.s2c"
+    invoke("compile", NET, "--nir-profile", "snntorch", "--steps", "2", "--data", "digits", "-o", program)
+    assert "--nir-option levels=3 is for X.nir" in refused("export", program, *again, "--nir-option", "levels=3")
+    invoke("export", program, *again)
+    text = refused("export", tmp_path / "b.nir", "--to", "nir", "-o", tmp_path / "c.nir", "--nir-option", "levels=3")
+    assert "leave out --nir-option" in text
+
+
+def test_levels_are_held_against_all_samples_and_noted(tmp_path: Path, invoke: Invoke) -> None:
+    """Of 80 samples the last ones are strong: 9 spikes a step fit 15 levels, 54 do not."""
+    import h5py
+
+    net = tmp_path / "a.nir"
+    with h5py.File(net, "w") as file:
+        nodes = file.create_group("node/nodes")
+        file["node/type"] = "NIRGraph"
+        edges = [["input", "fc"], ["fc", "z"], ["z", "output"]]
+        file["node"].create_dataset("edges", data=np.array(edges, object), dtype=h5py.string_dtype())
+        for name, fields in {
+            "input": {"type": "Input", "shape": np.array([6])},
+            "fc": {"type": "Linear", "weight": np.ones((4, 6))},
+            "z": {"type": "IF", "r": np.ones(4), "v_threshold": np.ones(4)},
+            "output": {"type": "Output", "shape": np.array([4])},
+        }.items():
+            for key, value in fields.items():
+                nodes[f"{name}/{key}"] = value
+    x = np.zeros((80, 6), int)
+    x[:, 0] = 1
+    how = ("--nir-profile", "sinabs", "--steps", "3", "-o", tmp_path / "a.s2c", "--data", tmp_path / "x.npz")
+    x[70:] = [2, 2, 2, 1, 1, 1]
+    np.savez(tmp_path / "x.npz", x=x, y=np.zeros(80, int))
+    text = invoke("compile", net, *how)
+    want = "z: at most 9 spikes in a step on 80 calibration samples; of more than 15 in one step the rest waits"
+    assert want in text.replace("(z)", "").replace("z :", "z:")
+    assert any("at most 9 spikes" in note for note in snn2chip.load(tmp_path / "a.s2c").meta["notes"])
+    x[70:] = 9
+    np.savez(tmp_path / "x.npz", x=x, y=np.zeros(80, int))
+    assert "would send 54 spikes in a step, 15 are allowed; --nir-option levels=108" in refused("compile", net, *how)

@@ -40,6 +40,24 @@ def test_a_float_network_comes_back_whole(tmp_path, name):
     assert set(nir.read(tmp_path / "a.nir").nodes) >= {"input", "output"} - {"input"}
 
 
+WRONG = {
+    "steps": ({"steps": T + 1}, f"has {T} steps, steps={T + 1} cannot change them"),
+    "an option": ({"options": {"levels": "3"}}, "leave out the options levels"),
+    "an option that there is not": ({"options": {"bogus": "3"}}, "leave out the options bogus"),
+    "a read-out": ({"read": "count"}, "reads the sum of its output, read=count cannot change it"),
+    "all of it": ({"steps": 3, "options": {"dt": 1}, "read": "mean"}, "3 problems"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_our_own_file_follows_nothing_that_it_does_not_hold(tmp_path, name):
+    more, text = WRONG[name]
+    export_graph(imported("sinabs_lif"), tmp_path / "a.nir")
+    with pytest.raises(InputError, match=text):
+        import_nir(tmp_path / "a.nir", **more)
+    assert import_nir(tmp_path / "a.nir", steps=T, options={}, read="sum").steps == T
+
+
 @pytest.mark.parametrize("name", ["snntorch_recurrent", "spikingjelly_conv", "sinabs_lif"])
 def test_a_program_comes_back_bit_for_bit(tmp_path, name):
     graph = imported(name)

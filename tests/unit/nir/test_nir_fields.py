@@ -1,4 +1,4 @@
-"""Fields of primitives: those that nir has, each with an effect; any other, and values beside the profile, are refused."""
+"""Fields of primitives: those that nir has, each with an effect; others, and values beside the profile, are refused."""
 
 from __future__ import annotations
 

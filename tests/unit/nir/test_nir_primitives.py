@@ -9,7 +9,7 @@ from nir_files import chain, cuba, given, graph, lif, linear, read, write
 
 import snn2chip
 from snn2chip.compiler import compile_float_graph
-from snn2chip.errors import UnsupportedError
+from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.frontends.nir import import_nir
 from snn2chip.passes import run_passes
 
@@ -116,9 +116,13 @@ def test_a_read_potential_cannot_feed_a_layer(tmp_path):
         "output": read(5),
     }
     path = write(tmp_path / "a.nir", nodes, chain("input", "map", "li", "fc", "lif", "output"))
-    made = import_nir(path, profile="generic", steps=T)
-    with pytest.raises(UnsupportedError, match="after the last step"):
-        compile_float_graph(run_passes(made), inputs(5), time_axis=True)
+    with pytest.raises(UnsupportedError, match=r"li \(LI\): .* after the last step, not at every step by fc"):
+        import_nir(path, profile="generic", steps=T)
+    nodes["fc"] = {"type": "Threshold", "threshold": np.ones(7)}
+    nodes |= {"lif": linear(np.eye(7)), "output": read(7)}
+    path = write(tmp_path / "a.nir", nodes, chain("input", "map", "li", "fc", "lif", "output"))
+    with pytest.raises(UnsupportedError, match="not at every step by fc"):
+        import_nir(path, profile="generic", steps=T)
 
 
 def test_threshold_keeps_nothing(tmp_path):
@@ -314,3 +318,59 @@ def test_rockpool_and_lava_dl_spikes_from_the_equation(tmp_path):
         assert (got != want).mean() < 2e-3
         assert want.any()
         assert want.max() > 1 or name == "lava-dl"
+
+
+def rockpool(path, *, dt=(1e-3, 1e-3), shape=(1, 100, 5), delay=None):
+    """Two layers as rockpool writes them: batch and time in front of the shapes, r and tau by neuron."""
+    layers = []
+    for step, count in zip(dt, (7, 5), strict=True):
+        tau, values = 4 * step, {"tau_syn": 2 * step, "v_leak": 0.0, "v_threshold": 1.0}
+        values |= {"tau_mem": tau, "r": tau * np.exp(-step / tau) / step}
+        layers.append({"type": "CubaLIF", **{k: np.full(count, v, np.float32) for k, v in values.items()}})
+    nodes = {"input": given(*shape), "0": linear(W), "1": layers[0], "2": linear(W.T), "3": layers[1]}
+    names = ["input", "0", "1", "2", "3", "output"]
+    if delay is not None:
+        nodes["late"] = {"type": "Delay", "delay": np.full(7, delay)}
+        names.insert(3, "late")
+    nodes["output"] = read(*shape[:-1], 5)
+    return write(path, nodes, chain(*names))
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 100, 5)])
+def test_rockpool_s_shapes_hold_batch_and_time(tmp_path, shape):
+    made = import_nir(rockpool(tmp_path / "a.nir", shape=shape), profile="rockpool", steps=T)
+    assert made.input.shape == made.shapes["output"] == (5,)
+    texts = [note.text for note in made.notes]
+    assert ("input: shape [1, 100, 5] holds batch or time, read as [5]" in texts) == (len(shape) == 3)
+    assert "dt = 0.001 follows from r and tau" in texts
+    x = inputs(5)
+    want = by_equation(x @ W.T, keep_syn=np.exp(-0.5), keep=np.exp(-0.25), levels=15, compare_at_least=True,
+                       subtract=True)  # fmt: skip
+    assert (steps_of(made, x).values["1"].numpy() != want).mean() < 2e-3
+    program = compile_float_graph(run_passes(made), x, weights="int8", time_axis=True)
+    assert program.inputs[0].raw_shape == (5,)
+
+
+def test_rockpool_s_delays_are_counted_in_its_own_steps(tmp_path):
+    made = import_nir(rockpool(tmp_path / "a.nir", delay=3e-3), profile="rockpool", steps=T)
+    run = steps_of(made, inputs(5))
+    assert np.array_equal(run.values["late"].numpy()[3:], run.values["1"].numpy()[:-3])
+    assert run.values["1"].numpy()[:-3].any()
+    path = rockpool(tmp_path / "b.nir", delay=2.5e-3)
+    with pytest.raises(InputError, match=r"0\.0025 is no whole number of steps of dt = 0\.001"):
+        import_nir(path, profile="rockpool", steps=T)
+    bare = {"input": given(5), "late": {"type": "Delay", "delay": np.full(5, 1e-3)}, "output": read(5)}
+    path = write(tmp_path / "c.nir", bare, chain("input", "late", "output"))
+    with pytest.raises(InputError, match="no neuron tells the time step"):
+        import_nir(path, profile="rockpool", steps=T)
+
+
+def test_rockpool_s_layers_have_one_time_step(tmp_path):
+    path = rockpool(tmp_path / "a.nir", dt=(1e-3, 2e-3))
+    with pytest.raises(InputError, match=r"rockpool writes .* at dt = 0\.0015"):
+        import_nir(path, profile="rockpool", steps=T)
+
+
+def test_batch_and_time_are_rockpool_s_alone(tmp_path):
+    with pytest.raises(InputError, match="by its last axis"):
+        import_nir(rockpool(tmp_path / "a.nir"), profile="lava-dl", steps=T)
