@@ -23,9 +23,10 @@ def step(soma: Soma, arriving: Any) -> tuple[list[int], list[int]]:
 def test_levels_of_negative_thresholds(top: int) -> None:
     """s = #{k in 1..levels: v >= k*theta}: with theta = -5 a lower potential still reaches the higher multiples."""
     v = list(range(-30, 4))
-    soma = Soma("n", len(v), theta=-5, levels=top, reset="drop")
-    payload, _ = step(soma, v)
-    assert payload == [sum(x >= k * -5 for k in range(1, top + 1)) for x in v]
+    expected = [sum(x >= k * -5 for k in range(1, top + 1)) for x in v]
+    assert step(Soma("n", len(v), theta=-5, levels=top, reset="drop"), v)[0] == expected
+    alone = Soma("n", 1, theta=-5, levels=top, reset="drop")  # nobody else goes on to the next multiple
+    assert [step(alone, [x])[0][0] for x in v] == expected
 
 
 def test_thresholds_of_both_signs() -> None:
