@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+COMMAND = "python -m benchmarks run"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; 1 if a bar is missed, 3 if a slice of `gpu` ended before its rows or no GPU is there."""
@@ -16,10 +18,12 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--quick", action="store_true", help="smaller batches, nothing written")
     run.add_argument("--json", action="store_true", help="print JSON instead of tables")
     run.add_argument("--only", default="", help="questions by name, separated by commas (default: all)")
-    run.add_argument("--threads", type=int, default=1, help="threads of every library (default 1)")
+    text = "threads of every library (default 1); other counts stand beside it in the page (default: engine)"
+    run.add_argument("--threads", type=int, default=1, help=text)
     run.add_argument("--repeats", type=int, default=5, help="timed runs of every row, alternated (at least 5)")
     run.add_argument("--resume", action="store_true", help="keep results that are there, ask the other questions")
     run.add_argument("--out", type=Path, help="folder of results and page (default: benchmarks/)")
+    verbs.add_parser("page", help="benchmarks/RESULTS.md and what README and docs quote, from results that are there")
     methods = verbs.add_parser("methods", help="train and convert by the recipes, write benchmarks/methods.md")
     methods.add_argument("--rows", default="", help="rows by name, separated by commas (default: all)")
     methods.add_argument("--out", type=Path, help="folder of result files (default: benchmarks/methods/results)")
@@ -49,8 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     scale = verbs.add_parser("scale", help="what ImageNet-1k costs on 1, 8 and 64 nodes: the table of docs/scale.md")
     scale.add_argument("--measure", action="store_true", help="measure one core again first (about two CPU minutes)")
     given = parser.parse_args(arguments)
+    if getattr(given, "threads", 1) < 1:
+        parser.error(f"--threads {given.threads}: at least 1")
     doers = {
         "run": _run,
+        "page": _page,
         "methods": _methods,
         "lowering": _lowering,
         "gpu": _gpu,
@@ -69,37 +76,58 @@ def _scale(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    from benchmarks.machine import describe_machine, limited_threads
-    from benchmarks.questions import questions
+    from benchmarks.machine import circumstances, describe_machine, limited_threads
+    from benchmarks.peak import of_rows
+    from benchmarks.questions import questions, threaded
+    from benchmarks.quotes import update
     from benchmarks.results import FOLDER, PAGE, print_table, store, stored, write_page
+    from benchmarks.table import Table
+    from benchmarks.training import peers
 
     known = questions()
-    chosen = [name for name in given.only.split(",") if name] or list(known)
+    usual = list(known) if given.threads == 1 else threaded()
+    chosen = [name for name in given.only.split(",") if name] or usual
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"--only {', '.join(unknown)}: known questions are {', '.join(known)}")
     keep = not given.quick or given.out is not None
     folder = given.out or FOLDER
-    done = stored(chosen, folder) if keep and given.resume else {}
-    tables, repeats = [], max(5, given.repeats)
-    with limited_threads(given.threads):
-        for name in chosen:
-            if name in done:
-                tables.append(done[name]["table"])
-                continue
-            print(f"# {name}", file=sys.stderr, flush=True)
-            machine = describe_machine(given.threads)
-            tables.append(known[name](quick=given.quick, repeats=repeats).as_dict())
-            if keep:
-                store(name, machine, tables[-1], folder)
-            if not given.json:
-                print_table(tables[-1])
+    done = stored(chosen, folder, threads=given.threads) if keep and given.resume else {}
+    tables = []
+    for name in chosen:
+        if name in done:
+            tables.append(done[name]["table"])
+            continue
+        print(f"# {name}", file=sys.stderr, flush=True)
+        with limited_threads(given.threads):
+            machine, when = describe_machine(given.threads), circumstances(())
+            table = known[name](quick=given.quick, repeats=max(5, given.repeats))
+        if isinstance(table, Table) and not given.quick and machine["gpu"] is None:
+            table = table.with_peaks(of_rows(name, quick=False, threads=given.threads))
+        when["versions"] = circumstances(table.packages, folder=peers())["versions"]
+        tables.append(table.as_dict())
+        if keep:
+            store(name, machine, when, tables[-1], folder)
+        if not given.json:
+            print_table(tables[-1])
     if given.json:
         json.dump({"machine": describe_machine(given.threads), "tables": tables}, sys.stdout, indent=2)
         print()
     if keep:
         page = PAGE if given.out is None else given.out / PAGE.name
-        write_page(list(known), command="python -m benchmarks run", repeats=repeats, folder=folder, page=page)
+        write_page(list(known), command=COMMAND, folder=folder, page=page)
+        if given.out is None:
+            update()
     return 0 if given.quick else int(not all(bar["met"] for table in tables for bar in table["bars"]))
+
+
+def _page(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    from benchmarks.questions import questions
+    from benchmarks.quotes import update
+    from benchmarks.results import write_page
+
+    write_page(list(questions()), command=COMMAND)
+    update()
+    return 0
 
 
 def _methods(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.engine import equal_to_reference
+from benchmarks.peak import extra_megabytes
 from benchmarks.questions import Question
 from benchmarks.table import Bar, Figures, slope
 from snn2chip.ir.files import write
@@ -54,8 +57,8 @@ def residual(depth: int, *, channels: int = 16) -> nn.Module:
     return Seq(Repeat(2), stem, IF(steps=2), *blocks, *head, TimeMean())
 
 
-def compile_seconds(model: nn.Module, raw: Tensor) -> float:
-    """CPU seconds of one compile of a model whose norms have just seen the samples."""
+def compiled(model: nn.Module, raw: Tensor) -> tuple[Program, float]:
+    """A model whose norms have just seen the samples as a program, and the CPU seconds that compiling took."""
     from snn2chip.compiler import compile_graph
 
     model.train()
@@ -67,14 +70,15 @@ def compile_seconds(model: nn.Module, raw: Tensor) -> float:
         model(raw)
     model.eval()
     start = time.process_time()
-    compile_graph(model, raw[:1], calibration=raw.numpy(), input_range=(0, 1))
-    return time.process_time() - start
+    program = compile_graph(model, raw[:1], calibration=raw.numpy(), input_range=(0, 1))[0]
+    return program, time.process_time() - start
 
 
 def depth(*, quick: bool, repeats: int) -> Figures:
-    """CPU seconds of one compile against the number of layers."""
+    """CPU seconds and memory of one compile against the number of layers."""
     torch.manual_seed(0)
     sizes = [10, 20, 40] if quick else [25, 50, 100, 200]
+    runs = 1 if quick else repeats
     nets: dict[str, tuple[Callable[[int], nn.Module], tuple[int, ...]]] = {
         "chain of linear layers": (chain, (64,)),
         "residual blocks": (residual, (2, 8, 8)),
@@ -83,12 +87,24 @@ def depth(*, quick: bool, repeats: int) -> Figures:
     bars = []
     for name, (net, shape) in nets.items():
         raw = torch.rand(8, *shape)
-        compile_seconds(net(4), raw)
-        seconds = [compile_seconds(net(n), raw) for n in sizes]
-        rows.append([name, *seconds, slope(sizes, seconds)])
-        bars.append(Bar(name=f"slope of compile seconds against depth, {name}", value=rows[-1][-1], limit=1.2))
-    columns = ["CPU s against layers", *map(str, sizes), "slope"]
-    return Figures(title="Compiling against depth", columns=columns, rows=rows, bars=bars)
+        equal_to_reference(compiled(net(4), raw)[0], raw[:2].numpy())
+        models = [net(n) for n in sizes]
+        extra = [extra_megabytes(partial(compiled, model, raw)) for model in models]
+        found = [[compiled(model, raw)[1] for model in models] for _ in range(runs)]
+        seconds = [float(np.median(column)) for column in zip(*found, strict=True)]
+        rows.append([f"{name}, CPU s", *seconds, slope(sizes, seconds)])
+        rows.append([f"{name}, +MB", *extra, slope(sizes, extra)])
+        bars.append(Bar(name=f"slope of compile seconds against depth, {name}", value=slope(sizes, seconds), limit=1.2))
+    return Figures(
+        title="Compiling against depth",
+        columns=["layers", *map(str, sizes), "slope"],
+        rows=rows,
+        bars=bars,
+        asserted="of the net of 4 layers, payloads, potentials and outputs on torch == the reference's, 2 samples",
+        repeated=f"once to warm up (memory is that run's), then {runs} rounds in which depths take turns; median CPU "
+        "seconds",
+        packages=("numba", "scipy"),
+    )
 
 
 CHILD = """
@@ -139,14 +155,14 @@ def files(*, quick: bool, repeats: int) -> Figures:
     """Seconds and memory of loading and saving programs of 1 to 67 million weights, each in a process of its own."""
     widths = [512, 1024] if quick else [512, 1024, 2048, 4096]
     rows: list[list[Any]] = []
-    bars = []
+    bars, runs = [], 1 if quick else repeats
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "a.s2c", Path(folder) / "b.s2c"
         for width in widths:
             write(path, dense(width))
             for kind in ("load", "save"):
-                runs = [_child(kind, path, out) for _ in range(1 if quick else 3)]
-                wall, most, held = (float(np.median([run[i] for run in runs])) for i in range(3))
+                told = [_child(kind, path, out) for _ in range(runs)]
+                wall, most, held = (float(np.median([run[i] for run in told])) for i in range(3))
                 mb = path.stat().st_size / 2**20
                 rows.append([f"{kind}, {4 * width**2:,} weights", mb, 1e3 * wall, most, held])
             assert path.read_bytes() == out.read_bytes()
@@ -155,7 +171,16 @@ def files(*, quick: bool, repeats: int) -> Figures:
         bars.append(Bar(name=name, value=row[3] / row[1], limit=0.5))
     columns = ["files of 8-bit weights", "file MB", "ms", "extra MB at most", "extra MB held"]
     notes = {"extra": "anonymous memory above what the process had; pages of the mapped file belong to the file"}
-    return Figures(title="Loading and saving", columns=columns, rows=rows, notes=notes, bars=bars)
+    return Figures(
+        title="Loading and saving",
+        columns=columns,
+        rows=rows,
+        notes=notes,
+        bars=bars,
+        asserted="bytes of the file that was loaded and saved == those of the file it came from, every size",
+        repeated=f"{runs} processes each, one after the other (not in turns; the file lies in the page cache); median",
+        packages=("safetensors",),
+    )
 
 
 def _child(kind: str, path: Path, out: Path) -> list[float]:

@@ -41,7 +41,9 @@ def counting_cost(*, quick: bool, repeats: int) -> Table:
         Row(name="without counts", samples=len(x), run=without),
         Row(name="with counts", samples=len(x), run=lambda: run(counted, x, record="outputs").outputs),
     ]
-    table = measure(f"What counting costs, {len(x):,} samples, MLP 784-256-256-10, T=4", rows, repeats=repeats)
+    table = measure(
+        f"What counting costs, {len(x):,} samples, MLP 784-256-256-10, T=4", rows, repeats=repeats, packages=("numba",)
+    )
     value = table.slowdown("with counts", "without counts")
     return table.with_bars(Bar(name="with counts vs without, MLP, seconds", value=value, limit=1.15))
 

@@ -21,15 +21,19 @@ from benchmarks.lava_child import MARK
 from benchmarks.machine import limited_threads
 from benchmarks.networks import mlp, pixels
 from benchmarks.numpy_loop import NumpyLoop
+from benchmarks.peak import SessionPeak
 from benchmarks.questions import Question
 from benchmarks.table import Bar, Outputs, Row, Table, measure
+from snn2chip.api import coded_inputs
 from snn2chip.errors import BackendUnavailable
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
+from snn2chip.registry import get_backend
 
 CHILD = Path(__file__).parent / "lava_child.py"
 LIMIT_S = 300.0
+LAVA = ("lava-nc", "scipy")
 
 
 class Child:
@@ -73,6 +77,16 @@ class Child:
         outputs: Outputs = np.load(self.file, allow_pickle=False)
         return outputs[: self.cut]
 
+    def clock(self) -> float:
+        """Seconds of the last run without its start-up."""
+        return float(self.told["seconds"])
+
+    def peak(self) -> float:
+        """Most megabytes that one more run takes in all its processes."""
+        with SessionPeak(self.process.pid) as memory:
+            self()
+        return memory.extra
+
     def close(self) -> None:
         """End it with everything it started."""
         end_session(self.process.pid)
@@ -115,7 +129,7 @@ class Bench:
         np.savez(file, **{program.inputs[0].name: x})
         child = self.child(name, "package", package, file, mode, batch, cut=cut)
         count = program.steps * -(-len(x) // batch) if steps else len(x)
-        return Row(name=name, samples=count, run=child, clock=lambda: float(child.told["seconds"]))
+        return Row(name=name, samples=count, run=child, clock=child.clock, peak=child.peak)
 
     def starts(self) -> dict[str, Any]:
         """Start-up of every row's last run: what the seconds above leave out."""
@@ -165,7 +179,7 @@ def batches(*, quick: bool, repeats: int) -> Table:
             Row(name=f"NumPy loop, B={size}, one thread", samples=len(part), run=loop(False)),
             Row(name="the same, first layer once", samples=len(part), run=loop(True)),
         ]
-        table = measure("Emitted Lava, MLP 784-256-256-10, T=4: samples/s", rows, repeats=repeats)
+        table = measure("Emitted Lava, MLP 784-256-256-10, T=4: samples/s", rows, repeats=repeats, packages=LAVA)
         table.notes.update(made.starts())
     best = max((row for row in table.rows[1:5]), key=lambda row: row.rate)
     plain, once = table.rows[5:]
@@ -191,7 +205,9 @@ def one_by_one(*, quick: bool, repeats: int) -> Table:
             made.row("fused, sync", program, few, layout="fused", steps=True, cut=len(few)),
             made.row("fused, async", program, x, layout="fused", mode="async", steps=True, cut=len(few)),
         ]
-        table = measure("Emitted Lava, MLP 784-256-256-10, one sample at a time: steps/s", rows, repeats=repeats)
+        table = measure(
+            "Emitted Lava, MLP 784-256-256-10, one sample at a time: steps/s", rows, repeats=repeats, packages=LAVA
+        )
         table.notes.update(made.starts())
     best = max(table["layer, async"].ratio, table["fused, async"].ratio)
     name = "emitted Lava, one sample: asynchronous own layout vs stock synchronous, steps/s"
@@ -226,7 +242,7 @@ def convolution(*, quick: bool, repeats: int) -> Table:
             made.row("layer, sync", program, x, layout="layer", steps=True, cut=1),
             made.row("layer, async", program, x, layout="layer", mode="async", steps=True, cut=1),
         ]
-        table = measure("Emitted Lava, Conv 64-64 3x3 @16x16, T=4: steps/s", rows, repeats=repeats)
+        table = measure("Emitted Lava, Conv 64-64 3x3 @16x16, T=4: steps/s", rows, repeats=repeats, packages=LAVA)
         table.notes.update(made.starts())
     value = 1 / table.slowdown("layer, async", "Lava's Conv, async")
     name = "own Lava conv process vs Lava's Conv, 64-64 3x3 @16x16, per step (both asynchronous)"
@@ -250,15 +266,28 @@ def netx(*, quick: bool, repeats: int) -> Table:
         child = made.child("NetX", "netx", shipped / "tiny.net", made.folder / "bias.npy", steps, lag)
         one, several = bias[None], np.stack([bias] * 8)
         rows = [
-            Row(name="NetX", samples=steps, run=child, clock=lambda: float(child.told["seconds"])),
+            Row(name="NetX", samples=steps, run=child, clock=child.clock, peak=child.peak),
             made.row("stock, sync", program, one, steps=True, cut=1),
             made.row("layer, sync", program, several, layout="layer", steps=True, cut=1),
             made.row("layer, async", program, several, layout="layer", mode="async", steps=True, cut=1),
             made.row("fused, async", program, several, layout="fused", mode="async", steps=True, cut=1),
+            _engine("exact engine, B=1", program, one),
+            _engine("exact engine, B=64", program, np.stack([bias] * 64)),
         ]
-        table = measure(f"lava-dl's NetX and emitted Lava, tiny.net, T={steps}: steps/s", rows, repeats=repeats)
+        head = f"lava-dl's NetX, emitted Lava and the exact engine, tiny.net, T={steps}: steps/s"
+        table = measure(head, rows, repeats=repeats, packages=("numba", "lava-nc", "lava-dl", "scipy"))
         table.notes.update(made.starts())
     return table
+
+
+def _engine(name: str, program: Program, x: Any) -> Row:
+    """The exact engine on coded samples, as Lava's seconds begin behind its coding; it counts steps, too."""
+    backend, coded = get_backend("torch"), coded_inputs(program, x)
+
+    def run() -> Outputs:
+        return backend.run(program, coded, record="outputs").outputs[:1]
+
+    return Row(name=name, samples=program.steps * len(x), run=run)
 
 
 QUESTIONS: dict[str, Question] = {

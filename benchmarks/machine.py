@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,46 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "numpy": np.__version__,
         "load": round(os.getloadavg()[0], 2),
     }
+
+
+MEASURED = ("snn2chip", "backends", "models", "benchmarks/*.py", "benchmarks/lowering/*.py")
+"""What a figure depends on; a file of these that differs from the commit is said."""
+
+
+def circumstances(packages: tuple[str, ...], *, folder: Path | None = None) -> dict[str, Any]:
+    """Time, commit (`+`: with changes), load of the last minute, versions of `packages` (those in `folder` first)."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit(),
+        "load": round(os.getloadavg()[0], 2),
+        "versions": versions(packages, folder=folder),
+    }
+
+
+def commit() -> str | None:
+    """Short name of the commit that is checked out; None outside of a repository."""
+    root = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED).strip()
+        return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions(packages: tuple[str, ...], *, folder: Path | None = None) -> dict[str, str]:
+    """Versions of the packages that are installed, those in `folder` first."""
+    there = {} if folder is None else {d.metadata["Name"].lower(): d.version for d in distributions(path=[str(folder)])}
+    found: dict[str, str] = {}
+    for name in packages:
+        try:
+            found[name] = there[name.lower()] if name.lower() in there else version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 @contextmanager

@@ -8,14 +8,19 @@ from typing import Protocol
 
 from benchmarks.table import Figures, Table
 
-GROUPS = ("engine", "emitted", "training", "compiling")
-"""`benchmarks/<group>.py`: the exact engine, emitted Lava networks, training steps, compiling and files."""
+GROUPS = ("engine", "costs", "emitted", "training", "compiling")
+"""`benchmarks/<group>.py`: engine against others, its own costs, emitted Lava, training steps, compiling and files."""
 
 
 class Question(Protocol):
     """Builds its rows and measures them."""
 
     def __call__(self, *, quick: bool, repeats: int) -> Table | Figures: ...
+
+
+def threaded() -> list[str]:
+    """Questions for which a second count of threads is worth a table: the engine against others, side by side."""
+    return list(import_module("benchmarks.engine").THREADED)
 
 
 def questions() -> dict[str, Question]:

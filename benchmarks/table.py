@@ -1,10 +1,15 @@
-"""A table of rows measured side by side: equality first, then warm-up, then alternated runs and medians."""
+"""A table of rows measured side by side: equality first, then warm-up, then alternated runs and medians.
+
+Every answer says on its own what was asserted equal before anything was timed (`asserted`), how often and in which
+order it ran (`repeated`), and which packages had a part in it (`packages`).
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -20,7 +25,8 @@ class Row:
 
     `compared=False`: a row with nothing to compare (a float network, one update of a training); what it returns is
     not looked at, and the question asserts on its own what can be asserted. `clock`: the seconds that the last run
-    says it took, where its start-up is no part of the question.
+    says it took, where its start-up is no part of the question. `peak`: megabytes at most of a row whose work is done
+    in processes of its own (see `benchmarks.peak`).
     """
 
     name: str
@@ -28,11 +34,15 @@ class Row:
     run: Callable[[], Any]
     compared: bool = True
     clock: Callable[[], float] | None = None
+    peak: Callable[[], float] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Measured:
-    """Median, fastest and slowest seconds of one row; `ratio` is its samples/s over the baseline's."""
+    """Median, fastest and slowest seconds of one row; `ratio` is its samples/s over the baseline's.
+
+    `peak_mb`: megabytes at most, None where nobody asked.
+    """
 
     name: str
     samples: int
@@ -40,6 +50,7 @@ class Measured:
     fastest: float
     slowest: float
     ratio: float
+    peak_mb: float | None = None
 
     @property
     def rate(self) -> float:
@@ -75,6 +86,9 @@ class Table:
     rows: list[Measured]
     notes: dict[str, Any] = attrs.field(factory=dict)
     bars: list[Bar] = attrs.field(factory=list)
+    asserted: str = ""
+    repeated: str = ""
+    packages: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Measured:
         """The row called `name`."""
@@ -88,6 +102,11 @@ class Table:
         """The same table with these bars too."""
         return attrs.evolve(self, bars=[*self.bars, *bars])
 
+    def with_peaks(self, peaks: dict[str, float]) -> Table:
+        """The same table with megabytes of the rows that are named."""
+        rows = [attrs.evolve(row, peak_mb=peaks.get(row.name, row.peak_mb)) for row in self.rows]
+        return attrs.evolve(self, rows=rows)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         rows = [{**attrs.asdict(row), "samples_per_second": row.rate} for row in self.rows]
@@ -97,6 +116,9 @@ class Table:
             "rows": rows,
             "notes": self.notes,
             "bars": [bar.as_dict() for bar in self.bars],
+            "asserted": self.asserted,
+            "repeated": self.repeated,
+            "packages": list(self.packages),
         }
 
 
@@ -107,30 +129,58 @@ class Figures:
     title: str
     columns: list[str]
     rows: list[list[Any]]
+    asserted: str
+    repeated: str
+    packages: tuple[str, ...] = ()
     notes: dict[str, Any] = attrs.field(factory=dict)
     bars: list[Bar] = attrs.field(factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {**attrs.asdict(self, recurse=False), "bars": [bar.as_dict() for bar in self.bars]}
+        plain = attrs.asdict(self, recurse=False)
+        return {**plain, "packages": list(self.packages), "bars": [bar.as_dict() for bar in self.bars]}
 
 
-def measure(title: str, rows: list[Row], *, repeats: int, notes: dict[str, Any] | None = None) -> Table:
+class RowsOnly(Exception):
+    """Rows of a question that was asked for nothing else."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__(f"{len(rows)} rows")
+        self.rows = rows
+
+
+_ROWS_ONLY = [False]
+
+
+@contextmanager
+def rows_only() -> Iterator[None]:
+    """In this block `measure` raises RowsOnly with its rows instead of running any."""
+    _ROWS_ONLY[0] = True
+    try:
+        yield
+    finally:
+        _ROWS_ONLY[0] = False
+
+
+def measure(
+    title: str,
+    rows: list[Row],
+    *,
+    repeats: int,
+    notes: dict[str, Any] | None = None,
+    check: Callable[[], str] | None = None,
+    packages: tuple[str, ...] = (),
+) -> Table:
     """Compare and time `rows`; the first one is the baseline. Raises AssertionError when two rows disagree.
 
-    Every row runs once for the comparison (samples that two rows share must give equal outputs), once more as
-    warm-up, then all rows take turns `repeats` times, so that a slower spell of the machine hits them alike.
+    `check` asserts what the rows' outputs do not show, and returns it in words. Then every row runs once for the
+    comparison (samples that two rows share must give equal outputs), once more as warm-up, then all rows take turns
+    `repeats` times, so that a slower spell of the machine hits them alike.
     """
-    first, expected = rows[0], np.zeros(0)
-    for row in rows:
-        got = row.run()
-        if not row.compared:
-            continue
-        if not expected.size:
-            first, expected = row, got
-        shared = min(row.samples, first.samples)
-        assert got.dtype == expected.dtype == np.int64, f"{row.name}: outputs must be int64"
-        assert np.array_equal(got[:shared], expected[:shared]), f"{row.name} differs from {first.name}"
+    if _ROWS_ONLY[0]:
+        raise RowsOnly(rows)
+    told = [check()] if check is not None else []
+    told += compared(rows)
     for row in rows:
         row.run()
     seconds: dict[str, list[float]] = {row.name: [] for row in rows}
@@ -149,10 +199,54 @@ def measure(title: str, rows: list[Row], *, repeats: int, notes: dict[str, Any] 
             fastest=min(seconds[row.name]),
             slowest=max(seconds[row.name]),
             ratio=base * row.samples / median,
+            peak_mb=None if row.peak is None else row.peak(),
         )
         for row in rows
     ]
-    return Table(title=title, baseline=rows[0].name, rows=measured, notes=notes or {})
+    return Table(
+        title=title,
+        baseline=rows[0].name,
+        rows=measured,
+        notes=notes or {},
+        asserted="; ".join(told) or "nothing",
+        repeated=f"once to compare, once to warm up, then {repeats} rounds in which the rows take turns; median",
+        packages=packages,
+    )
+
+
+def compared(rows: list[Row]) -> list[str]:
+    """Run every row once and assert equal outputs where they share samples; says which rows, and which not."""
+    first: Row | None = None
+    expected: Outputs = np.zeros((0, 0), np.int64)
+    equal: list[str] = []
+    for row in rows:
+        got = row.run()
+        if not row.compared:
+            continue
+        if first is None:
+            first, expected = row, got
+        shared = min(row.samples, first.samples, len(got), len(expected))
+        assert shared, f"{row.name}: no outputs to compare"
+        assert got.dtype == expected.dtype == np.int64, f"{row.name}: outputs must be int64"
+        assert np.array_equal(got[:shared], expected[:shared]), f"{row.name} differs from {first.name}"
+        if row is not first:
+            equal.append(f"{row.name} ({shared})")
+    told = [f"outputs == those of {first.name}, on so many samples: {', '.join(equal)}"] if first and equal else []
+    left = [row.name for row in rows if not row.compared]
+    return told + ([f"not compared: {', '.join(left)}"] if left else [])
+
+
+def take_turns(works: list[Callable[[], Any]], *, repeats: int) -> list[float]:
+    """Median seconds of each of `works`: one warm-up each, then `repeats` rounds in which they take turns."""
+    for work in works:
+        work()
+    found: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats):
+        for seconds, work in zip(found, works, strict=True):
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in found]
 
 
 def slope(sizes: list[int], seconds: list[float]) -> float:

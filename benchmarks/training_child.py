@@ -176,6 +176,15 @@ class Side:
             self.sgd.step()
         return out.detach()
 
+    def megabytes(self, measured: Callable[[Callable[[], Any]], float]) -> float:
+        """Megabytes at most that one step takes, of the GPU where it runs there."""
+        if self.device != "cuda":
+            return measured(self.step)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self.step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+
     def save(self, path: Path) -> None:
         """Write the spikes of every neuron, the output and the gradients of the first step."""
         self.net.load_state_dict(self.start)
@@ -198,12 +207,16 @@ def _noter(spikes: list[Tensor]) -> Callable[..., None]:
 def main() -> None:
     """Answer lines until there are no more."""
     side = Side(json.loads(sys.argv[1]))
+    from benchmarks.peak import extra_megabytes
+
     print("ready", flush=True)
     for line in sys.stdin:
         word, _, rest = line.strip().partition(" ")
         if word == "save":
             side.save(Path(rest))
             print("saved", flush=True)
+        elif word == "memory":
+            print(side.megabytes(extra_megabytes), flush=True)
         else:
             print(side.step()[1], flush=True)
 
