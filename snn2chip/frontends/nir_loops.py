@@ -77,3 +77,19 @@ def late_bias(
     for t in range(1, steps):  # what the bias has become in the synaptic current, from the second step on
         rows[t] = kept * rows[t - 1] + given
     return attrs.evolve(layer, bias=None), attrs.evolve(soma, bias=soma.bias.double() + rows)
+
+
+def bias_of_late(soma: FloatSoma) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The constant bias `[C]` of a soma and that of its map `[C]`, from which `late_bias` makes its rows; else None."""
+    rows, gain = soma.bias.double(), soma.gain.double()
+    if rows.dim() != 2 or len(rows) < 2 or gain.dim() > 1:
+        return None
+    extra = rows - rows[:1]
+    given, kept = extra[1], torch.zeros(()) if soma.syn_leak is None else soma.syn_leak.double()
+    want = torch.zeros_like(rows)
+    for t in range(1, len(rows)):
+        want[t] = kept * want[t - 1] + given
+    near = 1e-12 * float(rows.abs().max())
+    if not torch.allclose(extra, want, rtol=1e-9, atol=near) or bool(((gain == 0) & (given != 0)).any()):
+        return None
+    return rows[0], given / torch.where(gain == 0, torch.ones_like(gain), gain)

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from snn2chip.frontends.nir_loops import bias_of_late
 from snn2chip.interop.nir_nodes import (
     DT,
     Fields,
@@ -159,7 +160,7 @@ class _Writer:
             self._put(layer, scale, sources, self.unit[layer.name])
 
     def _neuron(self, layer: NeuronLayer, sources: list[str], unit: float) -> None:
-        soma, shape = layer.soma, self.graph.shapes[layer.name]
+        shape, (soma, feedback) = self.graph.shapes[layer.name], _with_map_bias(layer)
         self.file.refused += [f"{layer.label}: {text}" for text in _no_node(soma, unit)]
         self.unit[layer.name] = float(soma.unit.flatten()[0])
         if soma.fire == "relay" and soma.reset == "drop":
@@ -171,9 +172,12 @@ class _Writer:
             fields = {"type": "IF"}
         self.file.losses += [f"{layer.label}: {text}" for text in _unsaid(soma)]
         name = self.at[layer.name] = self.file.add(layer.name, fields, sources)
-        if layer.feedback is not None:
-            self.file.edges.append((self._back(layer.feedback, shape, name, self.unit[layer.name]), name))
-            self.file.losses.append(f"{layer.label}: what comes back to it arrives one step later")
+        if feedback is not None:
+            self.file.edges.append((self._back(feedback, shape, name, self.unit[layer.name]), name))
+            said = "what comes back to it arrives one step later"
+            if isinstance(feedback, AffineLayer) and feedback.bias is not None:
+                said += f", its bias from the {'first' if feedback is layer.feedback else 'second'} step on"
+            self.file.losses.append(f"{layer.label}: {said}")
 
     def _back(self, layer: AffineLayer | ScaleLayer, shape: tuple[int, ...], name: str, unit: float) -> str:
         """The node of what comes back to a neuron: its map, or itself where that is a factor of 1."""
@@ -183,6 +187,14 @@ class _Writer:
         if (factor == 1).all():
             return name
         return self.file.add(layer.name, {"type": "Scale", "scale": full(factor, shape)}, [name])
+
+
+def _with_map_bias(layer: NeuronLayer) -> tuple[FloatSoma, AffineLayer | ScaleLayer | None]:
+    """Soma and feedback; a current that starts in the second step becomes the bias of the map again."""
+    soma, feedback = layer.soma, layer.feedback
+    if isinstance(feedback, AffineLayer) and feedback.bias is None and (late := bias_of_late(soma)) is not None:
+        return attrs.evolve(soma, bias=late[0]), attrs.evolve(feedback, bias=late[1])
+    return soma, feedback
 
 
 def _fields(soma: FloatSoma, shape: tuple[int, ...]) -> Fields | str:

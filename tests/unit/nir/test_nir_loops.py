@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 import pytest
 import torch
-from nir_files import chain, given, lif, linear, read, write
+from nir_files import chain, cuba, given, lif, linear, read, write
 from test_nir_hostile import bounded
 
 import snn2chip
 from snn2chip.compiler import compile_float_graph
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.frontends.nir import import_nir
+from snn2chip.frontends.nir_file import read_nir
 from snn2chip.interop.nir_graph import export_graph
 from snn2chip.interop.nir_look import look
 from snn2chip.ir.graph_files import to_parts
@@ -136,3 +138,37 @@ def test_a_late_bias_has_a_limit(tmp_path):
     path = write(tmp_path / "c.nir", nodes, [*chain("input", "z", "output"), *chain("z", "back", "z")])
     with pytest.raises(UnsupportedError, match="65536 x 300 numbers"):
         import_nir(path, profile="generic", steps=1 << 16)
+
+
+@pytest.mark.parametrize("kind", ["IF", "LIF", "CubaLIF"])
+def test_a_late_bias_is_written_as_the_map_s_own(tmp_path, kind):
+    """From the second step on in our graph, a bias of the recurrent map in the file: read again it is the same."""
+    rng = np.random.default_rng(12)
+    back = linear(rng.integers(-4, 5, (7, 7)) / 8.0, np.linspace(-0.25, 0.5, 7))
+    node = {"IF": {"type": "IF", "r": np.full(7, 1e4), "v_threshold": np.ones(7)}, "LIF": lif(7)}.get(kind, cuba(7))
+    made = import_nir(looped(tmp_path / "a.nir", (7,), linear(W), back, node=node), profile="generic", steps=T)
+    assert made.layer("z").soma.bias.dim() == 2
+    lost = export_graph(made, tmp_path / "b.nir")
+    assert any("one step later, its bias from the second step on" in text for text in lost)
+    (want, tensors), (got, found) = to_parts(made), to_parts(import_nir(tmp_path / "b.nir"))
+    assert want == got
+    assert all(torch.equal(tensors[key], found[key]) for key in tensors)
+    (node,) = (n for n in read_nir(tmp_path / "b.nir").nodes.values() if n.kind == "Affine" and "back" in n.name)
+    assert np.allclose(node.fields["bias"], back["bias"], atol=1e-6)
+    again = import_nir(tmp_path / "b.nir", profile="generic", steps=T)
+    x = 0.97 * rng.integers(0, 3, (T, 20, 5))
+    one, two = (net.run(torch.tensor(x), collect=True).values["z"] for net in (made, again))
+    assert 0.05 < float(one.mean()) < 0.95
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("at", [1, 2, T - 1])
+def test_a_bias_that_changes_otherwise_is_refused(tmp_path, at):
+    back = linear(np.eye(7) / 4, np.linspace(-0.25, 0.5, 7))
+    made = import_nir(looped(tmp_path / "a.nir", (7,), linear(W), back), profile="generic", steps=T)
+    layer = made.layer("z")
+    bias = layer.soma.bias.clone()
+    bias[at, 3] += 0.01
+    changed = made.with_layers(attrs.evolve(layer, soma=attrs.evolve(layer.soma, bias=bias)))
+    with pytest.raises(UnsupportedError, match="bias that changes from step to step"):
+        export_graph(changed, tmp_path / "b.nir")
