@@ -98,8 +98,14 @@ def _turns(tests: list[str]) -> list[str]:
 
 @cache
 def _naming(file: str, line: int) -> frozenset[str]:
-    """Test files that name the constant which a line of a module sets: they may read it and run nothing of the file."""
+    """Test files that name the constant which a line of a module sets, or, for a class, its module in their own name.
+
+    They may read what was set at import and run nothing of the file.
+    """
+    tests = {str(path.relative_to(ROOT)): path for path in (ROOT / "tests").rglob("test_*.py")}
     for node in ast.parse((ROOT / file).read_text()).body:
+        if isinstance(node, ast.ClassDef) and node.lineno <= line <= (node.end_lineno or line):
+            return frozenset(path for path in tests if Path(file).stem in Path(path).stem.split("_"))
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.lineno <= line <= (node.end_lineno or line):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names = {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,33 @@ def test_the_payload_type_is_what_the_rule_can_send(fields: dict[str, Any], low:
     assert (kind.lo, kind.hi) == (low, high)
 
 
+DEFAULTS: dict[str, Any] = {
+    "v_init": 0, "leak": 4096, "gain": 1, "gain_shift": 0, "bias": 0, "theta": None, "levels": 1, "syn_leak": None,
+    "v_min": None, "fire": "levels", "reset": "subtract", "v_reset": 0, "table": None, "table_offset": 0,
+    "table_shift": 0, "out_gain": 1, "out_shift": 0, "payload_bits": 23, "window": None, "window_shift": 0,
+    "delta_shift": 0, "layer": "", "ladder": False, "out_min": 0, "out_max": V_MAX,
+}  # fmt: skip
+
+
 def test_everything_but_name_and_shape_is_given_by_name() -> None:
     """A rule in the third place would be read as an initial potential by whoever counts on."""
-    with pytest.raises(TypeError, match="positional"):
-        Soma("s", (2,), "levels")  # type: ignore[misc]
+    given = inspect.signature(Soma).parameters
+    by_place = [name for name, p in given.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert by_place == ["name", "shape"]
+    assert set(given) == {"name", "shape", *DEFAULTS}
+
+
+def test_a_soma_of_defaults_integrates_and_fires_once() -> None:
+    """No leak (4096 / 4096), gain 1, no bias, one level, soft reset, payloads 0 .. 2^23 - 1."""
+    soma = Soma("s", (2,))
+    for field, default in DEFAULTS.items():
+        value = getattr(soma, field)
+        assert value.tolist() == [[default]] if isinstance(value, np.ndarray) else value == default, field
+
+
+def test_somas_are_told_apart_by_who_they_are() -> None:
+    """Arrays have no single truth value, so equality is identity and a soma can be a key."""
+    first, second = Soma("s", (2,), bias=[1, 2]), Soma("s", (2,), bias=[1, 2])
+    assert first == first
+    assert first != second
+    assert len({first, second}) == 2
