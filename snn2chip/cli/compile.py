@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from snn2chip.shards.workers import Workers
 
 
+ONNX = ".onnx"
 NIR_TAKES = ("--data", "--weights", "--quant", "--rounding", "--input-range", "--readout")
 
 
@@ -33,7 +35,8 @@ def compile(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="CKPT", help="A checkpoint, a state_dict, X.nir, a lava-dl X.net, or a program to transform."
+            metavar="CKPT",
+            help="A checkpoint, a state_dict, X.nir, a lava-dl X.net, an ordinary X.onnx, or a program to transform.",
         ),
     ],
     out: Annotated[
@@ -97,6 +100,20 @@ def compile(
         list[str] | None,
         typer.Option("--nir-option", metavar="KEY=VALUE", help="One convention of the profile otherwise; repeatable."),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", help="How X.onnx gets its neurons: parallel (default), qcfs or ic-snn, as in convert."
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="Of the method of X.onnx; scale, mean, std of its raw samples; repeatable, as in convert.",
+        ),
+    ] = None,
     transforms: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,6 +140,7 @@ def compile(
     if golden and out is None:
         raise InputError("--golden goes with -o FILE.s2c; --artifacts keeps golden vectors of its own")
     rows = context.with_resource(listening())  # to the end of the verb
+    network = source
     given = {
         "--model": model,
         "--data": data,
@@ -139,6 +157,10 @@ def compile(
     unfit = [name for name, value in given.items() if value is not None]
     if source.suffix != ".nir" and (nir_profile is not None or nir_options):
         raise InputError(f"{source}: --nir-profile and --nir-option are for X.nir files")
+    if source.suffix != ONNX and (method is not None or option):
+        raise InputError(f"{source}: --method and --option are for X.onnx files; a checkpoint goes through convert")
+    if source.suffix == ONNX and model is not None:
+        raise InputError(f"{source}: holds its own network; leave out --model")
     if source.suffix != ".net" and num_layers is not None:
         raise InputError(f"{source}: --num-layers is for X.net files; anything else is compiled whole")
     if source.suffix in (".net", ".s2c") and unfit:
@@ -172,15 +194,18 @@ def compile(
     elif source.suffix == ".net":
         program = from_netx(source, steps=steps, num_layers=num_layers, target=target)
     else:
+        if source.suffix == ONNX:
+            folder = Path(context.with_resource(TemporaryDirectory(prefix="snn2chip-onnx-")))
+            network = spiking(source, folder, method=method or "parallel", steps=steps, option=option, data=data)
         program = from_checkpoint(
-            source,
+            network,
             model=model,
             data=data,
             weights=weights,
             quant=quant,
             rounding=rounding,
             target=target,
-            steps=steps,
+            steps=None if source.suffix == ONNX else steps,
             input_range=None if input_range is None else parse_range(input_range),
             shared=shared,
             choices={
@@ -210,12 +235,23 @@ def compile(
     for note in notes:
         typer.echo(f"note: {note}")
     if artifacts is not None:
-        network = None if source.suffix in (".net", ".s2c", ".nir") else source
-        options = of_a_compile(float_model=network, model=model, data=data, target=target)
+        ready_made = source.suffix in (".net", ".s2c", ".nir")
+        options = of_a_compile(float_model=None if ready_made else network, model=model, data=data, target=target)
         write_artifacts(artifacts, program, options=options, source=source, rows=rows, notes=notes)
     for made in (out, artifacts):
         if made is not None:
             typer.echo(f"wrote {made}")
+
+
+def spiking(
+    source: Path, folder: Path, *, method: str, steps: int | None, option: list[str] | None, data: str | None
+) -> Path:
+    """The spiking checkpoint that `snn2chip convert` makes of an ordinary network, in `folder`."""
+    from snn2chip.cli.convert import converted, show
+
+    made = folder / f"{source.stem}.safetensors"
+    show(converted(source, made, method=method, steps=steps, texts=list(option or ()), data=data))
+    return made
 
 
 def golden_samples(program: Program, count: int, *, data: str | None) -> Any:

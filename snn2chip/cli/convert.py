@@ -73,27 +73,21 @@ def convert(
         return
     if method is None:
         raise InputError("say how to convert: --method parallel | qcfs | ic-snn | hybrid | serialise | collapse")
+    texts += [f"{key}={value}" for key, value in (("levels", levels), ("quantile", quantile)) if value is not None]
+    how = {"model": model, "data": data, "samples": samples, "test_samples": test_samples, "device": device}
+    show(converted(source, out, method=method, steps=steps, texts=texts, **how))
+    typer.echo(f"wrote {out}")
+
+
+def converted(source: Path, out: Path, *, method: str, steps: int | None, texts: list[str], **how: Any) -> Converted:
+    """Convert a file; `texts` are options KEY=VALUE of the method, and scale, mean, std of raw samples."""
     from snn2chip.convert.files import convert_checkpoint
     from snn2chip.convert.options import check_method, parse_options
 
     check_method(method, steps)
     normal = _values([text for text in texts if text.partition("=")[0] in INPUT_KEYS])
-    texts = [text for text in texts if text.partition("=")[0] not in INPUT_KEYS]
-    texts += [f"{key}={value}" for key, value in (("levels", levels), ("quantile", quantile)) if value is not None]
-    done = convert_checkpoint(
-        source,
-        out=out,
-        method=method,
-        steps=steps,
-        options=parse_options(method, texts),
-        model=model,
-        data=data,
-        samples=samples,
-        test_samples=test_samples,
-        device=device,
-        normal=normal,
-    )
-    show(done)
+    options = parse_options(method, [text for text in texts if text.partition("=")[0] not in INPUT_KEYS])
+    return convert_checkpoint(source, out=out, method=method, steps=steps, options=options, normal=normal, **how)
 
 
 def imported(
@@ -156,4 +150,3 @@ def show(done: Converted) -> None:
         typer.echo(f"note: {note}")
     if done.before is not None and done.after is not None:
         typer.echo(f"accuracy {done.before:.4f} before, {done.after:.4f} after ({done.samples:,} test samples)")
-    typer.echo(f"wrote {done.path}")

@@ -127,8 +127,8 @@ SOURCES: Mapping[str, Source] = {
         Source(
             name="ONNX",
             endings=(".onnx",),
-            what="ordinary networks, to be converted",
-            verb="convert",
+            what="ordinary networks, converted without training",
+            verb="compile --method",
             supports={"dense": YES, "conv": YES, "pooling": YES, "sums of branches": YES, "float networks": YES},
             refuses="operations other than those of feed-forward networks",
         ),
