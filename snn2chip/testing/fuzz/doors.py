@@ -12,7 +12,17 @@ from typing import Any
 import attrs
 import numpy as np
 
-from snn2chip.testing.fuzz import archives, hdf5, messages, nir_nodes, seeds, tensor_files, toml_text, words
+from snn2chip.testing.fuzz import (
+    archives,
+    hdf5,
+    messages,
+    nir_nodes,
+    seeds,
+    shard_files,
+    tensor_files,
+    toml_text,
+    words,
+)
 from snn2chip.testing.fuzz.damage import Damage, any_of, bytes_damage
 
 BLOCKS, ROWS = 2, 16
@@ -282,6 +292,7 @@ DOORS: Mapping[str, Door] = {
         _door("cifar10", ".npz", seeds.cifar_files, _packed("mosaics"), (4, archives.zip_damage)),
         _door("nmnist", ".npz", seeds.event_files, _packed("events"), (4, archives.zip_damage)),
         _door("trace", ".npz", seeds.trace_files, _trace, (4, archives.zip_damage)),
+        _door("shard", ".npz", shard_files.shard_files, shard_files.load_shard, *shard_files.WAYS),
         _door("idx", ".bytes", seeds.idx_files, _folder("idx", "t10k-images-idx3-ubyte")),
         _door("event-bytes", ".bytes", seeds.event_bytes, _folder("nmnist", "Test/0/a.bin")),
         _door("dvs", ".npz", seeds.dvs_files, _folder("dvs_npz", "a/a.npz"), (4, archives.zip_damage)),
