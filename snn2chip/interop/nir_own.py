@@ -21,6 +21,7 @@ from snn2chip.ir.files import from_header, to_header
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.graph_files import from_parts, to_parts
 from snn2chip.ir.program import Program
+from snn2chip.ir.said import said
 
 VERSION = 1
 NOTE = "written by snn2chip; the nodes say what NIR can say, the header holds the whole network"
@@ -75,12 +76,10 @@ def _network(own: Any, path: str) -> LayerGraph | Program:
             return from_header(header["header"], stored, path=path)
         tensors = {name: torch.tensor(np.array(value, order="C")) for name, value in stored.items()}
         return from_parts(header["header"], tensors, path=path)
-    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
         if isinstance(error, FileFormatError):
             raise
-        raise FileFormatError(
-            f"{path}: what snn2chip kept in the metadata is damaged ({type(error).__name__})"
-        ) from error
+        raise FileFormatError(f"{path}: what snn2chip kept in the metadata is damaged ({said(error)})") from error
 
 
 def _changed(graph: NirGraph, nodes: Mapping[str, Any], edges: Any) -> str:

@@ -23,6 +23,7 @@ from snn2chip.ir.mapped import mapped, unchanged
 from snn2chip.ir.narrow import narrowed, widened
 from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse, Unchanging
 from snn2chip.ir.program import Program
+from snn2chip.ir.said import said
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import smallest_int
 from snn2chip.writing import replacing, write_text
@@ -153,7 +154,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Program, dict[str, Any]]:
     try:
         arrays = _Read(widened(stored, header.pop("packed", {})))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
-        raise FileFormatError(f"{path}: damaged header or arrays ({type(error).__name__}: {error})") from error
+        raise FileFormatError(f"{path}: damaged header or arrays ({said(error)})") from error
     program = from_header(header, arrays, path=path)
     golden: dict[str, Any] = {}
     if header.get("golden") is not None:
@@ -177,7 +178,7 @@ def from_header(header: Mapping[str, Any], arrays: Arrays, *, path: Any) -> Prog
     except ProgramError as error:
         raise FileFormatError(f"{path}: the program in this file is not valid: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError) as error:
-        raise FileFormatError(f"{path}: damaged header or arrays ({type(error).__name__}: {error})") from error
+        raise FileFormatError(f"{path}: damaged header or arrays ({said(error)})") from error
 
 
 class _Read(dict[str, Any]):

@@ -36,6 +36,7 @@ from snn2chip.ir.layers import (
 )
 from snn2chip.ir.linear_layers import AffineLayer, Conv2dLayer, LinearLayer, WeightParts
 from snn2chip.ir.neuron_layer import NeuronLayer
+from snn2chip.ir.said import said
 from snn2chip.ir.space_layers import ConcatLayer, ResampleLayer
 
 LAYERS: Mapping[str, type[Layer]] = {
@@ -116,7 +117,7 @@ def from_parts(fields: Mapping[str, Any], tensors: Mapping[str, Tensor], *, path
             graph.run({x.name: torch.zeros(*(() if x.frames is None else (x.frames,)), 1, *x.raw_shape)
                        for x in graph.input_layers})  # fmt: skip
     except (Snn2ChipError, *_DAMAGE) as error:
-        raise FileFormatError(f"{path}: the network in this file is not sound: {_short(error)}") from error
+        raise FileFormatError(f"{path}: the network in this file is not sound: {said(error)}") from error
     return graph
 
 
@@ -201,8 +202,3 @@ def _names(value: Any) -> Sequence[str]:
 def _exactly(value: Any, keys: tuple[str, ...], *, where: str) -> None:
     if not isinstance(value, Mapping) or set(value) != set(keys):
         raise ValueError(f"{where}: expected {', '.join(keys)}, got {value!r:.60}")
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 from pathlib import Path
 
+import attrs
 import h5py
 import numpy as np
 import pytest
@@ -12,16 +16,19 @@ from test_nir_frameworks import NETS, T, imported, samples
 
 import snn2chip
 from snn2chip.compiler import compile_float_graph
-from snn2chip.errors import FileFormatError, InputError, UnsupportedError
+from snn2chip.errors import FileFormatError, InputError, Snn2ChipError, UnsupportedError
 from snn2chip.frontends.nir import import_nir
+from snn2chip.frontends.nir_file import read_nir
 from snn2chip.interop.nir_compile import import_nir_program
 from snn2chip.interop.nir_graph import export_graph
+from snn2chip.interop.nir_own import own_network
 from snn2chip.interop.nir_program import export_program, program_nodes
 from snn2chip.ir.graph_files import to_parts
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.passes import run_passes
+from snn2chip.testing.fuzz.values import changed
 from snn2chip.testing.programs import random_program
 
 DOCS = Path(__file__).parents[3] / "docs" / "interop.md"
@@ -141,6 +148,33 @@ def test_damaged_metadata(tmp_path, what):
         del file[f"node/metadata/snn2chip/{what}"]
     with pytest.raises(FileFormatError, match="metadata is damaged"):
         import_nir(path)
+
+
+PYTHON = re.compile(
+    r"zip\(|not supported between|by zero|no attribute|unhashable|positional|keyword|subscriptable|iterable|dictionary"
+    r"|must be a mapping|indices|unpack|(Type|Key|Value|Attribute|Index|Overflow|ZeroDivision)Error"
+)
+
+
+def test_damaged_metadata_is_told_in_words(tmp_path):
+    """Places of the header exchanged, taken out or filled with others: one error, and none in Python's own words."""
+    rng, told = random.Random(5), set()
+    export_graph(imported("snntorch_mlp"), tmp_path / "g.nir")
+    export_program(integers(), tmp_path / "p.nir")
+    for kind, load in (("g", import_nir), ("p", import_nir_program)):
+        graph = read_nir(tmp_path / f"{kind}.nir")
+        own = dict(graph.metadata["snn2chip"])
+        header = json.loads(own["header"])
+        for _ in range(150):
+            text = json.dumps(changed(header, rng))
+            victim = attrs.evolve(graph, metadata={"snn2chip": {**own, "header": text}})
+            try:
+                own_network(victim, path=kind)
+            except Snn2ChipError as error:
+                told.add(str(error))
+        assert load(tmp_path / f"{kind}.nir").steps == T
+    assert len(told) > 20
+    assert not [text for text in told if PYTHON.search(text)]
 
 
 def test_what_nir_cannot_say_is_listed_at_once(tmp_path):
