@@ -151,7 +151,7 @@ SINKS: Mapping[str, Sink] = {
                 "LIF, IF": YES,
                 "current-based": YES,
                 "several spikes a step": "listed as lost",
-                "recurrent": YES,
+                "recurrent": "yes; a bias that starts a step late in float networks only",
                 "delays": YES,
                 "float networks": YES,
                 "integer programs": YES,
