@@ -74,6 +74,17 @@ def compile(
     num_layers: Annotated[
         int | None, typer.Option("--num-layers", metavar="N", min=1, help="Only the first N layers of X.net.")
     ] = None,
+    netx_ignore: Annotated[
+        list[str] | None,
+        typer.Option("--netx-ignore", metavar="FIELD", help="Import X.net without a field, as NetX does; repeatable."),
+    ] = None,
+    netx_numbers: Annotated[
+        str, typer.Option("--netx-numbers", help="Whose weights of X.net: netx (as it changes them) or file.")
+    ] = "netx",
+    netx_input_shape: Annotated[
+        str | None,
+        typer.Option("--netx-input-shape", metavar="C,H,W", help="What X.net reads, where it does not say that."),
+    ] = None,
     payload_bits: Annotated[
         int, typer.Option("--payload-bits", metavar="4..16", help="Bits of real payloads (EM-PF) trained without any.")
     ] = 8,
@@ -163,6 +174,8 @@ def compile(
         raise InputError(f"{source}: holds its own network; leave out --model")
     if source.suffix != ".net" and num_layers is not None:
         raise InputError(f"{source}: --num-layers is for X.net files; anything else is compiled whole")
+    if source.suffix != ".net" and (netx_ignore or netx_numbers != "netx" or netx_input_shape is not None):
+        raise InputError(f"{source}: --netx-ignore, --netx-numbers and --netx-input-shape are for X.net files")
     if source.suffix in (".net", ".s2c") and unfit:
         raise InputError(f"{source}: a {source.suffix} file holds integers already; leave out {', '.join(unfit)}")
     if source.suffix == ".s2c":
@@ -192,7 +205,15 @@ def compile(
             },
         )
     elif source.suffix == ".net":
-        program = from_netx(source, steps=steps, num_layers=num_layers, target=target)
+        program = from_netx(
+            source,
+            target=target,
+            steps=steps,
+            num_layers=num_layers,
+            ignore=tuple(netx_ignore or ()),
+            numbers=netx_numbers,
+            input_shape=None if netx_input_shape is None else parse_shape(netx_input_shape),
+        )
     else:
         if source.suffix == ONNX:
             folder = Path(context.with_resource(TemporaryDirectory(prefix="snn2chip-onnx-")))
@@ -274,14 +295,22 @@ def parse_range(text: str) -> tuple[float, float]:
     return lo, hi
 
 
-def from_netx(path: Path, *, steps: int | None, num_layers: int | None = None, target: str = "loihi2") -> Program:
-    """A lava-dl `.net` file as a program for `target`."""
+def parse_shape(text: str) -> tuple[int, ...]:
+    """`C,H,W` or `N` as whole numbers of at least 1; InputError for anything else."""
+    found = tuple(int(part) if part.strip().isdecimal() and len(part) < 10 else 0 for part in text.split(","))
+    if len(found) not in (1, 3) or min(found) < 1:
+        raise InputError(f"--netx-input-shape {text!r}: expected one or three whole numbers, as in 2,32,32")
+    return found
+
+
+def from_netx(path: Path, *, target: str = "loihi2", **how: Any) -> Program:
+    """A lava-dl `.net` file as a program for `target`; `how` are options of `import_netx`."""
     from snn2chip.frontends.netx import import_netx
     from snn2chip.mapping.capabilities import fitted
     from snn2chip.mapping.target_file import load_target
 
     chip = load_target(target)
-    return fitted(import_netx(path, steps=steps, num_layers=num_layers), chip)
+    return fitted(import_netx(path, **how), chip)
 
 
 def from_nir(

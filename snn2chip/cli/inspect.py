@@ -12,12 +12,12 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command(
         "inspect",
-        help="Show what is in a program (.s2c), in weights (.pt, .safetensors), in X.onnx or in X.nir.",
+        help="Show what is in a program (.s2c), in weights (.pt, .safetensors), in X.onnx, X.nir or X.net.",
     )(inspect)
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt, .safetensors, .onnx or .nir file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .s2c, .pt, .safetensors, .onnx, .nir or .net file.")],
     soma: Annotated[
         str | None, typer.Argument(metavar="[SOMA]", help="With --micro: this soma only.", show_default=False)
     ] = None,

@@ -24,6 +24,7 @@ import numpy as np
 from snn2chip.errors import FileFormatError, InputError, ProgramError
 from snn2chip.frontends.netx_build import Build
 from snn2chip.frontends.netx_delta import SDNN, SPIKE_EXPS
+from snn2chip.frontends.netx_fields import unknown_fields
 from snn2chip.frontends.netx_file import read_net
 from snn2chip.frontends.netx_issues import IGNORABLE, Issues
 from snn2chip.ir.program import Program
@@ -53,15 +54,19 @@ def import_netx(
     part of the description, as in NetX. `input_shape` (torch order) and `input_range` describe the payloads of a
     network that starts with a synapse; beyond 0 and 1 they are NetX's graded input (input_message_bits > 0).
     `numbers="netx"` computes what NetX computes, also where it changes weights; `"file"` takes the file's own
-    integers. `ignore` names fields (refDelay, wgtExp, gradedSpike, activation, conv delay) that NetX reads past and
-    this importer otherwise refuses. `spike_exp` is NetX's: the fraction bits of what sigma-delta neurons send.
+    integers. `ignore` names fields that NetX reads past and this importer otherwise refuses: refDelay, wgtExp,
+    weight_exp, gradedSpike, activation, delay (of a conv layer), and any that nothing knows. `spike_exp` is NetX's: the
+    fraction bits of what sigma-delta neurons send.
     `pipelined`: every synapse takes a logical step, as in NetX, so that layers send what their biases make before their
     first input arrives (default: where there are sigma-delta neurons). What NetX changed is noted in `meta["notes"]`.
     Raises FileFormatError for a damaged file, UnsupportedError listing every layer that cannot be imported.
     """
     lengths = {"steps": steps, "reset_interval": reset_interval, "num_layers": num_layers}
-    _check_options(lengths, skip_layers, input_range, numbers, ignore)
+    _check_options(lengths, skip_layers, input_range, numbers)
     net = read_net(path)
+    unknown = {field for layer in net.layers for field in unknown_fields(layer)}
+    if bad := [name for name in ignore if name not in IGNORABLE and name not in unknown]:
+        raise InputError([f"{path}: has no field {name!r} to ignore; known: {', '.join(IGNORABLE)}" for name in bad])
     steps = steps or net.sample_steps
     if steps is None or steps > MAX_STEPS:
         raise InputError(f"{path}: the file names no usable sample length (/simulation/tSample); pass steps=")
@@ -95,9 +100,7 @@ def netx_input(program: Program, samples: Any) -> IntArray:
     return np.trunc(raw * transform["weight"] + transform["bias"]).astype(np.int64)
 
 
-def _check_options(
-    lengths: Mapping[str, int | None], skip: int, payload: tuple[int, int], numbers: str, ignore: Collection[str]
-) -> None:
+def _check_options(lengths: Mapping[str, int | None], skip: int, payload: tuple[int, int], numbers: str) -> None:
     bad = [
         f"{name} must be a whole number in 1..{MAX_STEPS}, got {value!r}"
         for name, value in lengths.items()
@@ -109,6 +112,5 @@ def _check_options(
         bad.append(f"input_range must contain 0 and another value, got {payload}")
     if numbers not in NUMBERS:
         bad.append(f"numbers must be one of {', '.join(NUMBERS)}, got {numbers!r}")
-    bad += [f"ignore knows {', '.join(IGNORABLE)}; got {name!r}" for name in ignore if name not in IGNORABLE]
     if bad:
         raise InputError(bad)

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from snn2chip.frontends.netx_delta import SDNN
+from snn2chip.frontends.netx_fields import unknown_fields
 from snn2chip.frontends.netx_file import READ, LayerSpec, NetFile
 from snn2chip.frontends.netx_issues import Issues
 from snn2chip.frontends.netx_pooling import average_read_out, pool_synapse
@@ -48,6 +49,8 @@ class Build:
 
     def add(self, layer: LayerSpec, *, skip: bool) -> None:
         """Append one layer of the file, or only take note of its shape."""
+        for field in () if skip else unknown_fields(layer):
+            self.issues.unknown(layer, field)
         if self.ended:
             self.issues.refuse(layer, f"stands behind {self.ended}, which ends a network")
         elif layer.kind == "flatten":
@@ -135,7 +138,8 @@ class Build:
             )
             shape = (known,)
         if shape is None:
-            self.issues.refuse(layer, "the file does not say what shape it reads; pass input_shape=(C, H, W)")
+            text = "the file does not say what shape it reads"
+            self.issues.refuse(layer, f"{text}; pass --netx-input-shape C,H,W (input_shape=(C, H, W))")
             return
         lo, hi = self.input_range
         self.nodes.append(Input("input", shape, lo, hi, coding="steps", layer=layer.path))
@@ -209,4 +213,5 @@ def _why_not(layer: LayerSpec) -> str:
         **dict.fromkeys(("convT", "unpool", "concat"), "NetX cannot build it either"),
     }
     why = known.get(layer.kind, "unknown layer type, which NetX would drop in silence")
-    return f"{why}; num_layers={layer.index} imports what stands before it" if layer.index else why
+    how = f"--num-layers {layer.index} (num_layers={layer.index}) imports what stands before it"
+    return f"{why}; {how}" if layer.index else why

@@ -31,6 +31,9 @@ def delta_soma(
     assert layer.neuron is not None
     if "messageBits" in layer.neuron.keys:
         issues.refuse(layer, "messageBits stops NetX, which reads it as a group")
+    exponent = layer.neuron.fields.get("weight_exp")
+    if exponent is not None and exponent.any():
+        issues.reads_past(layer, "weight_exp", exponent.ravel()[np.abs(exponent).argmax()])
     if "sigma_output" in layer.neuron.keys:
         return _sigma(layer, shape, bias, issues)
     shift = spike_exp + (0 if layer.kind == "input" else STATE_EXP)

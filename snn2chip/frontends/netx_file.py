@@ -45,8 +45,8 @@ NEEDED = {
     "average": ("shape",),
 }
 WHOLE = ("shape", "stride", "padding", "dilation", "groups")
-LIF_NUMBERS = ("iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "gradedSpike")
-NEURON_NUMBERS = {"LOIHI": LIF_NUMBERS, "CUBA": LIF_NUMBERS, "SDNN": ("vThMant",)}
+LIF_NUMBERS = ("iDecay", "vDecay", "vThMant", "refDelay", "wgtExp", "weight_exp", "gradedSpike")
+NEURON_NUMBERS = {"LOIHI": LIF_NUMBERS, "CUBA": LIF_NUMBERS, "SDNN": ("vThMant", "weight_exp")}
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError, AttributeError, OverflowError)
 """What h5py raises, besides its own, when the inside of a file is damaged."""
 

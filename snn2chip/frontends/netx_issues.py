@@ -14,10 +14,21 @@ IGNORABLE = {
     "delay": "conv layers have no axonal delay in NetX",
     "refDelay": "NetX neurons have no refractory time",
     "wgtExp": "NetX does not apply a weight exponent",
+    "weight_exp": "NetX does not apply the exponent of a norm",
     "gradedSpike": "NetX spikes are binary",
     "activation": "sigma-delta neurons of NetX rectify",
 }
 """Fields that change what the author trained, and that NetX reads past in silence."""
+
+
+def ignoring(field: str) -> str:
+    """How to ignore a field, on the command line and in Python."""
+    return f"--netx-ignore {field} (ignore=('{field}',))"
+
+
+def numbered(way: str) -> str:
+    """How to choose whose numbers are taken, on the command line and in Python."""
+    return f"--netx-numbers {way} (numbers='{way}')"
 
 
 @attrs.define
@@ -47,7 +58,18 @@ class Issues:
         if field in self.ignore:
             self.note(layer, f"{field} = {value} is ignored, as NetX does: {why}")
         else:
-            self.refuse(layer, f"{field} = {value}, but {why}; ignore=('{field}',) imports what NetX computes")
+            self.refuse(layer, f"{field} = {value}, but {why}; {ignoring(field)} imports what NetX computes")
+
+    def unknown(self, layer: LayerSpec, field: str) -> None:
+        """A field that neither lava-dl writes nor NetX reads: refused unless the caller ignores it by name."""
+        if field in self.ignore:
+            self.note(layer, f"{field} is ignored, as NetX does: it does not know it")
+        else:
+            self.refuse(
+                layer,
+                f"the field {field} is none that lava-dl writes or NetX reads; {ignoring(field)} imports what NetX "
+                "computes without it",
+            )
 
     def raise_if_any(self, path: str | os.PathLike[str]) -> None:
         """FileFormatError for damage, else UnsupportedError for what was refused, each with everything in it."""

@@ -26,7 +26,7 @@ READ_OUT = {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
 """The neuron of a dense layer that has none."""
 TOP_MANTISSA = (1 << 17) - 1
 """The largest threshold the register holds."""
-IGNORED = (("refDelay", 1), ("wgtExp", 0), ("gradedSpike", 0))
+IGNORED = (("refDelay", 1), ("wgtExp", 0), ("weight_exp", 0), ("gradedSpike", 0))
 """Fields that NetX reads past, and the largest value that means nothing."""
 
 
@@ -87,8 +87,8 @@ def _fields(layer: LayerSpec, shape: tuple[int, ...], issues: Issues) -> dict[st
         issues.refuse(layer, "messageBits asks for graded spikes; current-based LIF neurons send binary ones")
     for key, harmless in IGNORED:
         value = neuron.fields.get(key)
-        if value is not None and (value.max() > harmless or (key == "wgtExp" and value.min() < 0)):
-            issues.reads_past(layer, key, value.ravel()[0])
+        if value is not None and (value.max() > harmless or (harmless == 0 and value.min() < 0)):
+            issues.reads_past(layer, key, value.ravel()[np.abs(value).argmax()])
     found: dict[str, IntArray] = {}
     for key in READ_OUT:
         value = neuron.fields.get(key)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from snn2chip.frontends.netx_file import LayerSpec
-from snn2chip.frontends.netx_issues import Issues
+from snn2chip.frontends.netx_issues import Issues, numbered
 from snn2chip.frontends.netx_weights import StoredWeights, netx_joined_weights, store
 from snn2chip.ir.geometry import out_shape
 from snn2chip.ir.nodes import Synapse
@@ -72,9 +72,12 @@ def _matrices(layer: LayerSpec, inputs: int, *, exact: bool, issues: Issues) -> 
     if exact:
         return found
     acting = netx_joined_weights(list(found.values()))
-    refusals = [f"{part.refusal}; numbers='file' takes the file's weights instead" for part in acting if part.refusal]
+    refusals = [
+        f"{part.refusal}; {numbered('file')} takes the file's weights instead" for part in acting if part.refusal
+    ]
     if RECURRENT in found and "delay" in layer.numbers:
-        refusals.append("delays in a recurrent layer, where NetX loses the exponent of its weights (numbers='file')")
+        text = "delays in a recurrent layer, where NetX loses the exponent of its weights"
+        refusals.append(f"{text}; {numbered('file')} keeps it")
     if refusals:
         issues.refuse(layer, refusals[0])
         return {}
@@ -133,7 +136,8 @@ def _delays(layer: LayerSpec, weight: IntArray, exact: bool, issues: Issues) -> 
         return None
     if raw.max() > MAX_DELAY:
         if exact:
-            issues.refuse(layer, f"delay {raw.max():g} is beyond {MAX_DELAY}; NetX would clamp it (numbers='netx')")
+            text = f"delay {raw.max():g} is beyond {MAX_DELAY}"
+            issues.refuse(layer, f"{text}; {numbered('netx')} clamps it, as NetX does")
             return None
         issues.note(layer, f"delays up to {raw.max():g} are clamped to {MAX_DELAY}, as NetX does")
     delays = np.minimum(raw, MAX_DELAY).astype(np.int64)
@@ -187,7 +191,7 @@ def _whole(layer: LayerSpec, key: str, exact: bool, issues: Issues) -> IntArray:
     weight: IntArray = raw.astype(np.int64)
     if (weight != raw).any():
         if exact:
-            issues.refuse(layer, f"{key} holds fractions; NetX would drop them (numbers='netx')")
+            issues.refuse(layer, f"{key} holds fractions; {numbered('netx')} drops them, as NetX does")
         else:
             issues.note(layer, f"fractions of {key} are dropped, as NetX does")
     return weight

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from snn2chip import load
 from snn2chip.cli import app
 
 Invoke = Callable[..., str]
@@ -63,3 +64,51 @@ def test_other_files_are_compiled_whole(tmp_path: Path, suffix: str) -> None:
     done = CliRunner().invoke(app, ["compile", str(path), "--num-layers", "2", "-o", str(tmp_path / "o.s2c")])
     assert done.exit_code == 2
     assert f"x{suffix}: --num-layers is for X.net files" in done.stderr
+
+
+def refused(*words: object) -> str:
+    """What a command says that ends with a message."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 2
+    return " ".join(done.stderr.split())
+
+
+def test_what_a_message_advises_is_there(tmp_path: Path, invoke: Invoke) -> None:
+    """Fields that are refused are ignored by the flag that the message names; numbers are NetX's or the file's."""
+    path, out = write(tmp_path / "small.net"), tmp_path / "o.s2c"
+    with h5py.File(path, "a") as file:
+        file["layer/1/neuron/refDelay"][...] = 4
+        file["layer/1/mask"] = np.zeros((2, 3))
+        file["layer/1/weight"][...] = np.array([[-1, -1, -1], [-1, -1, -1]])
+    told = refused("compile", path, "--steps", 8, "-o", out)
+    assert "--netx-ignore refDelay" in told
+    assert "--netx-ignore mask" in told
+    ignored = ("--steps", 8, "-o", out, "--netx-ignore", "refDelay", "--netx-ignore", "mask")
+    invoke("compile", path, *ignored)
+    assert not load(out)["layer1.weight"].dense().any()  # NetX makes zeros of them
+    invoke("compile", path, *ignored, "--netx-numbers", "file")
+    assert (load(out)["layer1.weight"].dense() == -1).all()
+    assert "numbers must be one of netx, file" in refused("compile", path, *ignored, "--netx-numbers", "lava")
+    assert "has no field 'theta' to ignore" in refused("compile", path, *ignored, "--netx-ignore", "theta")
+    (tmp_path / "x.nir").write_bytes(b"")
+    assert "are for X.net files" in refused("compile", tmp_path / "x.nir", "-o", out, "--netx-ignore", "mask")
+    assert ".net" in invoke("inspect", "--help")
+
+
+def test_the_shape_that_a_file_does_not_say(tmp_path: Path, invoke: Invoke) -> None:
+    """A network that starts with a convolution is told what it reads."""
+    path, out = tmp_path / "conv.net", tmp_path / "o.s2c"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layer/0")
+        group["type"] = np.bytes_("conv")
+        group["shape"], group["weight"], group["groups"] = np.array([1, 3, 3]), np.ones((1, 2, 1, 1)), 1
+        group["stride"], group["padding"], group["dilation"] = (np.array([n, n]) for n in (1, 0, 1))
+        neuron = group.create_group("neuron")
+        neuron["type"] = np.bytes_("CUBA")
+        for name, value in {"iDecay": 4096, "vDecay": 128, "vThMant": 9}.items():
+            neuron[name] = value
+    how = ("compile", path, "--steps", 4, "-o", out)
+    assert "--netx-input-shape C,H,W" in refused(*how)
+    assert "expected one or three whole numbers" in refused(*how, "--netx-input-shape", "2,x,3")
+    invoke(*how, "--netx-input-shape", "2,3,3")
+    assert load(out).inputs[0].shape == (2, 3, 3)

@@ -202,7 +202,7 @@ def test_program_survives_a_round_trip(net, files, tmp_path):
         ({"steps": 2, "reset_interval": -1}, "reset_interval must be"),
         ({"steps": 2, "skip_layers": -1}, "skip_layers must be"),
         ({"steps": 2, "numbers": "lava"}, "numbers must be one of netx, file"),
-        ({"steps": 2, "ignore": ("theta",)}, "ignore knows"),
+        ({"steps": 2, "ignore": ("theta",)}, "has no field 'theta' to ignore; known: delay, refDelay"),
         ({"steps": 2, "input_range": (1, 2)}, "input_range must contain 0"),
         ({"steps": 2, "skip_layers": 5}, "no layer with neurons"),
     ],

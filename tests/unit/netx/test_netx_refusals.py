@@ -23,7 +23,7 @@ from snn2chip.frontends.netx import import_netx
 )
 def test_layer_types(net, files, kind, reason):
     path = net(files.dense([[1, 2]]), {"type": kind, "shape": np.array([1])})
-    with pytest.raises(UnsupportedError, match=rf"/layer/1 \({kind}\): .*{reason}.*num_layers=1 imports"):
+    with pytest.raises(UnsupportedError, match=rf"/layer/1 \({kind}\): .*{reason}.*--num-layers 1 .*imports"):
         import_netx(path)
     assert len(import_netx(path, num_layers=1).somas) == 1
 
@@ -117,7 +117,7 @@ def test_conv_weights_without_an_8_bit_form(net, files):
 
 def test_conv_first_needs_a_shape(net, files):
     path = net(files.conv(np.ones((1, 2, 1, 1)), (1, 3, 3)))
-    with pytest.raises(UnsupportedError, match="pass input_shape="):
+    with pytest.raises(UnsupportedError, match="pass --netx-input-shape"):
         import_netx(path)
     assert import_netx(path, input_shape=(2, 3, 3))["input"].shape == (2, 3, 3)
 
@@ -149,10 +149,42 @@ def test_all_zero_weights(net, files):
     assert program["layer0.weight"].weight.tolist() == [[0] * 3] * 2
 
 
-def test_file_of_a_newer_writer_with_extra_keys(net, files, tmp_path):
-    """Keys that mean nothing to NetX are left alone."""
-    path = net(files.dense([[5]]))
+def test_fields_that_nothing_knows(net, files):
+    """A mask, a field of the neurons: refused and ignored by name; what is beside the layers is left alone."""
+    path = net(files.dense([[5]], mask=np.zeros((1, 1)), neuron=files.neuron(noise=5, foo=3)))
     with h5py.File(path, "a") as file:
-        file["layer/0/comment"] = "hello"
         file["extra/data"] = np.arange(3)
+    with pytest.raises(UnsupportedError) as caught:
+        import_netx(path)
+    places = [text.split(": ", 1)[1].split(" is none")[0] for text in caught.value.breaches]
+    assert places == [f"/layer/0 (dense): the field {key}" for key in ("mask", "neuron/foo", "neuron/noise")]
+    assert "--netx-ignore mask (ignore=('mask',))" in caught.value.breaches[0]
+    with pytest.raises(UnsupportedError, match="the field neuron/noise"):
+        import_netx(path, ignore=("mask", "neuron/foo"))
+    notes = import_netx(path, ignore=("mask", "neuron/foo", "neuron/noise")).meta["notes"]
+    assert [note.split()[1] for note in notes] == ["mask", "neuron/foo", "neuron/noise"]
+
+
+def test_fields_that_lava_dl_writes_and_nothing_reads(net, files):
+    """What slayer's exporters and older files of lava-dl hold besides is no reason to stop."""
+    neuron = files.neuron(theta=1.25, tauRho=1.0, scaleRho=1.0, refDelay=1, wgtExp=0, gradedSpike=False, weight_exp=0.0)
+    path = net(
+        files.inputs((2, 3, 3)),
+        files.conv(
+            np.ones((1, 2, 1, 1)), (1, 3, 3), neuron=neuron, inChannels=2, outChannels=1, kernelSize=np.array([1, 1])
+        ),
+        files.flatten(),
+        files.dense(np.ones((2, 9)), neuron=neuron, inFeatures=9, outFeatures=2),
+    )
     assert import_netx(path).meta["notes"] == []
+
+
+@pytest.mark.parametrize("value", [1, -2])
+@pytest.mark.parametrize("of_changes", [False, True])
+def test_the_exponent_of_a_norm(net, files, value, of_changes):
+    """slayer's WgtScaleBatchNorm notes a power of two that NetX does not apply."""
+    neuron = files.delta(3, weight_exp=value) if of_changes else files.neuron(weight_exp=value)
+    path = net(files.dense([[5]], neuron=neuron))
+    with pytest.raises(UnsupportedError, match=f"weight_exp = {value}, but NetX does not apply.*--netx-ignore"):
+        import_netx(path)
+    assert "weight_exp" in import_netx(path, ignore=("weight_exp",)).meta["notes"][0]
