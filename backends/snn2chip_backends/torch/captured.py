@@ -21,15 +21,20 @@ from numpy.typing import NDArray
 
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
-from snn2chip.trace import Trace
+from snn2chip.trace import Trace, join_traces
 from snn2chip_backends.torch import fused
 from snn2chip_backends.torch import layout as at
 from snn2chip_backends.torch.exact import exact_arithmetic
 from snn2chip_backends.torch.fused import Pass
+from snn2chip_backends.torch.linear import by_columns
 from snn2chip_backends.torch.plan import Plan
 
-WORK = 1 << 21
-"""Payloads of one run, of all sources and steps together, up to which a run is captured."""
+WORK = 1 << 22
+"""Payloads of one run, of all sources and steps together, up to which a run is captured.
+
+More samples of a program of dense linear layers are played in equal parts of at most so many. Convolutions are not:
+what is saved is little beside their products, and these take slices of their own size (measured: docs/speed.md).
+"""
 KINDS = 4
 """Captured runs of one program that are kept: batch sizes and forms of input, the latest ones."""
 Frames = tuple[int, ...]
@@ -79,6 +84,8 @@ class Captures:
         self.ranges = [(node.lo, node.hi) for node in program.inputs]
         self.work = program.steps * sum(int(np.prod(n.shape)) for n in (*program.inputs, *program.somas))
         self.widest = program.steps * max((s.size for s in program.somas), default=1)
+        flat = not any(fused.channels_last(soma.shape) for soma in program.somas)
+        self.divides = flat and all(by_columns(synapse) for synapse in program.synapses)
         self.shared: dict[Any, Any] = {}
         self._free: dict[Frames, list[Captured] | None] = {}
         self._lock = Lock()
@@ -91,7 +98,7 @@ class Captures:
             if not isinstance(x, np.ndarray) or x.dtype != np.int64 or x.ndim != len(shape) + 2:
                 return None
             batch = kind[0] = kind[0] or x.shape[1]
-            if x.shape != (steps, batch, *shape) or not 0 < batch * self.work <= WORK:
+            if x.shape != (steps, batch, *shape) or not batch or self.part(batch) is None:
                 return None
             if batch * self.widest >= fused.ALONE and torch.get_num_threads() > 1:
                 return None
@@ -101,6 +108,14 @@ class Captures:
             given.append(frames)
             kind.append(len(frames))
         return tuple(kind), given
+
+    def part(self, batch: int) -> int | None:
+        """How many of `batch` samples are played at a time, or None where they are too many."""
+        if batch * self.work <= WORK:
+            return batch
+        if not self.divides or self.work > WORK:
+            return None
+        return -(-batch // -(-batch // (WORK // self.work)))
 
     def take(self, kind: Frames, make: Callable[[], Captured | None]) -> Captured | None:
         """A captured run that nobody else is in."""
@@ -137,22 +152,42 @@ def run_captured(program: Program, plan: Plan, inputs: Mapping[str, IntArray], b
     found = captures.frames(inputs)
     if found is None:
         return None
-    kind, frames = found
+    (batch, *forms), frames = found
+    size = captures.part(batch) or batch
+    traces = []
+    for start in range(0, batch, size):
+        part = [x[:, start : start + size] for x in frames]
+        answer = _played(program, captures, (min(size, batch - start), *forms), part)
+        if answer is None:
+            return None
+        outputs, counts = answer
+        first = outputs[program.outputs[0].name] if outputs else np.zeros((len(part[0][0]), 0), np.int64)
+        traces.append(
+            Trace(
+                backend=backend,
+                steps=program.steps,
+                samples=counts.samples,
+                outputs=first,
+                all_outputs=outputs,
+                counts=counts,
+            )
+        )
+    return join_traces(traces)
+
+
+def _played(
+    program: Program, captures: Captures, kind: Frames, frames: list[IntArray]
+) -> tuple[dict[str, IntArray], Any] | None:
+    """Outputs and counts of one part, or None where the ordinary way has to be taken."""
 
     def make() -> Captured | None:
         from snn2chip_backends.torch.capture import capture
 
-        return capture(program, plan, kind, captures.shared)
+        return capture(program, captures.plan, kind, captures.shared)
 
     captured = captures.take(kind, make)
     if captured is None:
         return None
     answer = captured.run(frames, captures.ranges)
     captures.give(kind, captured)  # not after an exception: then it is dropped
-    if answer is None:
-        return None
-    outputs, counts = answer
-    first = outputs[program.outputs[0].name] if outputs else np.zeros((kind[0], 0), np.int64)
-    return Trace(
-        backend=backend, steps=program.steps, samples=kind[0], outputs=first, all_outputs=outputs, counts=counts
-    )
+    return answer

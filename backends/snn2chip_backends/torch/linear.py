@@ -46,7 +46,7 @@ class Columns:
     def of(synapse: Synapse, payload: PayloadType, shape: tuple[int, ...]) -> Columns | None:
         """Those of a synapse whose sums 32 bits provably hold, or None."""
         bound = partial_bound(synapse, payload.magnitude) << synapse.exponent
-        if synapse.kind != "linear" or runs_sparse(synapse) or bound >= 1 << 31 or synapse.stored.size > SMALL:
+        if not by_columns(synapse) or bound >= 1 << 31:
             return None
         weights = as_stored(synapse.dense(), shape)
         reach = int(np.abs(weights).max(initial=0))
@@ -70,6 +70,11 @@ class Columns:
         """Nanoseconds of rows that hold so many events together."""
         length, width = self.weights.shape
         return rows * length * SCAN + events * (EVENT + width * ADD)
+
+
+def by_columns(synapse: Synapse) -> bool:
+    """Whether its columns can be added up one by one: dense and linear, and not too many weights to hold them twice."""
+    return synapse.kind == "linear" and not runs_sparse(synapse) and bool(synapse.stored.size <= SMALL)
 
 
 def library_cost(columns: Columns, rows: int, digits: int) -> float:

@@ -13,7 +13,7 @@ from snn2chip_backends.torch import TorchBackend, captured, fused, int8, linear
 from snn2chip_backends.torch.captured import KINDS
 
 from snn2chip.api import coded_inputs, run
-from snn2chip.errors import InputError
+from snn2chip.errors import InputError, MachineWarning
 from snn2chip.ir.nodes import Input, Output, Product, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -87,6 +87,59 @@ def test_batches_take_turns(read: str, steps: int) -> None:
     assert fired
     assert len(kinds(program)) == KINDS
     assert all(len(free) == 1 for free in kinds(program).values())
+
+
+@pytest.mark.parametrize("top", [1, 127, 255])
+@pytest.mark.parametrize("coding", ["repeat", "steps"])
+@pytest.mark.parametrize("read", ["potential", "count", "payload"])
+def test_larger_batches_are_played_in_equal_parts(
+    top: int, coding: str, read: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One part, equal ones and a smaller last one; all, few and no payloads, the refused among the last samples."""
+    program, rng, fired = mlp(coding=coding, top=top, read=read), np.random.default_rng(7), False
+    monkeypatch.setattr(captured, "WORK", 3 * (96 + 40 + 24 + 5) * 8)
+    frames = 3 if coding == "steps" else 1
+    for batch, parts in ((8, {8}), (16, {8}), (9, {5, 4}), (23, {8, 7})):
+        captured._CAPTURES.pop(program, None)
+        for active in (1.0, 0.05, 0.0):
+            x = rng.integers(0, top + 1, size=(3, batch, 96)) * (rng.random((3, batch, 96)) < active)
+            coded = {"in": x if frames == 3 else np.broadcast_to(x[:1], x.shape)}
+            fired |= bool(same(program, coded).outputs.any())
+        assert {kind[0] for kind in kinds(program)} == parts
+        assert {kind[1] for kind in kinds(program)} == {frames}
+        assert all(len(free) == 1 for free in kinds(program).values())
+        refused = np.array(coded["in"])
+        refused[:, -1, 7] = top + 1
+        with pytest.raises(InputError, match=f"payloads 0..{top + 1} are outside the declared range"):
+            TorchBackend().run(program, {"in": refused}, record="outputs")
+    assert fired or top == 1
+
+
+def test_a_part_that_is_interrupted_or_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C leaves at once; where memory runs out, half of the samples at a time give the same."""
+    program, rng = mlp(), np.random.default_rng(8)
+    monkeypatch.setattr(captured, "WORK", 3 * (96 + 40 + 24 + 5) * 8)
+    coded = coded_inputs(program, rng.integers(0, 256, size=(32, 96)))
+    same(program, coded)
+    played, plain, failing = [], captured.Captured.run, [KeyboardInterrupt(), MemoryError(), None]
+
+    def run_or_fail(self: Any, frames: Any, ranges: Any) -> Any:
+        played.append(frames[0].shape[1])
+        if len(played) == 2 and (error := failing.pop(0)) is not None:
+            raise error
+        return plain(self, frames, ranges)
+
+    monkeypatch.setattr(captured.Captured, "run", run_or_fail)
+    with pytest.raises(KeyboardInterrupt):
+        TorchBackend().run(program, coded, record="outputs")
+    assert played == [8, 8]
+    played.clear()
+    with pytest.warns(MachineWarning, match="32 samples at a time; it goes on with 16"):
+        same(program, coded)
+    assert played == [8, 8, 8, 8, 8, 8]
+    played.clear()
+    same(program, coded)
+    assert played == [8, 8, 8, 8]
 
 
 def test_frames_of_every_form() -> None:

@@ -57,6 +57,9 @@ def equal(program: Program, x: Any, record: Any = "all") -> Trace:
 def test_the_room_of_a_captured_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """T * B * (sizes of inputs and somas) payloads: 3 * 8 * 15 fit here, one sample more does not."""
     program = chain(2)
+    program = Program(
+        nodes=[*program.nodes[:3], Synapse("w1", "identity"), *program.nodes[4:]], edges=program.edges, steps=3
+    )
     captures = Captures(program, TorchBackend().plan(program))
     monkeypatch.setattr(captured, "WORK", 3 * 8 * 15)
 
@@ -69,6 +72,36 @@ def test_the_room_of_a_captured_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kind(9) is None
     assert kind(0) is None
     assert kind(8, np.int32) is None
+
+
+def test_the_parts_of_a_run_that_has_no_room_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for 8 samples: 9 are 5 and 4, 17 three times 6 at most; what is too large alone is not captured."""
+    program = chain(2)
+    captures = Captures(program, TorchBackend().plan(program))
+    monkeypatch.setattr(captured, "WORK", 3 * 8 * 15)
+    assert [captures.part(batch) for batch in (1, 8, 9, 16, 17, 24, 25)] == [1, 8, 5, 8, 6, 8, 7]
+    monkeypatch.setattr(captured, "WORK", 3 * 15 - 1)
+    assert [captures.part(batch) for batch in (1, 2)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "synapse",
+    [
+        Synapse("w", "linear", np.diag([1, 0, 0, 0]), sparse=True),
+        Synapse("w", "linear", np.ones((4, 4)), shape=(1, 2, 2)),
+        Synapse("w", "identity"),
+    ],
+    ids=["sparse", "a map of channels", "identity"],
+)
+def test_what_is_not_played_in_parts(synapse: Synapse) -> None:
+    program = Program(
+        nodes=[Input("in", 4, 0, 9), synapse, Soma("n", synapse.shape or 4, theta=9, levels=7), Output("o", "count")],
+        edges=[("in", "w"), ("w", "n"), ("n", "o")],
+        steps=3,
+    )
+    captures = Captures(program, TorchBackend().plan(program))
+    assert captures.part(captured.WORK // (3 * 8)) is not None
+    assert captures.part(captured.WORK // (3 * 8) + 1) is None
 
 
 def test_what_threads_share_is_not_captured(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
