@@ -219,6 +219,7 @@ def _trained_on(header: CheckpointHeader | None) -> str | None:
 
 def _meta(path: str | os.PathLike[str], model: str | None, found: Found) -> dict[str, Any]:
     from snn2chip.checkpoint_tensors import file_sha256
+    from snn2chip.origin import samples_sha256
 
     meta: dict[str, Any] = {
         "name": Path(path).stem,
@@ -226,7 +227,12 @@ def _meta(path: str | os.PathLike[str], model: str | None, found: Found) -> dict
         "checkpoint_sha256": file_sha256(path),
         "data": found.data,
         "classes": list(found.classes),
-        "calibration": {"data": found.data, "split": "train", "samples": found.total},
+        "calibration": {
+            "data": found.data,
+            "split": "train",
+            "samples": found.total,
+            "sha256": samples_sha256(found.raw),
+        },
     }
     header = found.header
     if header is not None:

@@ -23,6 +23,7 @@ from snn2chip.checks.outside import write_trace
 from snn2chip.checks.usable import usable_backends
 from snn2chip.errors import EnvironmentFault
 from snn2chip.ir.program import Program
+from snn2chip.origin import origin, origin_of
 from snn2chip.reports.report import Report, report
 
 if TYPE_CHECKING:
@@ -127,7 +128,10 @@ def save(
     """Write the program with golden vectors, the trace of the test split, and the report."""
     from snn2chip.cli.screen import write_json
 
-    _, program_file, trace_file, report_file = files
+    checkpoint, program_file, trace_file, report_file = files
+    about = origin(checkpoint)
+    program = attrs.evolve(program, meta={**program.meta, "origin": about})
     program.save(program_file, golden=GOLDEN_SAMPLES, inputs=x, backend=golden_by)
-    write_trace(trace_file, next(iter(result.traces.values())))
+    write_trace(trace_file, next(iter(result.traces.values())), origin=origin_of(program, checkpoint))
+    found = attrs.evolve(found, provenance={**found.provenance, "inputs": about["inputs"]})
     write_json(report_file, found.as_dict())

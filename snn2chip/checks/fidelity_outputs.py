@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from snn2chip.checks.fidelity_result import OutputFidelity
+from snn2chip.data.labels import check_labels
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.layers import read_steps
@@ -124,6 +125,7 @@ def labels_by_output(program: Program, labels: Any, samples: int) -> dict[str, A
         if len(y) != samples:
             of = f" of {name}" if len(names) > 1 else ""
             raise InputError(f"{len(y)} labels{of} for {samples} samples")
+        check_labels(y, math.prod(program.shapes[name]), name=f"labels of {name}" if len(names) > 1 else "labels")
     return arrays
 
 

@@ -7,6 +7,7 @@ A trace file is an `.npz` with samples first (N samples, T steps):
     payload/<soma>     [N, T, *shape]
     potential/<soma>   [N, T, *shape]    after reset; an outside trace may hold the last step only, [N, *shape]
     input/<input>      [N, T, *shape]    coded payloads, so that the trace can be checked without the data
+    origin             one text          JSON: program, versions, command, inputs; for the reader, not compared
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ from snn2chip.errors import InputError
 from snn2chip.golden import Golden, read_golden
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
+from snn2chip.origin import ORIGIN, as_array
 from snn2chip.registry import Backend
 from snn2chip.trace import Trace, join_traces
 from snn2chip.writing import write_npz
+
+UNREAD = ("pred", ORIGIN)
+"""Arrays of a trace that are for people."""
 
 
 def check_golden(
@@ -139,13 +144,13 @@ def _run_coded(program: Program, coded: Mapping[str, IntArray], engine: Backend)
     return parts[0] if len(parts) == 1 else join_traces(parts)
 
 
-def write_trace(path: str | os.PathLike[str], trace: Trace) -> None:
-    """Write `trace` as an `.npz` file: outputs and pred, and whatever else it recorded (see above)."""
+def write_trace(path: str | os.PathLike[str], trace: Trace, *, origin: Mapping[str, Any] | None = None) -> None:
+    """Write `trace` as an `.npz` file: outputs and pred, whatever else it recorded, and its `origin` (see above)."""
     arrays: dict[str, Any] = {"outputs": trace.outputs, "pred": trace.pred}
     arrays |= {f"payload/{name}": np.moveaxis(x, 0, 1) for name, x in trace.payloads.items()}
     arrays |= {f"potential/{name}": np.moveaxis(x, 0, 1) for name, x in trace.potentials.items()}
     arrays |= {f"input/{name}": np.moveaxis(x, 0, 1) for name, x in trace.inputs.items()}
-    write_npz(path, arrays)
+    write_npz(path, arrays if origin is None else {**arrays, **as_array(origin)})
 
 
 def read_trace(program: Program, path: str | os.PathLike[str]) -> tuple[Trace, dict[str, IntArray]]:
@@ -154,7 +159,7 @@ def read_trace(program: Program, path: str | os.PathLike[str]) -> tuple[Trace, d
     Raises InputError listing everything that does not fit the program.
     """
     with open_npz(path) as file:
-        arrays = {name: np.asarray(file[name]) for name in file.files if name != "pred"}
+        arrays = {name: np.asarray(file[name]) for name in file.files if name not in UNREAD}
     bad = [f"{path}: {k!r} must be whole numbers, got {x.dtype}" for k, x in arrays.items() if x.dtype.kind not in "iu"]
     counts = sorted({x.shape[0] if x.ndim else 0 for x in arrays.values()})
     if not arrays or bad or len(counts) != 1 or counts[0] == 0:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from math import prod
 from typing import Any
 
 import attrs
 import numpy as np
 import torch
 
+from snn2chip.data.labels import check_labels
 from snn2chip.errors import InputError
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.linear_layers import AffineLayer
@@ -69,6 +71,8 @@ def sensitivity(
     y = None if labels is None else np.asarray(labels)
     if total == 0 or (y is not None and len(y) != total):
         raise InputError(f"{total} samples" + ("" if y is None else f", {len(y)} labels"))
+    if y is not None:
+        check_labels(y, prod(graph.shapes[graph.output.name]), name="labels")
     variants: dict[tuple[str, str], LayerGraph] = {}
     for mode in modes:
         changed = [_quantized(layer, mode) for layer in chosen]

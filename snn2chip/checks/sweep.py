@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ import torch
 
 from snn2chip.api import run
 from snn2chip.compiler import compile_float_graph
+from snn2chip.data.labels import check_labels
 from snn2chip.errors import InputError, QuantizeError, UnsupportedError
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.program import Program
@@ -68,6 +70,8 @@ def bits_sweep(
     y = None if labels is None else np.asarray(labels)
     if total == 0 or (y is not None and len(y) != total):
         raise InputError(f"{total} samples" + ("" if y is None else f", {len(y)} labels"))
+    if y is not None:
+        check_labels(y, prod(graph.shapes[graph.output.name]), name="labels")
     parts = [x[:, i : i + block] if time_axis else x[i : i + block] for i in range(0, total, block)]
     moved = progress or (lambda _: None)
     chosen = choices or Choices()

@@ -103,6 +103,7 @@ def write_artifacts(
     from snn2chip.cli.measured import made
     from snn2chip.cli.screen import write_json
     from snn2chip.golden import read_golden
+    from snn2chip.origin import origin_of
     from snn2chip.reports.rows import write_csv
     from snn2chip.stages import listening, stage
 
@@ -110,16 +111,16 @@ def write_artifacts(
     with replacing_folder(folder) as part, listening() as own:
         file = part / "program.s2c"
         with stage("golden vectors"):
-            raw, count, chosen = _samples(program, part / "inputs.npz", options)
+            raw, count, chosen = _samples(program, part / "inputs.npz", options, source)
             program.save(file, golden=count, inputs=raw)
-            write_trace(part / "expected.npz", read_golden(file)[1].expected)
+            write_trace(part / "expected.npz", read_golden(file)[1].expected, origin=origin_of(program, source))
         with stage("report"):
             found = made(file, **chosen)
         with stage("page"):
             (part / "report.html").write_text(found.html(), encoding="utf-8")
         write_json(part / "report.json", found.as_dict())
         write_csv(part / "layers.csv", found)
-        write_json(part / "neurobench.json", found.neurobench or {})
+        write_json(part / "neurobench.json", {**(found.neurobench or {}), "origin": found.origin()})
         timed = [*rows, *own]
         write_json(part / "timing.json", {"unit": "s", "stages": [_plain(row) for row in timed]})
         (part / "log.txt").write_text(_log(program, found, source, timed, notes), encoding="utf-8")
@@ -130,18 +131,23 @@ def write_artifacts(
             program=program.digest(),
             source={"file": source.name, "sha256": file_sha256(source)},
             command=found.provenance.get("command"),
+            versions=found.provenance["versions"],
+            inputs=found.provenance["inputs"],
             made=found.provenance.get("made"),
             samples=found.provenance.get("samples"),
         )
     return found
 
 
-def _samples(program: Program, file: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], int, dict[str, Any]]:
+def _samples(
+    program: Program, file: Path, options: Mapping[str, Any], source: Path
+) -> tuple[dict[str, Any], int, dict[str, Any]]:
     """Raw samples of the golden vectors by input, written to `file`, their number, and options of a report on them."""
     import numpy as np
 
     from snn2chip.cli.feed import make_feed
     from snn2chip.golden import random_samples
+    from snn2chip.origin import as_array, origin_of
     from snn2chip.writing import put_npz
 
     stepped = {node.name for node in program.inputs if node.coding == "steps"}
@@ -164,7 +170,8 @@ def _samples(program: Program, file: Path, options: Mapping[str, Any]) -> tuple[
         "x" if len(raw) == 1 else f"x/{name}": np.moveaxis(np.asarray(x), 0, 1) if name in stepped else np.asarray(x)
         for name, x in raw.items()
     }
-    put_npz(file, {**arrays, **({} if y is None else {"y": np.asarray(y)})})
+    labels = {} if y is None else {"y": np.asarray(y)}
+    put_npz(file, {**arrays, **labels, **as_array(origin_of(program, source))})
     return raw, count, chosen
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
-from snn2chip.cli.feed import DataName, Device, InputFile, StepsInInput, make_feed
+from snn2chip.cli.feed import DataName, Device, InputFile, StepsInInput, file_of, make_feed
 from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
 from snn2chip.cli.report import FloatModel, OwnModel
 from snn2chip.cli.shard_options import (
@@ -135,8 +135,11 @@ def check(
         if measured is not None:
             extra = {"float": measured.float_accuracy, "agreement": measured.agreement}
             extra["outputs"] = [attrs.asdict(row) for row in measured.outputs]
+        from snn2chip.origin import origin_of
+
+        where = {"origin": origin_of(loaded, program, file_of(feed, input), trace, float_model)}
         table = {} if proven is None else {"certificate": proven.as_dict()}
-        write_json(json, {**result.as_dict(), **extra, **table})
+        write_json(json, {**result.as_dict(), **extra, **table, **where})
         finished(shared)
     for note in result.notes:
         typer.echo(f"note: {note}")

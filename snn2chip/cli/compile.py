@@ -244,11 +244,13 @@ def compile(
     import attrs
 
     from snn2chip.analysis.proofs import range_summary
-    from snn2chip.origin import origin
 
-    program = attrs.evolve(program, meta={**program.meta, "origin": origin(source, quant)})
+    named = str(program.meta.get("data", ""))
+    data = data or (named if named.endswith(".npz") else None)  # read from where it is, and named without its folders
+    kept = golden_samples(program, golden, data=data)
+    program = attrs.evolve(program, meta={**program.meta, **origin_meta(program, source, quant)})
     if out is not None:
-        program.save(out, golden=golden, inputs=golden_samples(program, golden, data=data))
+        program.save(out, golden=golden, inputs=kept)
     neurons = sum(soma.size for soma in program.somas)
     typer.echo(f"{program.name}: {len(program.nodes)} nodes, {neurons:,} neurons, {program.steps} steps")
     typer.echo(f"ranges: {range_summary(program)}")
@@ -262,6 +264,21 @@ def compile(
     for made in (out, artifacts):
         if made is not None:
             typer.echo(f"wrote {made}")
+
+
+def origin_meta(program: Program, source: Path, quant: Path | None) -> dict[str, Any]:
+    """The notes of a program that this command made: where it comes from; files are named without their folders."""
+    from snn2chip.origin import data_name, origin
+
+    about, found = origin(source, quant), dict(program.meta)
+    meta: dict[str, Any] = {"origin": about}
+    if isinstance(found.get("data"), str):
+        meta["data"] = data_name(found["data"])
+    used = found.get("calibration")
+    if source.suffix not in (".s2c", ".net") and isinstance(used, Mapping) and "sha256" in used:
+        meta["calibration"] = used = {**used, "data": data_name(str(used.get("data")))}
+        about["inputs"][f"{used.get('samples')} calibration samples of {used['data']}"] = used["sha256"]
+    return meta
 
 
 def spiking(

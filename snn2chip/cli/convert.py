@@ -100,6 +100,7 @@ def imported(
 
     from snn2chip.checkpoint import InputSpec, save_checkpoint
     from snn2chip.foreign import load_foreign
+    from snn2chip.origin import origin
 
     given = _values(texts)
     normal = {key: given.pop(key) for key in INPUT_KEYS if key in given}
@@ -111,6 +112,7 @@ def imported(
         header = attrs.evolve(header, input=spec)
     if data is not None:
         header = attrs.evolve(header, provenance={**header.provenance, "data": data})
+    header = attrs.evolve(header, provenance={**header.provenance, "origin": origin(source)})
     save_checkpoint(out, net, header)
     typer.echo(f"{model}: {header.method}, T={header.T}, L={header.L}, {len(header.classes)} classes, from {layout}")
     typer.echo(f"wrote {out}")

@@ -31,3 +31,10 @@ def make_feed(program: Program, *, data: str | None, path: Path | None, **how: A
     from snn2chip.data import feed
 
     return feed.make_feed(program, data=data, path=path, **how)
+
+
+def file_of(feed: Feed | None, path: Path | None = None) -> str | None:
+    """The file that samples came from: `path` (--input) or an X.npz by name; None for a data set."""
+    if path is not None or feed is None:
+        return None if path is None else str(path)
+    return feed.samples.name if feed.samples.name.endswith(".npz") else None

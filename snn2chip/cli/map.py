@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, make_feed
+from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, file_of, make_feed
 from snn2chip.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,16 +44,20 @@ def map_(
     steps_in_input: StepsInInput = False,
 ) -> None:
     """Map the program; with --data or --input messages are those of a run, else every neuron spikes at every step."""
+    import attrs
+
     from snn2chip.api import load
     from snn2chip.cli.screen import write_json
     from snn2chip.ir.files import read
     from snn2chip.mapping.assign import map_program
     from snn2chip.mapping.savings import savings
     from snn2chip.mapping.tables import as_dict
+    from snn2chip.mapping.target_file import target_names
     from snn2chip.mapping.traffic import measured_rates
+    from snn2chip.origin import data_name, origin, origin_of
 
     loaded = load(program)
-    rates, name = None, "uniform"
+    rates, name, feed = None, "uniform", None
     if data is not None or input is not None:
         feed = make_feed(
             loaded,
@@ -65,16 +69,20 @@ def map_(
         )
         inputs, _ = next(iter(feed.blocks(feed.samples.total)))
         rates = measured_rates(loaded, inputs, time_axis=feed.time_axis, device=device)
-        name = f"measured over {feed.samples.total} samples of {feed.samples.name}"
+        name = f"measured over {feed.samples.total} samples of {data_name(feed.samples.name)}"
     elif samples is not None or steps_in_input:
         raise InputError("--samples and --steps-in-input speak about the samples of --data or --input")
     found = map_program(
         loaded, target or loaded.target, rates=rates, traffic_name=name, chips=chips, encoding=encoding, seed=seed
     )
+    chip = None if target is None or target in target_names() else target
+    files = (program, file_of(feed, input), chip)
     if out is not None:
-        _write(out, found.attached(), read(program)[1])
+        placed = found.attached()
+        placed = attrs.evolve(placed, meta={**placed.meta, "mapped": origin(*files)})
+        _write(out, placed, read(program)[1])
     if json is not None:
-        write_json(json, as_dict(found))
+        write_json(json, {**as_dict(found), "origin": origin_of(loaded, *files)})
     show(found)
     for saving in savings(found):
         typer.echo(f"offered: {saving}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snn2chip.cli.feed import make_feed
+from snn2chip.cli.feed import file_of, make_feed
 from snn2chip.cli.shard_options import in_words
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def made(
 
     from snn2chip.api import load
     from snn2chip.cli.screen import say
-    from snn2chip.mapping.target_file import load_target
-    from snn2chip.origin import hashes
+    from snn2chip.mapping.target_file import load_target, target_names
+    from snn2chip.origin import data_name, hashes
     from snn2chip.reports.costs import BOTH
     from snn2chip.reports.measured import report_of
     from snn2chip.reports.provenance import provenance
@@ -97,15 +97,16 @@ def made(
             found = float_parts.with_float_model(
                 found, predict, inputs, chips=chips, time_axis=axis, device=device, board_power=board_power
             )
+    own = [name for name in targets if name not in target_names()]
     where = {
         "file": path.name,
-        "samples": feed.samples.name if source is None else source.name,
+        "samples": data_name(feed.samples.name if source is None else source.name),
         "float": None if float_model is None else float_model.name,
-        "inputs": hashes(path, source, float_model),
+        "inputs": hashes(path, file_of(feed, source), float_model, *own),
     }
     return attrs.evolve(
         found,
-        provenance={**provenance(loaded, command=True), **where},
+        provenance={**provenance(loaded), **where},
         notes=(*found.notes, *([doubt] if doubt else [])),
     )
 

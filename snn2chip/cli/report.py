@@ -34,6 +34,9 @@ Models = Annotated[
     list[str] | None, typer.Option("--energy-model", metavar="NAME", help="Only this energy model; again for more.")
 ]
 
+BESIDE = ".origin.json"
+"""Behind the name of a CSV file, which has no place for it: where it comes from."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -92,6 +95,7 @@ def report(
 ) -> None:
     """Run the samples, print the tables, say what they assume."""
     from snn2chip.api import load
+    from snn2chip.checkpoint_tensors import file_sha256
     from snn2chip.cli.screen import write_json
     from snn2chip.errors import InputError
 
@@ -148,8 +152,10 @@ def report(
             from snn2chip.reports.rows import write_csv
 
             write_csv(csv, one)
+            write_json(beside := csv.with_name(csv.name + BESIDE), {"sha256": file_sha256(csv), **one.origin()})
+            files.insert(files.index(csv) + 1, beside)
         if neurobench is not None:
-            write_json(neurobench, one.neurobench or {})
+            write_json(neurobench, {**(one.neurobench or {}), "origin": one.origin()})
         if html is not None:
             from snn2chip.ir.files import write_text
 

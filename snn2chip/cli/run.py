@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, make_feed
+from snn2chip.cli.feed import Count, DataName, Device, InputFile, StepsInInput, file_of, make_feed
 from snn2chip.cli.lava_options import LavaBatch, LavaLayout, LavaMode, lava_options, with_lava
 from snn2chip.cli.shard_options import (
     Executor,
@@ -88,7 +88,9 @@ def run(
             trace = run_sharded(job, shared, advance=advance)
     seconds = time.perf_counter() - start
     if out is not None:
-        write_trace(out, trace)
+        from snn2chip.origin import origin_of
+
+        write_trace(out, trace, origin=origin_of(loaded, program, file_of(feed, input)))
         finished(shared)
     rate = trace.samples / seconds
     typer.echo(

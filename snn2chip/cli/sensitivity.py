@@ -68,6 +68,7 @@ def sensitivity(
     from snn2chip.checkpoint_compile import checkpoint_graph
     from snn2chip.cli.screen import progress, write_json
     from snn2chip.data import open_data
+    from snn2chip.origin import data_name, origin
 
     graph, found = checkpoint_graph(source, model=model, data=data, steps=steps)
     if found.spec is None:
@@ -77,7 +78,7 @@ def sensitivity(
     arrays, labels = test.take(min(samples, test.total)).arrays()
     x, calibration = (np.moveaxis(v, 1, 0) if by_step else v for v in (arrays["x"], found.raw))
     count = x.shape[1] if by_step else len(x)
-    head: dict[str, Any] = {"checkpoint": source.name, "data": found.data, "samples": count}
+    head: dict[str, Any] = {"checkpoint": source.name, "data": data_name(found.data), "samples": count}
     if sweep:
         from snn2chip.checks.sweep import bits_sweep
 
@@ -99,7 +100,7 @@ def sensitivity(
         show_layers(source.name, count, measured)
         rows = {"rows": [as_row(row) for row in measured]}
     if json is not None:
-        write_json(json, {**head, **rows})
+        write_json(json, {**head, **rows, "origin": origin(source, found.data)})
         typer.echo(f"wrote {json}")
 
 

@@ -24,8 +24,10 @@ from snn2chip.convert.hybrid_model import hybrid_model
 from snn2chip.convert.methods import convert
 from snn2chip.convert.options import check_method, check_options
 from snn2chip.convert.summary import LayerSummary, summarise
+from snn2chip.data.labels import check_labels
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.graph import LayerGraph
+from snn2chip.origin import data_name, origin, samples_sha256
 from snn2chip.train.options import RunOptions, check_device
 
 SAMPLES, TEST_SAMPLES, SHOWN_SAMPLES, TRACE_SAMPLES = 4096, 1000, 64, 4
@@ -56,6 +58,7 @@ class _Data:
     labels: Any = None
     test: tuple[Any, Any] | None = None
     missing: str = ""
+    digest: str | None = None
 
 
 def convert_checkpoint(
@@ -168,9 +171,12 @@ def _data(header: CheckpointHeader | None, data: str | None, *, samples: int | N
     taken = train.take(min(SAMPLES, train.total) if samples is None else samples)
     arrays, labels = taken.arrays()
     tested = test.take(min(test_samples, test.total)) if test_samples else None
+    for y in (labels, None if tested is None else tested.labels):
+        if y is not None and header is not None:
+            check_labels(y, len(header.classes), name=name)
     pair = None if tested is None else (tested.arrays()[0]["x"], tested.labels)
     usable = None if pair is None or pair[1] is None else pair
-    return _Data(name=name, x=spec.apply(arrays["x"]), labels=labels, test=usable)
+    return _Data(name=name, x=spec.apply(arrays["x"]), labels=labels, test=usable, digest=samples_sha256(arrays["x"]))
 
 
 def _spec(header: CheckpointHeader | None, samples: Any) -> InputSpec:
@@ -244,7 +250,15 @@ def _finished(
     after: float | None,
 ) -> CheckpointHeader:
     """The header with where the network comes from, and the accuracies that were measured."""
-    how = {"method": method, "steps": steps, "options": dict(options), "source": Path(path).name}
+    how: dict[str, Any] = {
+        "method": method,
+        "steps": steps,
+        "options": dict(options),
+        "source": Path(path).name,
+        "origin": origin(path),
+    }
+    if found.digest is not None:
+        how["origin"]["inputs"][f"training samples of {data_name(str(found.name))}"] = found.digest
     if found.x is not None:
         how["samples"] = len(found.x) if not header.input.time else found.x.shape[1]
     provenance = {**header.provenance, "convert": how, **({} if found.name is None else {"data": found.name})}

@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 
 from snn2chip.data.catalog import ENV, PLACES, open_data, roots
+from snn2chip.data.labels import check_labels
 from snn2chip.data.samples import Samples, read_samples
 from snn2chip.errors import InputError
 
@@ -117,14 +118,24 @@ def make_feed(
         }
         found = read_samples(path, inputs=names, steps_in_input=by_step, wanted=wanted)
         _check_axes(program, found, by_step=by_step)
-        return Feed(samples=found.take(samples), program=program)
+        return _feed(program, found.take(samples))
     if steps_in_input:
         raise InputError("--steps-in-input speaks about the file given with --input X.npz")
+    own = str(program.meta.get("data", DEFAULT))
+    if data is None and own.endswith(".npz") and not Path(own).is_file():
+        raise InputError(f"{program.name} was calibrated on {own}, which is not here; name samples with --input X.npz")
     frames = next((count for node in program.inputs if (count := getattr(node, "frames", None))), program.steps)
-    found = open_data(data or str(program.meta.get("data", DEFAULT)), steps=frames)
+    found = open_data(data or own, steps=frames)
     if samples is None and default_samples is not None:
         samples = min(default_samples, found.total)
-    return Feed(samples=_fitted(program, found).take(samples), program=program)
+    return _feed(program, _fitted(program, found).take(samples))
+
+
+def _feed(program: Program, found: Samples) -> Feed:
+    """The samples for a program; InputError for labels that are no class of its first output."""
+    if found.labels is not None and program.outputs:
+        check_labels(found.labels, prod(program.shapes[program.outputs[0].name]), name=found.name)
+    return Feed(samples=found, program=program)
 
 
 def _check_axes(program: Program, found: Samples, *, by_step: bool) -> None:

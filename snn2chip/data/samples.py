@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from snn2chip.data.labels import check_labels
 from snn2chip.data.npz import Member, open_npz
 from snn2chip.errors import InputError
 from snn2chip.ir.types import IntArray
@@ -117,6 +118,7 @@ def read_samples(
         totals["y"] = len(labels) if labels.ndim else -1
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise InputError(f"{path}: 'y' must be whole numbers [N], got {labels.dtype} {list(labels.shape)}")
+        check_labels(labels, None, name=str(path))
     if len(set(totals.values())) != 1:
         raise InputError(f"{path}: different numbers of samples: {totals}")
     total = next(iter(totals.values()))

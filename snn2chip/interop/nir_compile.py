@@ -59,6 +59,7 @@ def compile_nir(
     """
     from snn2chip.compiler import compile_float_graph, model_input
     from snn2chip.frontends.nir import import_nir
+    from snn2chip.origin import samples_sha256
     from snn2chip.passes import run_passes
 
     graph = import_nir(path, profile=profile, steps=steps, options=options, read=read)
@@ -71,7 +72,12 @@ def compile_nir(
         "notes": [*(note.text for note in graph.notes if note.by == "nir"), *most],
         "data": name,
         "model_input": model_input(graph, None),
-        "calibration": {"data": name, "split": "train", "samples": raw.shape[1] if by_step else len(raw)},
+        "calibration": {
+            "data": name,
+            "split": "train",
+            "samples": raw.shape[1] if by_step else len(raw),
+            "sha256": samples_sha256(raw),
+        },
     }
     return compile_float_graph(run_passes(graph), raw, time_axis=by_step, meta=meta, **how)
 

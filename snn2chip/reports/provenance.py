@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import platform
-import shlex
-import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from snn2chip.ir.program import Program
-from snn2chip.origin import made_from, versions
+from snn2chip.origin import command, made_from, versions
 
 PACKAGES = ("numpy", "scipy", "torch", "safetensors", "matplotlib", "jinja2", "lava-nc")
 
 
-def provenance(program: Program, *, command: bool = False) -> dict[str, Any]:
-    """Versions, digest and notes of the program; with `command` the command line of this process."""
+def provenance(program: Program) -> dict[str, Any]:
+    """Versions, digest and notes of the program, the command of this process; `made` is its only moment."""
     return {
         "made": datetime.now(timezone.utc).replace(microsecond=0).isoformat(),
         "versions": versions(PACKAGES),
@@ -26,7 +23,7 @@ def provenance(program: Program, *, command: bool = False) -> dict[str, Any]:
         "target": program.target,
         "seed": _seed(program.meta),
         "notes": made_from(program),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if command else None,
+        "command": command(),
     }
 
 

@@ -76,6 +76,10 @@ class Report:
         body = attrs.asdict(self, filter=lambda field, _: field.name not in NOT_WRITTEN)
         return {"format": "snn2chip-report", "version": VERSION, **body}
 
+    def origin(self) -> dict[str, Any]:
+        """Where the report comes from, without the moment: what files say that are the same for equal work."""
+        return {key: value for key, value in self.provenance.items() if key != "made"}
+
     def per_sample(self, field: str) -> float:
         """One of the totals per sample."""
         return self.totals[field] / self.samples

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import attrs
 import numpy as np
 
 from snn2chip.api import Progress, ready_backend, stream
+from snn2chip.data.labels import check_labels
 from snn2chip.errors import InputError
 from snn2chip.ir.program import Program
 from snn2chip.reports.counts import Counts
@@ -51,6 +53,8 @@ class Tally:
         """Run and count a block of samples (with several samples per call of NeuroBench: whole calls)."""
         y = None if labels is None else np.asarray(labels)
         self.labelled = self.labelled and y is not None
+        if y is not None and self.program.outputs:
+            check_labels(y, prod(self.program.shapes[self.program.outputs[0].name]), name="labels")
         everything = self.detail is not None or self.bench is not None
         start = 0
         for trace in stream(

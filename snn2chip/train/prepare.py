@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
+from snn2chip.data.labels import check_labels
 from snn2chip.errors import InputError
 from snn2chip.train.recipe import Recipe
 
@@ -98,8 +99,11 @@ def prepare(recipe: Recipe) -> tuple[nn.Module, CheckpointHeader, Samples, Sampl
         train = open_data(recipe.data, split="train", steps=steps).take(recipe.train_samples)
         test = open_data(recipe.data, split="test", steps=steps).take(recipe.test_samples)
         shape = train.shapes["x"][1:] if train.time_axis else train.shapes["x"]
-        assert train.labels is not None
+        if train.labels is None or test.labels is None:
+            raise InputError(f"{train.name}: holds no labels 'y' [N]; training needs the class of every sample")
         classes = tuple(train.classes) or tuple(map(str, range(int(train.labels.max()) + 1)))
+        for part in (train, test):
+            check_labels(part.labels, len(classes), name=part.name)
         if model is None:
             args = {"input_shape": list(shape), "classes": len(classes), **args}
             model = build_model(recipe.model, args=args)

@@ -28,7 +28,7 @@ SAID = [  # arguments, exit code, beginning of a message of the page behind its 
         "--model nowhere:net: cannot import nowhere (",
     ),
     (["compile", "plain.pt", "--model", "digits-cnn", "-o", "a.s2c"], 2, "tensors do not fit "),
-    (["compile", "object.pt", "--model", "mlp", "-o", "a.s2c"], 2, "which is never unpickled ("),
+    (["compile", "object.pt", "--model", "mlp", "-o", "a.s2c"], 2, "which is never unpickled"),
     (["compile", "relu.safetensors", "-o", "a.s2c"], 2, "is an ordinary ReLU network, it has no neurons to compile"),
     (
         ["compile", "digits.safetensors", "--target", "loihi1", "-o", "a.s2c"],

@@ -115,7 +115,7 @@ def test_run_on_digits(program: Path, tmp_path: Path, invoke: Invoke, network: N
     text = invoke("run", program, "-o", tmp_path / "t.npz")
     assert f"accuracy {right / 450:.4f} ({right} of 450, digits)" in text
     with np.load(tmp_path / "t.npz") as file:
-        assert set(file.files) == {"outputs", "pred"}
+        assert set(file.files) == {"outputs", "pred", "origin"}
         assert (file["outputs"] == expected.outputs).all()
         assert (file["pred"] == expected.pred).all()
 

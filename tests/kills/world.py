@@ -64,7 +64,7 @@ JOBS = {
             name="report",
             argv=("report", "m.s2c", "--samples", "4", "--target", "loihi2", "--json", "out/r.json", "--csv",
                   "out/r.csv", "--html", "out/r.html", "--neurobench", "out/n.json"),
-            files=("r.json", "r.csv", "r.html", "n.json"),
+            files=("r.json", "r.csv", "r.csv.origin.json", "r.html", "n.json"),
         ),
         Job(
             name="artifacts",
