@@ -15,7 +15,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.raw import ByStep
 from snn2chip.ir.types import IntArray
 from snn2chip.registry import Backend, get_backend
-from snn2chip.trace import Trace, join_traces
+from snn2chip.trace import Trace, gather_traces, join_traces
 
 Progress = Callable[[int, int], None]
 
@@ -51,19 +51,17 @@ def run(
     much, integers that are tiny beside its range. Raises InputError (values outside of the input's range are never
     clipped), BackendUnavailable, UnsupportedError, BackendFailure.
     """
-    parts = list(
-        stream(
-            program,
-            inputs,
-            backend=backend,
-            device=device,
-            record=record,
-            time_axis=time_axis,
-            block=block,
-            progress=progress,
-        )
+    parts = stream(
+        program,
+        inputs,
+        backend=backend,
+        device=device,
+        record=record,
+        time_axis=time_axis,
+        block=block,
+        progress=progress,
     )
-    return parts[0] if len(parts) == 1 else join_traces(parts)
+    return gather_traces(parts) if record == "outputs" else join_traces(list(parts))
 
 
 def stream(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+from snn2chip_backends.torch import TorchBackend
 
+from benchmarks.networks import mlp, pixels
+from snn2chip.api import run
+from snn2chip.ir.program import Program
 from snn2chip.trace import Trace, gather_traces
 
 
@@ -39,3 +45,24 @@ def test_blocks_of_any_sizes_keep_their_order(sizes: list[int], shared: bool) ->
     assert np.array_equal(found.payloads["soma"], np.stack([want, want + 1000]))
     assert found.notes == ["n"]
     assert (found.all_outputs["first"] is found.outputs) == shared  # a result is held once
+
+
+def test_a_run_for_outputs_keeps_few_blocks_at_a_time() -> None:
+    """The traces of 64 blocks, each with counts of its own, are not all there at the end; the answer is that of one."""
+    program = mlp((20, 30, 10), steps=2)
+    x = pixels(program, 64)
+    alive: list[weakref.ref[Trace]] = []
+    most: list[int] = []
+
+    class Watched(TorchBackend):
+        def run(self, program: Program, inputs: Any, *, record: str = "all") -> Trace:
+            most.append(sum(made() is not None for made in alive))
+            trace = super().run(program, inputs, record=record)
+            alive.append(weakref.ref(trace))
+            return trace
+
+    got, want = run(program, x, backend=Watched(), record="outputs", block=1), run(program, x, record="outputs")
+    assert len(most) == 64
+    assert max(most) <= 8
+    assert (got.outputs == want.outputs).all()
+    assert got.counts == want.counts
