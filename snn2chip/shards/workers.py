@@ -48,12 +48,17 @@ class Workers:
         for name, value in (("workers", self.count), ("samples per shard", self.shard)):
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
-        own = self.executor == "local" or (self.executor == "ray" and not (self.address or os.environ.get(RAY_ADDRESS)))
-        if own and (self.count or 1) > ALWAYS and (self.count or 1) > (most := _most()):
+        if self.starts and (self.count or 1) > ALWAYS and (self.count or 1) > (most := _most()):
             raise InputError(
                 f"workers must be at most {most} on this machine ({PER_PROCESSOR} for each of its processors), got "
                 f"{self.count}; more processes only take memory"
             )
+
+    @property
+    def starts(self) -> bool:
+        """Whether processes of this machine are started for it (Ray starts some where nobody names a cluster)."""
+        named = self.address or os.environ.get(RAY_ADDRESS)
+        return self.executor == "local" or (self.executor == "ray" and not named)
 
     @property
     def here(self) -> bool:
@@ -83,10 +88,15 @@ class Pool:
 
 
 def _most() -> int:
-    """Most processes of this machine; in a container, of its share of the machine."""
+    """Most processes of this machine."""
+    return max(ALWAYS, PER_PROCESSOR * _processors())
+
+
+def _processors() -> int:
+    """Processors of this machine; in a container, those of its share."""
     from joblib import cpu_count
 
-    return max(ALWAYS, PER_PROCESSOR * int(cpu_count()))
+    return int(cpu_count())
 
 
 @contextmanager
@@ -124,14 +134,17 @@ def _ray(workers: Workers) -> Iterator[Pool]:
         raise EnvironmentFault(_install("ray", error)) from error
     own = not ray.is_initialized()
     if own:
-        size = {"num_cpus": workers.count, "include_dashboard": False} if workers.address is None else {}
+        places = {"num_cpus": max(2, workers.count or _processors()), "include_dashboard": False}
+        given = places if workers.starts else {}
         try:
-            ray.init(address=workers.address, log_to_driver=False, logging_level=logging.ERROR, **size)
+            ray.init(address=workers.address, log_to_driver=False, logging_level=logging.ERROR, **given)
         except (Exception, SystemExit) as error:  # Ray raises plain ones and leaves, too
             raise EnvironmentFault(f"no Ray cluster at {workers.address or 'this machine'} ({error})") from error
     joblib.register_ray()
-    found = max(int(ray.cluster_resources().get("CPU", 1)), 1)
     try:
+        found = int(ray.cluster_resources().get("CPU", 0))
+        if found < 2:  # joblib runs what has one place in this process
+            raise EnvironmentFault(f"shards need a Ray cluster of two CPUs or more, this one has {found}: ray start")
         yield Pool(lanes=min(workers.count or found, found), backend="ray", options={}, streams=False)
     finally:
         if own:

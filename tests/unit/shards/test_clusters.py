@@ -61,7 +61,7 @@ def ray_of_threads(monkeypatch):
     fake = SimpleNamespace(
         is_initialized=lambda: False,
         init=lambda **given: calls.append(given),
-        cluster_resources=lambda: {"CPU": 2.0},
+        cluster_resources=lambda: {"CPU": calls[0].get("num_cpus", 2.0)},
         shutdown=lambda: calls.append("shutdown"),
     )
     joblib = SimpleNamespace(register_ray=lambda: register_parallel_backend("ray", Waves))
@@ -106,7 +106,7 @@ def test_ray_gives_the_same_and_survives_a_worker(ray_here, small, tmp_path):
     found = outputs(small.program, small, tmp_path, "--executor", "ray", "--shard", "40")
     assert (found == expected(small)).all()
     dying = Around(Sums(), "kill", str(tmp_path / "log"), at=1)
-    trees = [tree for _, tree in gather(dying, Workers(executor="ray", shard=20))]
+    trees = [tree for _, tree in gather(dying, Workers(executor="ray", shard=50))]  # one wave: each starts its workers
     assert dying.ran(1) >= 2
     assert sum(tree["sum"] for tree in trees) == TOTAL
 
@@ -120,6 +120,22 @@ def test_a_cluster_that_gives_results_in_waves(ray_of_threads, small, tmp_path):
     with pytest.raises(InputError, match=r"samples 60\.\.69: shard 6 is wrong"):
         list(gather(failing, Workers(executor="ray", shard=10)))
     assert failing.ran() == 8  # two waves of four
+
+
+def test_a_ray_of_one_place(ray_of_threads, monkeypatch):
+    """Ray's pool takes no more places than the cluster has, and joblib runs one place in this process."""
+    assert sum(tree["sum"] for _, tree in gather(Sums(), Workers(executor="ray", count=1))) == TOTAL
+    assert ray_of_threads[0]["num_cpus"] == 2
+    monkeypatch.setattr(sys.modules["ray"], "cluster_resources", lambda: {"CPU": 1.0})
+    with pytest.raises(EnvironmentFault, match="two CPUs or more, this one has 1"):
+        list(gather(Sums(), Workers(executor="ray", address="host:1")))
+    assert ray_of_threads[-1] == "shutdown"
+
+
+def test_a_ray_named_by_the_environment_is_not_sized(ray_of_threads, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "host:6379")
+    assert sum(tree["sum"] for _, tree in gather(Sums(), Workers(executor="ray", count=4096))) == TOTAL
+    assert "num_cpus" not in ray_of_threads[0]
 
 
 def test_a_ray_that_does_not_answer_is_the_machines_fault(ray_of_threads, monkeypatch):
