@@ -257,10 +257,10 @@ def _finished(
         "source": Path(path).name,
         "origin": origin(path),
     }
-    if found.digest is not None:
-        how["origin"]["inputs"][f"training samples of {data_name(str(found.name))}"] = found.digest
     if found.x is not None:
         how["samples"] = len(found.x) if not header.input.time else found.x.shape[1]
+        read = f"{how['samples']} training samples of {data_name(str(found.name))}"
+        how["origin"]["inputs"][read] = found.digest
     provenance = {**header.provenance, "convert": how, **({} if found.name is None else {"data": found.name})}
     metrics: dict[str, float] = {}
     if before is not None and after is not None and found.test is not None:

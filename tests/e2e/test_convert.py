@@ -15,8 +15,10 @@ from torch import nn
 import snn2chip
 from snn2chip.checkpoint import CheckpointHeader, InputSpec, build_model, load_model, save_checkpoint
 from snn2chip.checkpoint_compile import compile_checkpoint
+from snn2chip.checkpoint_tensors import file_sha256
 from snn2chip.data import load_data
 from snn2chip.nn import LMHT
+from snn2chip.origin import samples_sha256
 from snn2chip.train import predict
 
 Invoke = Callable[..., str]
@@ -199,6 +201,7 @@ def test_weights_of_others_are_imported(tmp_path: Path, invoke: Invoke) -> None:
         torch.testing.assert_close(model(x), theirs.eval()(x), rtol=1e-4, atol=1e-4)
     assert header.input.mean == (0.485, 0.456, 0.406)
     assert header.provenance["data"] == "imagenet"
+    assert header.provenance["origin"]["inputs"] == {"r18.pth": file_sha256(tmp_path / "r18.pth")}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +242,11 @@ def test_a_converted_network_cannot_become_hybrid_and_says_so(
     text = invoke("convert", out, "--method", "hybrid", "--steps", 2, "-o", tmp_path / "h.safetensors", code=2)
     assert "a converted network" in text
     header = json.loads(load_model(out)[1].to_json())
+    origin = header["provenance"]["convert"].pop("origin")
+    assert origin["inputs"] == {
+        "qcfs.safetensors": file_sha256(checkpoints["qcfs"]),
+        "1347 training samples of digits": samples_sha256(load_data("digits", split="train")[0]),
+    }
     assert header["provenance"]["convert"] == {
         "method": "parallel", "steps": 4, "options": {}, "source": "qcfs.safetensors", "samples": 1347,
     }  # fmt: skip
