@@ -43,6 +43,8 @@ def test_memory_of_a_row_is_what_it_takes_at_most() -> None:
 
     assert 63 <= forked(Row(name="r", samples=1, run=work), threads=1) < 80
     assert not kept
+    first = Row(name="first", samples=1, run=lambda: taken(3))
+    assert forked(first, threads=1, before=lambda: taken(96)) < 40  # what ran before is not the row's
     with pytest.raises(RuntimeError, match="bad: the process that measures its memory ended early"):
         forked(Row(name="bad", samples=1, run=lambda: 1 / 0), threads=1)
 
