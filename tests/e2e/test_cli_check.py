@@ -26,6 +26,7 @@ def test_check_equal(program: Path, tmp_path: Path, invoke: Invoke) -> None:
     # 20 samples: 3 steps of 12 + 10 payloads, 10 potentials, 10 outputs
     assert "EQUAL reference == torch: 1,720 integers compared" in text
     found = json.loads((tmp_path / "o.json").read_text())
+    assert found.pop("origin")["inputs"].keys() == {"tiny.s2c"}
     same = {"equal": True, "compared": 1720, "backends": ["reference", "torch"], "first": None, "notes": []}
     assert found == {**same, "float": None, "agreement": None}  # null: no float model was given
 
