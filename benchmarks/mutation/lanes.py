@@ -15,7 +15,7 @@ from coverage import CoverageData
 
 from benchmarks.mutation.rooms import ROOT, compiled, statements
 
-TESTS = 120
+TESTS = 240
 
 
 class Lanes:
@@ -40,19 +40,21 @@ class Lanes:
         costs = self._costs[_map(file)]
         if outside and not any(test for tests in by_line.values() for test in tests):
             seen = {test for test in costs if "::" in test}  # nothing but constants: any test may show one
-        naming = _naming(file, line) if outside else frozenset[str]()
-        return self._chosen(file, seen, {test for test in costs if test.partition("::")[0] in naming}, costs)
+        near = _naming(file, line) if outside else frozenset(path for path in by_file(seen) if akin(file, path))
+        first = {test for test in (costs if outside else seen) if test.partition("::")[0] in near}
+        return self._chosen(file, seen, first, costs)
 
     def _chosen(self, file: str, tests: set[str], first: set[str], costs: dict[str, float]) -> list[str]:
-        """The `first` ones; to half of the time the cheapest tests, then those that run little else than this file."""
+        """The `first` ones, to half of the time; the cheapest; then those that run little else than this file."""
         known = sorted((test for test in tests if test in costs), key=lambda test: (costs[test], test))
         share = self._shares(file)
         lane: list[str] = []
         spent = 0.0
         collected: set[str] = set()
+        half = self._seconds / 2
         for order, seconds in (
-            (_turns(sorted((t for t in first if "::" in t), key=lambda t: (costs[t], t))), self._seconds / 2),
-            (_turns(known), self._seconds / 2),
+            (_turns(sorted((t for t in first if "::" in t and t in costs), key=lambda t: (costs[t], t))), half),
+            (_turns(known), 3 * half / 2),
             (_turns(sorted(known, key=lambda test: -share.get(test, 0.0))), self._seconds),
         ):
             for test in order:
@@ -96,6 +98,16 @@ def _turns(tests: list[str]) -> list[str]:
     return [test for turn in rounds for test in turn if test is not None]
 
 
+def by_file(tests: Iterable[str]) -> set[str]:
+    """Files of tests."""
+    return {test.partition("::")[0] for test in tests}
+
+
+def akin(file: str, test: str) -> bool:
+    """Whether the name of a test's file has a word of the module's."""
+    return not set(Path(file).stem.split("_")).isdisjoint(Path(test).stem.split("_"))
+
+
 @cache
 def _naming(file: str, line: int) -> frozenset[str]:
     """Test files that name the constant which a line of a module sets, or, for a class, its module in their own name.
@@ -105,7 +117,7 @@ def _naming(file: str, line: int) -> frozenset[str]:
     tests = {str(path.relative_to(ROOT)): path for path in (ROOT / "tests").rglob("test_*.py")}
     for node in ast.parse((ROOT / file).read_text()).body:
         if isinstance(node, ast.ClassDef) and node.lineno <= line <= (node.end_lineno or line):
-            return frozenset(path for path in tests if Path(file).stem in Path(path).stem.split("_"))
+            return frozenset(path for path in tests if akin(file, path))
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.lineno <= line <= (node.end_lineno or line):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names = {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
