@@ -126,7 +126,8 @@ def training(what: str, *, limit: float, precision: str = "32", quick: bool, rep
         kind = "VGG-11, CIFAR" if what == "net" else "the neurons alone, 64 x 32 x 32"
         head = f"Training step, LIF, {kind}, T = 4, B = {batch}, {precision}"
         table = measure(head, rows, repeats=repeats, packages=("numba", *PEERS))
-    table = attrs.evolve(table, asserted=AGREEMENT, repeated=f"one step to compare, then {table.repeated}")
+    repeated = table.repeated.replace("once to compare, once to warm up", "a step to compare, two to warm up")
+    table = attrs.evolve(table, asserted=AGREEMENT, repeated=repeated)
     table.notes.update(notes | {"device": device})
     rivals = [name for name in chosen if name.startswith("SpikingJelly")]
     if not rivals:

@@ -133,6 +133,7 @@ class Side:
     """What one line of input does, from a description of the side."""
 
     def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
         torch.set_num_threads(given["threads"])
         torch.manual_seed(0)
         self.net = vgg11(SIDES[given["who"]]) if given["what"] == "net" else SIDES[given["who"]]()
@@ -177,7 +178,8 @@ class Side:
         return out.detach()
 
     def megabytes(self, measured: Callable[[Callable[[], Any]], float]) -> float:
-        """Megabytes at most that one step takes, of the GPU where it runs there."""
+        """Megabytes at most that one step takes, of the GPU where it runs there; libraries are loaded before."""
+        Side({**self.given, "batch": 1}).step()
         if self.device != "cuda":
             return measured(self.step)
         before = torch.cuda.memory_allocated()
