@@ -15,8 +15,9 @@ import snn2chip
 from snn2chip.checkpoint import load_model
 from snn2chip.checkpoint_compile import compile_checkpoint
 from snn2chip.cli import app
-from snn2chip.data import find_data, open_data
+from snn2chip.data import find_data, load_data, open_data
 from snn2chip.errors import FileFormatError, InputError
+from snn2chip.origin import samples_sha256
 from snn2chip.registry import get_backend
 from snn2chip.train import predict, train_recipe
 
@@ -77,7 +78,8 @@ def test_the_program_tells_where_it_comes_from(digits):
     assert meta["data"] == "digits"
     assert meta["classes"] == list("0123456789")
     assert meta["accuracy"] == {"float": digits.float_accuracy}
-    assert meta["calibration"] == {"data": "digits", "split": "train", "samples": 256}
+    used = samples_sha256(load_data("digits", split="train")[0][:256])
+    assert meta["calibration"] == {"data": "digits", "split": "train", "samples": 256, "sha256": used}
 
 
 def test_trained_binary_weights_stay_exact_and_others_are_rounded_on_request(digits):
