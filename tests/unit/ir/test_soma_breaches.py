@@ -31,7 +31,7 @@ def breaches(shape: tuple[int, ...] = (2,), **fields: Any) -> list[str]:
     {"window": np.full((3, 3), 32767), "window_shift": 30}, {"window": np.full((3, 3), -32767), "window_shift": 0},
     {"payload_bits": 1}, {"payload_bits": 24}, {"reset": "zero", "theta": 0}, {"reset": "zero", "theta": -4},
     {"v_min": 0, **DROP}, {"v_min": -3, **DROP}, {"v_init": 7, "v_min": 3},
-    {"fire": "none", "v_init": 7, "v_min": 3, **DROP},
+    {"fire": "none", "v_init": 7, "v_min": 3, **DROP}, {**EXCESS, "theta": V_MAX, "levels": 3},
     {"v_init": np.ones((1, 2), int)}, {"fire": "none", "theta": None, "levels": V_MAX},
 ])  # fmt: skip
 def test_what_stands(fields: dict[str, Any]) -> None:
@@ -62,6 +62,8 @@ TABLES = f"table_shift must be 0..23 and |table_offset| <= {V_MAX}"
     ({**EXCESS, "theta": [[1], [2]], "levels": 2, "ladder": True},
      "a ladder of thresholds goes with fire='levels' and reset='drop'"),
     ({**DELTA, "theta": [[1], [2]], "levels": 2, "ladder": True},
+     "a ladder of thresholds goes with fire='levels' and reset='drop'"),
+    ({"theta": [[1], [2]], "levels": 2, "ladder": True, "reset": "clamp"},
      "a ladder of thresholds goes with fire='levels' and reset='drop'"),
     ({"theta": [[2], [1]], "levels": 2, **DROP}, "a ladder must not decrease from one level to the next"),
     ({"theta": V_MAX, "levels": 2}, f"levels * theta = {2 * V_MAX} {BEYOND}"),
@@ -96,7 +98,10 @@ TABLES = f"table_shift must be 0..23 and |table_offset| <= {V_MAX}"
      "theta has shape (3, 2); expected [levels, C or 1] with T=3, C=2, or per neuron [.., 2]"),
     ({"leak": [1, -32769]}, "leak = -32769 is outside -32768..32767"),
     ({"leak": [32768, 1]}, "leak = 32768 is outside -32768..32767"),
+    ({"leak": [-32768, 32768]}, "leak = 32768 is outside -32768..32767"),
     ({"leak": [-32769, 32768]}, "leak = -32769 is outside -32768..32767"),
+    ({"bias": []}, f"bias has shape (1, 0); {SHAPES}"), ({"theta": []}, f"theta has shape (1, 0); {SHAPES}"),
+    ({"levels": []}, f"levels has shape (1, 0); {ONCE}"),
     ({"fire": "bang"}, "fire must be one of levels, excess, relay, table, none, delta, got 'bang'"),
     ({"leak": None}, "leak must have a value"),
     ({"leak": None, "out_shift": None}, "leak, out_shift must have a value"),

@@ -89,6 +89,8 @@ WIDE: dict[str, Any] = {"out_min": -(1 << 23), "out_max": (1 << 24) - 1}
 
 @pytest.mark.parametrize(("fields", "low", "high"), [
     ({"fire": "levels", "theta": 1, "levels": 3, "out_min": -5}, 0, 3),
+    ({"fire": "levels", "theta": 1, "levels": 1, "out_shift": 2}, 0, 0),
+    ({"fire": "levels", "theta": 1, "levels": 5, "out_shift": 2}, 0, 1),
     ({"fire": "excess", "theta": 1, "reset": "drop", "out_min": -5, "out_max": 7}, 0, 7),
     ({"fire": "excess", "theta": 1, "reset": "drop", "out_shift": 20, **WIDE}, 0, 2 * NEVER >> 20),
     ({"fire": "relay", "reset": "drop", **WIDE}, -V_MAX, V_MAX),

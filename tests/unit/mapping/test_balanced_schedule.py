@@ -13,10 +13,11 @@ from snn2chip.ir.soma import Soma
 from snn2chip.schedule import links, schedule
 from snn2chip.schedule_balance import balanced_schedule
 
-SIZES = {"x": 1, "a": 3, "b": 1, "c": 2, "d": 1, "e": 1}
+SIZES = {"x": 1, "a": 3, "b": 1, "c": 2, "d": 1, "e": 1, "f": 5}
 NETS = {
     "a long and a short way": [("x", "a"), ("a", "b"), ("b", "c"), ("c", "d"), ("a", "d")],
     "two shortcuts": [("x", "a"), ("x", "b"), ("b", "c"), ("c", "d"), ("a", "d"), ("d", "e"), ("b", "e")],
+    "the smaller of two waits": [("x", "a"), ("a", "b"), ("b", "c"), ("c", "e"), ("e", "d"), ("a", "f"), ("f", "d")],
     "large payloads could wait": [("x", "b"), ("b", "a"), ("x", "d"), ("a", "e"), ("d", "e")],
 }
 
@@ -69,6 +70,16 @@ def test_a_limit_holds_or_is_refused_with_the_edges_that_wait() -> None:
     assert max(balanced_schedule(program, most=2).buffers.values()) == 2
     with pytest.raises(ScheduleError, match="at most 1 are possible in any plan; apply the transform 'retime'"):
         balanced_schedule(program, most=1)
+
+
+def test_only_what_waits_longer_than_the_limit_is_named() -> None:
+    """a -> d waits 2 beside a -> b -> c -> d; a -> c waits 1, which is no more than the limit."""
+    program = net([("x", "a"), ("a", "b"), ("b", "c"), ("c", "d"), ("a", "d"), ("a", "c")])
+    assert max(balanced_schedule(program, most=2).buffers.values()) == 2
+    with pytest.raises(ScheduleError) as told:
+        balanced_schedule(program, most=1)
+    assert str(told.value).count("waits") == 1
+    assert "waits 2 machine steps" in str(told.value)
 
 
 def test_a_program_without_hops_is_its_own_plan() -> None:
