@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from snn2chip_backends.torch import TorchBackend, int8
+from snn2chip_backends.torch import TorchBackend, captured, int8
 from snn2chip_backends.torch.engine import evaluate, put_inputs
 from snn2chip_backends.torch.exact import exact_arithmetic
 from snn2chip_backends.torch.pooled import unpooled
@@ -33,7 +33,10 @@ from snn2chip.trace import Trace
 
 
 class SynapseClock:
-    """Runs a program and adds up operations (two per multiply-add that is carried out) and seconds in its synapses."""
+    """Runs a program and adds up operations (two per multiply-add that is carried out) and seconds in its synapses.
+
+    In the ordinary way: a captured run calls its synapses once more when it is made, and would keep the clock.
+    """
 
     def __init__(self, program: Program, x: Any) -> None:
         self.program, self.x = program, x
@@ -43,13 +46,15 @@ class SynapseClock:
 
     def __call__(self) -> Outputs:
         """One run; outputs."""
-        made = dict(self.plan.currents)
+        made, room = dict(self.plan.currents), captured.WORK
         self.spent = self.done = 0.0
         try:
+            captured.WORK = 0
             self.plan.currents.update({n.name: self._timed(n, made[n.name]) for n in self.program.synapses})
             outputs = run(self.program, self.x, record="outputs").outputs
         finally:
             self.plan.currents.update(made)
+            captured.WORK = room
         self.seconds.append(self.spent)
         return outputs
 

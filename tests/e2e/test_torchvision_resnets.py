@@ -57,7 +57,7 @@ def test_a_file_of_torchvision_becomes_a_program(tmp_path: Path, name: str, soma
     assert isinstance(host, Host)
     assert [op.kind for op in host.ops] == ["conv2d", "bias", "relu", "maxpool", "rescale"]
     assert (host.raw_shape, host.shape) == ((3, SIZE, SIZE), (64, SIZE // 4, SIZE // 4))
-    assert program.meta["data"] == str(data)
+    assert program.meta["data"] == data.name
     neurons = [soma for soma in program.somas if soma.fire == "levels"]
     assert len(neurons) == somas - 2  # all but the stem's activation; the classifier has none
     floats = (torch.from_numpy(pictures) / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
