@@ -35,6 +35,12 @@ WORK = 1 << 22
 More samples of a program of dense linear layers are played in equal parts of at most so many. Convolutions are not:
 what is saved is little beside their products, and these take slices of their own size (measured: docs/speed.md).
 """
+THREADS = 4
+"""Threads up to which programs of dense linear layers are captured at any size.
+
+The library's products share them, the passes between do not; with two this is faster than sharing everything
+(measured: docs/speed.md).
+"""
 KINDS = 4
 """Captured runs of one program that are kept: batch sizes and forms of input, the latest ones."""
 Frames = tuple[int, ...]
@@ -100,7 +106,7 @@ class Captures:
             batch = kind[0] = kind[0] or x.shape[1]
             if x.shape != (steps, batch, *shape) or not batch or self.part(batch) is None:
                 return None
-            if batch * self.widest >= fused.ALONE and torch.get_num_threads() > 1:
+            if batch * self.widest >= fused.ALONE and torch.get_num_threads() > (THREADS if self.divides else 1):
                 return None
             frames = x[:1] if x.strides[0] == 0 else x
             if not frames[0, 0].flags.c_contiguous:

@@ -105,15 +105,29 @@ def test_what_is_not_played_in_parts(synapse: Synapse) -> None:
 
 
 def test_what_threads_share_is_not_captured(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From `ALONE` updates of one soma on, where there is more than one thread."""
-    program = chain(2)
-    captures = Captures(program, TorchBackend().plan(program))
+    """From `ALONE` updates of one soma on: convolutions with two threads, dense layers with more than four."""
     monkeypatch.setattr(fused, "ALONE", 4 * 3 * 5)
-    threads(2)
-    found = [captures.frames({"in": np.ones((3, batch, 5), np.int64)}) is not None for batch in (3, 4, 5)]
-    assert found == [True, False, False]
-    threads(1)
-    assert captures.frames({"in": np.ones((3, 5, 5), np.int64)}) is not None
+    dense, window = chain(2), np.ones((1, 1, 1, 1), int)
+    planes = Program(
+        nodes=[
+            Input("in", (1, 1, 5), 0, 9),
+            Synapse("s", "conv2d", window),
+            Soma("n", (1, 1, 5), theta=3),
+            Output("o", "count"),
+        ],
+        edges=[("in", "s"), ("s", "n"), ("n", "o")],
+        steps=3,
+    )
+    for program, shape, most in ((dense, (5,), captured.THREADS), (planes, (1, 1, 5), 1)):
+        captures = Captures(program, TorchBackend().plan(program))
+
+        def kept(batch: int, captures: Captures = captures, shape: tuple[int, ...] = shape) -> bool:
+            return captures.frames({"in": np.ones((3, batch, *shape), np.int64)}) is not None
+
+        threads(most + 1)
+        assert [kept(batch) for batch in (3, 4, 5)] == [True, False, False]
+        threads(most)
+        assert [kept(batch) for batch in (3, 4, 5)] == [True, True, True]
 
 
 @needs_numba
