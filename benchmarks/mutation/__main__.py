@@ -67,18 +67,18 @@ def run(
     rooms: Annotated[str, typer.Option(help="Rooms, separated by commas (default: all).")] = "",
     seconds: Annotated[float, typer.Option(help="CPU seconds of a lane; short first, then --again with ten.")] = 10.0,
     whole: Annotated[bool, typer.Option(help="Also every mutant of soma and schedule.")] = True,
-    again: Annotated[bool, typer.Option(help="Judge survivors of an earlier run once more.")] = False,
+    again: Annotated[bool, typer.Option(help="Judge survivors without a reason once more.")] = False,
 ) -> None:
     """Judge the sample, and every mutant of soma and schedule; what is known already is kept."""
     from benchmarks.mutation.draw import drawn
     from benchmarks.mutation.lanes import Lanes
     from benchmarks.mutation.run import judge
+    from benchmarks.mutation.table import explained
 
     os.environ["OMP_NUM_THREADS"] = "1"
     store = work / f"results-{seed}.jsonl"
     lines = store.read_text().splitlines() if store.exists() else []
     known = {entry["key"]: entry for entry in map(json.loads, lines)}
-    done = {key for key, entry in known.items() if not again or entry["verdict"] in ("killed", "timeout", "no program")}
     lanes = Lanes(work, seconds)
     chosen = drawn(sample, seed)
     drawn_keys = {mutant.key for mutant in chosen[:sample]}
@@ -86,9 +86,13 @@ def run(
         chosen = chosen[:sample]
     if rooms:
         chosen = [mutant for mutant in chosen if room_of(mutant.file) in rooms.split(",")]
-    todo = [(mutant, lanes.lane(mutant.file, mutant.line)) for mutant in chosen if mutant.key not in done]
+    done = {key for key, entry in known.items() if not again or entry["verdict"] in ("killed", "timeout", "no program")}
+    todo = [mutant for mutant in chosen if mutant.key not in done]
+    if again:
+        todo = [mutant for mutant in todo if mutant.key not in known or not explained(mutant)]
+    work_left = [(mutant, lanes.lane(mutant.file, mutant.line)) for mutant in todo]
     for first in range(0, len(todo), block):
-        part = todo[first : first + block]
+        part = work_left[first : first + block]
         found = judge(part, work, jobs)
         with store.open("a") as out:
             for mutant, _ in part:

@@ -116,7 +116,8 @@ def _naming(file: str, line: int) -> frozenset[str]:
     """
     tests = {str(path.relative_to(ROOT)): path for path in (ROOT / "tests").rglob("test_*.py")}
     for node in ast.parse((ROOT / file).read_text()).body:
-        if isinstance(node, ast.ClassDef) and node.lineno <= line <= (node.end_lineno or line):
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+        if isinstance(node, ast.ClassDef) and first <= line <= (node.end_lineno or line):
             return frozenset(path for path in tests if akin(file, path))
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.lineno <= line <= (node.end_lineno or line):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

@@ -79,6 +79,11 @@ def _in(entry: dict[str, Any], room: str | None, drawn: bool) -> bool:
     return (room is None or room_of(entry["file"]) == room) and (entry["drawn"] or not drawn)
 
 
+def explained(mutant: Mutant) -> bool:
+    """Whether a reason is written down for a survivor."""
+    return _reason(mutant, _reasons()) != ""
+
+
 def _reasons() -> list[dict[str, str]]:
     found: list[dict[str, str]] = json.loads(REASONS.read_text()) if REASONS.exists() else []
     return found
