@@ -150,11 +150,21 @@ class Captures:
 _CAPTURES: WeakKeyDictionary[Program, Captures] = WeakKeyDictionary()
 
 
-def run_captured(program: Program, plan: Plan, inputs: Mapping[str, IntArray], backend: str) -> Trace | None:
-    """Outputs and counts of one block by a captured run, or None where the ordinary way has to be taken."""
+def _captures(program: Program, plan: Plan) -> Captures:
     captures = _CAPTURES.get(program)
     if captures is None or captures.plan is not plan:
         captures = _CAPTURES[program] = Captures(program, plan)
+    return captures
+
+
+def beyond_capture(program: Program, plan: Plan, batch: int) -> bool:
+    """Whether so many samples are too much work for captured runs."""
+    return _captures(program, plan).part(batch) is None
+
+
+def run_captured(program: Program, plan: Plan, inputs: Mapping[str, IntArray], backend: str) -> Trace | None:
+    """Outputs and counts of one block by a captured run, or None where the ordinary way has to be taken."""
+    captures = _captures(program, plan)
     found = captures.frames(inputs)
     if found is None:
         return None

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from snn2chip_backends.torch import TorchBackend, captured, columns, engine, fused, pass_run, plan
+from snn2chip_backends.torch import TorchBackend, backend, captured, columns, engine, fused, pass_run, plan
 from snn2chip_backends.torch import layout as at
 from snn2chip_backends.torch.captured import Captures
 from snn2chip_backends.torch.memory import AtOnce
 
 from snn2chip.api import run
+from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -261,3 +262,40 @@ def test_columns_of_as_many_samples_as_there_is_room_for(monkeypatch: pytest.Mon
     assert sizes == [3, 3, 2]
     expected = torch.nn.functional.conv2d(torch.from_numpy(x).double(), torch.tensor(s.weight).double())
     assert torch.equal(got.double(), expected)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_samples_side_by_side(number: int, samples: int, threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread has samples of its own, and PyTorch one thread in it; the user's number stays what it was."""
+    seen: list[tuple[int, int]] = []
+    true = backend.evaluate
+
+    def evaluate(program: Program, made: Any, payloads: Any, records: Any) -> None:
+        seen.append((records.batch, torch.get_num_threads()))
+        true(program, made, payloads, records)
+
+    monkeypatch.setattr(backend, "evaluate", evaluate)
+    monkeypatch.setattr(captured, "WORK", 0)
+    threads(number)
+    x = np.random.default_rng(0).integers(0, 10, (samples, 5))
+    assert equal(chain(3), x, "outputs").outputs.shape == (samples, 5)
+    parts = min(number, samples)
+    assert sorted(seen) == sorted(
+        (samples * (i + 1) // parts - samples * i // parts, 1 if parts > 1 else number) for i in range(parts)
+    )
+    assert torch.get_num_threads() == number
+
+
+def test_a_refusal_names_all_samples(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sentence with one thread and with two, of which one alone meets the smallest payload."""
+    monkeypatch.setattr(captured, "WORK", 0)
+    x = np.broadcast_to(np.array([[-3] * 5, [1] * 5, [2] * 5, [77] * 5]), (3, 4, 5))
+    told = []
+    for number in (1, 2):
+        threads(number)
+        with pytest.raises(InputError) as error:
+            TorchBackend().run(chain(1), {"in": x}, record="outputs")
+        told.append(str(error.value))
+    assert told[0] == told[1]
+    assert "-3..77" in told[0]
