@@ -36,10 +36,9 @@ More samples of a program of dense linear layers are played in equal parts of at
 what is saved is little beside their products, and these take slices of their own size (measured: docs/speed.md).
 """
 THREADS = 4
-"""Threads up to which programs of dense linear layers are captured at any size.
+"""Threads up to which captured runs of dense linear layers are played by one of them.
 
-The library's products share them, the passes between do not; with two this is faster than sharing everything
-(measured: docs/speed.md).
+Their products are so small that threads which share them wait for each other (measured: docs/speed.md).
 """
 KINDS = 4
 """Captured runs of one program that are kept: batch sizes and forms of input, the latest ones."""
@@ -160,6 +159,11 @@ def _captures(program: Program, plan: Plan) -> Captures:
 def beyond_capture(program: Program, plan: Plan, batch: int) -> bool:
     """Whether so many samples are too much work for captured runs."""
     return _captures(program, plan).part(batch) is None
+
+
+def better_alone(program: Program, plan: Plan, batch: int) -> bool:
+    """Whether one thread plays these samples sooner than a few that share the library's products (dense layers)."""
+    return batch > 1 and _captures(program, plan).divides and torch.get_num_threads() <= THREADS
 
 
 def run_captured(program: Program, plan: Plan, inputs: Mapping[str, IntArray], backend: str) -> Trace | None:

@@ -40,6 +40,12 @@ def side_by_side(once: Once, inputs: Mapping[str, IntArray]) -> Trace:
     return join_traces([future.result() for future in waiting])
 
 
+def by_one(once: Once, inputs: Mapping[str, IntArray]) -> Trace:
+    """`once(inputs)` by one thread, in which the libraries use no others."""
+    threads = torch.get_num_threads()
+    return once(inputs) if threads <= 1 else _threads(threads).submit(once, inputs).result()
+
+
 def _alone() -> None:
     torch.set_num_threads(1)
     torch.get_num_threads()  # a thread takes the process's number at its first question, and keeps it

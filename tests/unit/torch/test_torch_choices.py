@@ -287,6 +287,26 @@ def test_samples_side_by_side(number: int, samples: int, threads: Any, monkeypat
     assert torch.get_num_threads() == number
 
 
+@needs_numba
+@pytest.mark.parametrize(("number", "samples", "inside"), [(1, 4, 1), (2, 4, 1), (4, 4, 1), (5, 4, 5), (2, 1, 2)])
+def test_small_dense_runs_are_played_by_one(
+    number: int, samples: int, inside: int, threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where up to four threads could share them; a single sample stays with the caller."""
+    seen: list[int] = []
+    true = backend.run_captured
+
+    def spy(*given: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return true(*given)
+
+    monkeypatch.setattr(backend, "run_captured", spy)
+    threads(number)
+    assert equal(chain(2), np.full((samples, 5), 7), "outputs").outputs.any()
+    assert seen == [inside]
+    assert torch.get_num_threads() == number
+
+
 def test_a_refusal_names_all_samples(threads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same sentence with one thread and with two, of which one alone meets the smallest payload."""
     monkeypatch.setattr(captured, "WORK", 0)
