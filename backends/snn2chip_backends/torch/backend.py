@@ -11,7 +11,7 @@ from snn2chip.errors import InputError
 from snn2chip.ir.program import Program
 from snn2chip.ir.types import IntArray
 from snn2chip.trace import Trace
-from snn2chip_backends.torch.captured import better_alone, beyond_capture, run_captured
+from snn2chip_backends.torch.captured import beyond_capture, run_captured
 from snn2chip_backends.torch.device import keep_freed_memory, parse_device, why_missing
 from snn2chip_backends.torch.engine import evaluate, put_inputs
 from snn2chip_backends.torch.exact import exact_arithmetic
@@ -21,7 +21,7 @@ from snn2chip_backends.torch.kernel import TorchKernel
 from snn2chip_backends.torch.limits import EXACT_SUMS, sum_limits
 from snn2chip_backends.torch.memory import AtOnce
 from snn2chip_backends.torch.plan import Plan, plan_for
-from snn2chip_backends.torch.side_by_side import by_one, side_by_side
+from snn2chip_backends.torch.side_by_side import side_by_side
 
 BLOCK_BYTES = {"cpu": 32 << 20, "cuda": 4 << 30}
 """Working set of one block: on the CPU small enough for the caches and for the allocator to reuse its memory."""
@@ -76,24 +76,16 @@ class TorchBackend:
         Where memory runs out, in halves (with a MachineWarning). Raises InputError for payloads out of range and
         BackendFailure when one sample does not fit.
         """
-
-        def once(part: Mapping[str, IntArray]) -> Trace:
-            return self._run(program, part, record)
-
-        if self.device.type == "cpu" and record == "outputs":
-            plan, batch = self.plan(program), next(iter(inputs.values())).shape[1]
-            if beyond_capture(program, plan, batch):
-                return self.at_once.run(lambda part: side_by_side(once, part), inputs)
-            if better_alone(program, plan, batch):
-                return self.at_once.run(lambda part: by_one(once, part), inputs)
-        return self.at_once.run(once, inputs)
+        return self.at_once.run(lambda part: self._run(program, part, record), inputs)
 
     def _run(self, program: Program, inputs: Mapping[str, IntArray], record: str) -> Trace:
         plan = self.plan(program)
         if record == "outputs" and self.device.type == "cpu":
-            captured = run_captured(program, plan, inputs, self.name)
-            if captured is not None:
-                return captured
+            trace = run_captured(program, plan, inputs, self.name)
+            if trace is None and beyond_capture(program, plan, inputs):
+                trace = side_by_side(lambda part: self._run(program, part, record), inputs)
+            if trace is not None:
+                return trace
         with exact_arithmetic(self.device):
             payloads = put_inputs(program, plan, inputs, self.device)
             return self.run_placed(program, plan, payloads, record=record)

@@ -28,6 +28,7 @@ from snn2chip_backends.torch.exact import exact_arithmetic
 from snn2chip_backends.torch.fused import Pass
 from snn2chip_backends.torch.linear import by_columns
 from snn2chip_backends.torch.plan import Plan
+from snn2chip_backends.torch.side_by_side import by_one
 
 WORK = 1 << 22
 """Payloads of one run, of all sources and steps together, up to which a run is captured.
@@ -156,14 +157,9 @@ def _captures(program: Program, plan: Plan) -> Captures:
     return captures
 
 
-def beyond_capture(program: Program, plan: Plan, batch: int) -> bool:
-    """Whether so many samples are too much work for captured runs."""
-    return _captures(program, plan).part(batch) is None
-
-
-def better_alone(program: Program, plan: Plan, batch: int) -> bool:
-    """Whether one thread plays these samples sooner than a few that share the library's products (dense layers)."""
-    return batch > 1 and _captures(program, plan).divides and torch.get_num_threads() <= THREADS
+def beyond_capture(program: Program, plan: Plan, inputs: Mapping[str, IntArray]) -> bool:
+    """Whether these samples are too much work for captured runs."""
+    return _captures(program, plan).part(next(iter(inputs.values())).shape[1]) is None
 
 
 def run_captured(program: Program, plan: Plan, inputs: Mapping[str, IntArray], backend: str) -> Trace | None:
@@ -172,7 +168,17 @@ def run_captured(program: Program, plan: Plan, inputs: Mapping[str, IntArray], b
     found = captures.frames(inputs)
     if found is None:
         return None
-    (batch, *forms), frames = found
+    alone = captures.divides and found[0][0] > 1 and torch.get_num_threads() <= THREADS
+
+    def played() -> Trace | None:
+        return _in_parts(program, captures, *found, backend)
+
+    return by_one(played) if alone else played()
+
+
+def _in_parts(program: Program, captures: Captures, kind: Frames, frames: list[IntArray], backend: str) -> Trace | None:
+    """The samples one part after the other, or None where the ordinary way has to be taken."""
+    batch, *forms = kind
     size = captures.part(batch) or batch
     traces = []
     for start in range(0, batch, size):

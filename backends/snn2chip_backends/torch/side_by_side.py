@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 from threading import Barrier
+from typing import TypeVar
 
 import torch
 
@@ -20,30 +21,30 @@ from snn2chip.ir.types import IntArray
 from snn2chip.trace import Trace, join_traces
 
 Once = Callable[[Mapping[str, IntArray]], Trace]
+Result = TypeVar("Result")
 
 
-def side_by_side(once: Once, inputs: Mapping[str, IntArray]) -> Trace:
+def side_by_side(once: Once, inputs: Mapping[str, IntArray]) -> Trace | None:
     """What `once(inputs)` gives for samples `[T, B, ...]`, in as many parts as there are threads.
 
-    Raises what `once` raises for all samples together.
+    None where there is nothing to part, or where payloads are refused: all samples together say what is wrong.
     """
     batch = next(iter(inputs.values())).shape[1]
     threads = min(torch.get_num_threads(), batch)
     if threads <= 1:
-        return once(inputs)
+        return None
     ends = [batch * i // threads for i in range(threads + 1)]
     parts = [{name: x[:, a:b] for name, x in inputs.items()} for a, b in pairwise(ends)]
     waiting = [_threads(torch.get_num_threads()).submit(once, part) for part in parts]
-    failed = [future.exception() for future in waiting]
-    if any(isinstance(error, InputError) for error in failed):
-        return once(inputs)  # which says what is wrong with all of them
+    if any(isinstance(future.exception(), InputError) for future in waiting):
+        return None
     return join_traces([future.result() for future in waiting])
 
 
-def by_one(once: Once, inputs: Mapping[str, IntArray]) -> Trace:
-    """`once(inputs)` by one thread, in which the libraries use no others."""
+def by_one(work: Callable[[], Result]) -> Result:
+    """`work()` by one thread, in which the libraries use no others."""
     threads = torch.get_num_threads()
-    return once(inputs) if threads <= 1 else _threads(threads).submit(once, inputs).result()
+    return work() if threads <= 1 else _threads(threads).submit(work).result()
 
 
 def _alone() -> None:

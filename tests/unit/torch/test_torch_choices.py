@@ -294,13 +294,13 @@ def test_small_dense_runs_are_played_by_one(
 ) -> None:
     """Where up to four threads could share them; a single sample stays with the caller."""
     seen: list[int] = []
-    true = backend.run_captured
+    true = captured._played
 
     def spy(*given: Any) -> Any:
         seen.append(torch.get_num_threads())
         return true(*given)
 
-    monkeypatch.setattr(backend, "run_captured", spy)
+    monkeypatch.setattr(captured, "_played", spy)
     threads(number)
     assert equal(chain(2), np.full((samples, 5), 7), "outputs").outputs.any()
     assert seen == [inside]
