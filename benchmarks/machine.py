@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from snn2chip.threads import torch_threads
+
 
 def describe_machine(threads: int) -> dict[str, Any]:
     """Processor, cores, threads used, accelerator and versions."""
@@ -78,10 +80,5 @@ def versions(packages: tuple[str, ...], *, folder: Path | None = None) -> dict[s
 @contextmanager
 def limited_threads(threads: int) -> Iterator[None]:
     """The same number of threads for PyTorch and for NumPy's BLAS; as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with threadpool_limits(limits=threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(threads), threadpool_limits(limits=threads):
+        yield

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +35,16 @@ _read: list[Path] = []
 def begin(words: Sequence[str]) -> None:
     """Remember the command line of this process (the command does; a library has none)."""
     _words[:] = words
-    _read.clear()
 
 
-def reads(path: Path) -> None:
-    """Name a file that the command of this process reads: its hash goes into what is written from now on."""
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name a file that a verb reads: its hash goes into what is written inside."""
     _read.append(path)
+    try:
+        yield
+    finally:
+        _read.remove(path)
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -117,7 +122,7 @@ def about(program: Program) -> dict[str, Any]:
 
 
 def origin(*paths: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """`versions`, `command` and `inputs` (hashes of `paths` and of what `reads` named) of this process."""
+    """`versions`, `command` and `inputs` (hashes of `paths` and of what is `reading`) of this process."""
     return {"versions": versions(), "command": command(), "inputs": hashes(*_read, *paths)}
 
 

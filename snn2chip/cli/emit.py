@@ -30,16 +30,16 @@ def emit(
     """Write the package, with the program's golden samples if it holds any."""
     from snn2chip.golden import read_golden
     from snn2chip.ir import files
-    from snn2chip.origin import reads
+    from snn2chip.origin import reading
 
     if to != "lava":
         raise InputError(f"--to {to!r} is unknown; known: lava")
     from snn2chip_backends.lava import emit as emit_lava
 
     loaded, stored = files.read(program)
-    reads(program)
     golden = samples_first(*read_golden(program)) if stored else None
-    folder = emit_lava(loaded, out, golden=golden, **lava_options(lava_layout, None, lava_batch))
+    with reading(program):
+        folder = emit_lava(loaded, out, golden=golden, **lava_options(lava_layout, None, lava_batch))
     typer.echo(f"wrote {folder}" + (f" (layout {lava_layout})" if lava_layout else ""))
     typer.echo(f"run it: python {folder / 'run.py'} x.npz -o outputs.npz")
 

@@ -30,12 +30,12 @@ def export(
 ) -> None:
     """Export and say what the format cannot hold."""
     from snn2chip.interop.formats import sink_named
-    from snn2chip.origin import reads
+    from snn2chip.origin import reading
 
     sink = sink_named(to)
     network = _network(source, nir_profile, nir_options, steps)
-    reads(source)
-    lost = sink.write(network, out)
+    with reading(source):
+        lost = sink.write(network, out)
     for text in lost:
         typer.echo(f"note: {text}")
     typer.echo(f"wrote {out} ({sink.what})")

@@ -29,6 +29,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.nn import QCFS, IntLinear, TernaryLinear
 from snn2chip.nn.quantized import QuantizedLinear
+from snn2chip.threads import torch_threads
 
 KINDS = ("ternary", "int8")
 PIXEL = 1 / 16
@@ -91,12 +92,8 @@ def train(model: nn.Module, x: Any, y: Any, *, epochs: int = 40, seed: int = 0, 
 
     Runs on one thread: layers this small are slower on several, much slower when other work fills the cores.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         _fit(model, x, y, epochs=epochs, seed=seed, batch=batch)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _fit(model: nn.Module, x: Any, y: Any, *, epochs: int, seed: int, batch: int) -> None:

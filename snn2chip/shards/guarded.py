@@ -9,7 +9,6 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -18,6 +17,7 @@ from snn2chip import errors
 from snn2chip.errors import EnvironmentFault, Notice, Snn2ChipError
 from snn2chip.shards.plan import Shard
 from snn2chip.shards.trees import pack
+from snn2chip.threads import torch_threads
 
 
 class Job(Protocol):
@@ -86,7 +86,7 @@ def call(job: Job, shard: Shard, parent: int | None = None) -> Outcome:
     with _ONE, warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", Notice)
         try:
-            with one_thread(job.floats):
+            with torch_threads(1) if job.floats else contextlib.nullcontext():  # sums of floats in one order
                 return Outcome(shard, pack(job.run(shard)), None, _notices(told))
         except Exception as error:
             failure = Failure(type(error).__name__, str(error), traceback.format_exc())
@@ -113,19 +113,3 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-@contextlib.contextmanager
-def one_thread(wanted: bool) -> Iterator[None]:
-    """One thread of torch inside, where `wanted`: sums of floats are then taken in one order everywhere."""
-    if not wanted:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn2chip.errors import EnvironmentFault
+from snn2chip.threads import torch_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -161,11 +162,9 @@ def repeatable(device: str, *, threads: int) -> Iterator[None]:
     flags = cudnn.benchmark, cudnn.deterministic
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
-        yield
+        with torch_threads(threads):
+            yield
     finally:
-        torch.set_num_threads(threads_before)
         cudnn.benchmark, cudnn.deterministic = flags
         torch.use_deterministic_algorithms(before, warn_only=warn_only)

@@ -16,6 +16,7 @@ from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.registry import get_backend
 from snn2chip.testing.conformance import cases, check_case
+from snn2chip.threads import torch_threads
 
 Patch = pytest.MonkeyPatch
 CASES = tuple(cases())
@@ -60,10 +61,9 @@ ROADS: dict[str, tuple[Callable[[Patch], None], ...]] = {
 @pytest.fixture
 def fresh(monkeypatch: Patch) -> Iterator[Patch]:
     """Plans made anew, threads as before afterwards."""
-    threads = torch.get_num_threads()
     monkeypatch.setattr(plan, "_PLANS", WeakKeyDictionary())
-    yield monkeypatch
-    torch.set_num_threads(threads)
+    with torch_threads(torch.get_num_threads()):
+        yield monkeypatch
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 import snn2chip
 from snn2chip.data import load_data
-from snn2chip.origin import begin, command, hashes, samples_sha256
+from snn2chip.origin import begin, command, hashes, origin, samples_sha256
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kills"))
 from world import RECIPE, plain
@@ -242,6 +243,14 @@ def test_the_command_without_places(tmp_path: Path) -> None:
         begin([])
     assert command() is None
     assert hashes(tmp_path / "a.pt", None, tmp_path) == {"a.pt": hashlib.sha256(b"abc").hexdigest()}
+
+
+def test_what_a_verb_reads_is_not_named_by_the_next(program: Path, tmp_path: Path, invoke: Callable[..., str]) -> None:
+    """A notebook and a service run many verbs in one process."""
+    invoke("emit", program, "-o", tmp_path / "package")
+    assert origin()["inputs"] == {}
+    invoke("emit", program, "--lava-layout", "magic", "-o", tmp_path / "other", code=2)
+    assert origin()["inputs"] == {}
 
 
 def test_the_hash_of_samples() -> None:

@@ -36,4 +36,5 @@ def test_samples_that_stream_through_run_leave_their_results_only() -> None:
 def test_lava_runs_leave_no_process_descriptor_or_shared_memory() -> None:
     found = soak("lava", "--runs", "6")
     assert found["rounds"] == 6
-    assert all(found["last"][name] == 0 for name in ("children", "shared", "temporary"))
+    assert found["mapped"] >= 6  # shared memory of every run was seen, so that what is left of it would be too
+    assert all(found["last"][name] == 0 for name in ("children", "shared", "temporary")), found

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import sys
@@ -58,7 +59,7 @@ def held() -> Held:
         descriptors=len(os.listdir("/proc/self/fd")),
         threads=threading.active_count(),
         children=len(list(descendants())),
-        shared=len(lasting_orphans()),
+        shared=len(WATCH.orphans()),
         temporary=len(os.listdir(tempfile.gettempdir())),
     )
 
@@ -78,25 +79,38 @@ def descendants() -> Iterator[int]:
     yield from wanted - {os.getpid()}
 
 
-def orphans() -> set[str]:
-    """Shared memory of Python that no process has mapped: others on this machine have theirs mapped."""
-    files = {path.name for path in Path("/dev/shm").glob("psm_*")}
-    for maps in Path("/proc").glob("[0-9]*/maps") if files else ():
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue
-        files -= {name for name in files if name in text}
-    return files
+class Watch(threading.Thread):
+    """Notes the shared memory of Python that processes below this one map, so that what others leave is not ours."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.ours: set[str] = set()
+        self._before: set[str] = set()
+        self.start()
+
+    def run(self) -> None:
+        """Look twenty times a second: a Lava run lives for tenths of seconds."""
+        while True:
+            self.ours |= {name for pid in descendants() for name in mapped(pid)}
+            time.sleep(0.05)
+
+    def orphans(self) -> set[str]:
+        """Ours that no process has mapped any more, at this look and at the one before: none is about to go."""
+        files = {path.name for path in Path("/dev/shm").glob("psm_*")} & self.ours
+        now = files - {name for pid in descendants() for name in mapped(pid)}
+        self._before, lasting = now, now & self._before
+        return lasting
 
 
-SEEN: list[set[str]] = [set(), set()]
+def mapped(pid: int) -> set[str]:
+    """Names of Python's shared memory that a process has mapped; none of a process that has ended."""
+    try:
+        return set(re.findall(r"/dev/shm/(psm_\w+)", Path("/proc", str(pid), "maps").read_text()))
+    except OSError:
+        return set()
 
 
-def lasting_orphans() -> set[str]:
-    """Orphans of the look before that still are: what others are about to unlink is none."""
-    SEEN[:] = [SEEN[1], orphans()]
-    return SEEN[0] & SEEN[1]
+WATCH = Watch()
 
 
 def verdict(kind: str, rounds: list[Held], *, memory: float, about: dict[str, Any]) -> int:
@@ -172,7 +186,7 @@ def lava(world: Path, *, runs: int) -> int:
         rounds.append(held())
         if number % 10 == 0:
             print(number, attrs.asdict(rounds[-1]), flush=True)
-    return verdict("lava", rounds, memory=8, about={"runs": runs})
+    return verdict("lava", rounds, memory=8, about={"runs": runs, "mapped": len(WATCH.ours)})
 
 
 def mixed(world: Path, *, seconds: float, seed: int, with_lava: bool) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 import snn2chip.nn.fused as fused_room
 from snn2chip.nn import LIF, LMHT, MHT, Neuron, make_neuron
 from snn2chip.nn.fused import plain_neurons, why_plain
+from snn2chip.threads import torch_threads
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fused_cases import CASES, FUSED, LAYOUTS, away_from_start, both, currents
@@ -66,12 +67,8 @@ def test_pieces_and_threads_change_nothing(name: str, monkeypatch: pytest.Monkey
     whole = agree(neuron, x, g)
     monkeypatch.setattr(work, "CHUNK", 1500)  # not a whole number of blocks
     pieces = agree(neuron, x, g)
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
+    with torch_threads(3):
         threads = agree(neuron, x, g)
-    finally:
-        torch.set_num_threads(before)
     assert torch.equal(whole["out"], pieces["out"])
     assert all(torch.equal(pieces[key], threads[key]) for key in pieces)
 

@@ -18,6 +18,7 @@ from snn2chip.errors import InputError
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
+from snn2chip.threads import torch_threads
 from snn2chip.trace import Trace
 
 CPU = torch.device("cpu")
@@ -27,9 +28,8 @@ needs_numba = pytest.mark.skipif(fused.compiled_pass() is None, reason="numba is
 @pytest.fixture
 def threads() -> Iterator[Any]:
     """`threads(n)`: PyTorch has n threads until the test ends."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+    with torch_threads(torch.get_num_threads()):
+        yield torch.set_num_threads
 
 
 def chain(layers: int, *, steps: int = 3, size: int = 5, levels: int = 7) -> Program:

@@ -26,6 +26,7 @@ from snn2chip.api import run
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
+from snn2chip.threads import torch_threads
 
 CPU = torch.device("cpu")
 
@@ -165,16 +166,6 @@ def bytes_case() -> tuple[Program, np.ndarray, Any]:
     return program, x, run(program, x, backend="reference")
 
 
-@contextmanager
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("products", ["as the processor likes", "winograd"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("order", ["set first", "run first"])
@@ -198,7 +189,7 @@ def test_users_settings_change_no_way_of_the_engine(
     here = int8.products_of_bytes()
     if order == "set first" and products != "winograd":
         monkeypatch.setattr(int8, "products_of_bytes", lru_cache(int8.products_of_bytes.__wrapped__))
-    with two_threads() if threads == 2 else nullcontext():
+    with torch_threads(threads):
         for record in ("outputs", "all"):
             fresh = Program(nodes=program.nodes, edges=program.edges, steps=2)
             if order == "run first":

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
-import torch
 from snn2chip_backends.torch import TorchBackend, fused
 from snn2chip_backends.torch.bounds import soma_bounds
 from snn2chip_backends.torch.fused import FusedSoma
@@ -19,6 +18,7 @@ from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
 from snn2chip.ir.types import V_MAX
+from snn2chip.threads import torch_threads
 
 needs_numba = pytest.mark.skipif(fused.compiled_pass() is None, reason="numba is not installed")
 
@@ -98,7 +98,7 @@ def test_rounded_gains_at_ties() -> None:
 @pytest.mark.parametrize("shape", [(3, 5, 4), (4099,), (7, 11), (2500, 2, 1), (64, 9, 9)])
 def test_layouts_and_threads(shape: tuple[int, ...], threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parameters per channel and per neuron, in every layout, by one thread and by several."""
-    rng, before = np.random.default_rng(1), torch.get_num_threads()
+    rng = np.random.default_rng(1)
     monkeypatch.setattr(fused, "ALONE", 0)
     soma = Soma(
         "n",
@@ -111,11 +111,8 @@ def test_layouts_and_threads(shape: tuple[int, ...], threads: int, monkeypatch: 
         v_min=-30,
     )
     program = single(soma, -9, 60, rng.integers(1, 3, size=shape[0]), steps=3)
-    try:
-        torch.set_num_threads(threads)
+    with torch_threads(threads):
         assert equal(program, rng.integers(-9, 61, size=(7, *shape))).outputs.any()
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_numba

@@ -18,6 +18,7 @@ from snn2chip_backends.torch.synapses import synapse_kernel
 from snn2chip.ir.host import conv2d_int
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.types import PayloadType
+from snn2chip.threads import torch_threads
 
 CPU = torch.device("cpu")
 needs_bytes = pytest.mark.skipif(
@@ -99,17 +100,12 @@ def test_convolution_extremes(shape: Any, weight: Any, options: dict[str, Any], 
 def check(synapse: Synapse, payload: PayloadType, p: np.ndarray, expected: np.ndarray) -> None:
     """The kernel equals `expected`, with one and two threads, for every type a payload may come in."""
     kernel = synapse_kernel(synapse, payload, p.shape[1:], CPU)
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            for kind in {payload.dtype(), np.int32}:
-                with exact_arithmetic(CPU):
-                    got = kernel(torch.from_numpy(p.astype(kind))[None])[0]
-                assert (got.to(torch.int64).numpy() == expected).all()
-                assert (got.to(torch.float64) % 1 == 0).all()
-    finally:
-        torch.set_num_threads(before)
+    for threads in (1, 2):
+        for kind in {payload.dtype(), np.int32}:
+            with torch_threads(threads), exact_arithmetic(CPU):
+                got = kernel(torch.from_numpy(p.astype(kind))[None])[0]
+            assert (got.to(torch.int64).numpy() == expected).all()
+            assert (got.to(torch.float64) % 1 == 0).all()
 
 
 @needs_bytes
