@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from snn2chip.cli.artifacts import Artifacts, of_a_compile, ready, write_artifacts
+from snn2chip.cli.import_options import (
+    ImportFlags,
+    NetxIgnore,
+    NetxInputShape,
+    NetxNumbers,
+    NirOptions,
+    NirProfile,
+    NumLayers,
+)
 from snn2chip.cli.shard_options import Executor, Scheduler, WorkerCount, workers_of
 from snn2chip.errors import InputError
-from snn2chip.shards.current import sharing
 from snn2chip.stages import listening
 
 if TYPE_CHECKING:
     from snn2chip.ir.program import Program
-    from snn2chip.quantize.spec import QuantSpec
-    from snn2chip.shards.workers import Workers
-
-
-ONNX = ".onnx"
-NIR_TAKES = ("--data", "--weights", "--quant", "--rounding", "--input-range", "--readout")
 
 
 def register(app: typer.Typer) -> None:
@@ -71,20 +72,10 @@ def compile(
         str | None,
         typer.Option("--input-range", metavar="LO,HI", help="What raw values may be (default: calibration, and room)."),
     ] = None,
-    num_layers: Annotated[
-        int | None, typer.Option("--num-layers", metavar="N", min=1, help="Only the first N layers of X.net.")
-    ] = None,
-    netx_ignore: Annotated[
-        list[str] | None,
-        typer.Option("--netx-ignore", metavar="FIELD", help="Import X.net without a field, as NetX does; repeatable."),
-    ] = None,
-    netx_numbers: Annotated[
-        str, typer.Option("--netx-numbers", help="Whose weights of X.net: netx (as it changes them) or file.")
-    ] = "netx",
-    netx_input_shape: Annotated[
-        str | None,
-        typer.Option("--netx-input-shape", metavar="C,H,W", help="What X.net reads, where it does not say that."),
-    ] = None,
+    num_layers: NumLayers = None,
+    netx_ignore: NetxIgnore = None,
+    netx_numbers: NetxNumbers = "netx",
+    netx_input_shape: NetxInputShape = None,
     payload_bits: Annotated[
         int, typer.Option("--payload-bits", metavar="4..16", help="Bits of real payloads (EM-PF) trained without any.")
     ] = 8,
@@ -101,16 +92,8 @@ def compile(
             "--readout", help="How all steps that a model returns are read: auto, sum, mean, last or count (of spikes)."
         ),
     ] = "auto",
-    nir_profile: Annotated[
-        str | None,
-        typer.Option(
-            "--nir-profile", metavar="NAME", help="The framework that wrote X.nir: snntorch, norse, sinabs, ..."
-        ),
-    ] = None,
-    nir_options: Annotated[
-        list[str] | None,
-        typer.Option("--nir-option", metavar="KEY=VALUE", help="One convention of the profile otherwise; repeatable."),
-    ] = None,
+    nir_profile: NirProfile = None,
+    nir_options: NirOptions = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -141,6 +124,10 @@ def compile(
     scheduler: Scheduler = None,
 ) -> None:
     """Compile and save."""
+    import attrs
+
+    from snn2chip.cli.compile_sources import Wanted, program_of, refuse_unfit
+
     shared = workers_of(workers, executor, scheduler, None, None)
     if not source.is_file():
         raise InputError(f"{source}: no such file")
@@ -150,99 +137,41 @@ def compile(
         ready(artifacts)
     if golden and out is None:
         raise InputError("--golden goes with -o FILE.s2c; --artifacts keeps golden vectors of its own")
-    rows = context.with_resource(listening())  # to the end of the verb
-    network = source
-    given = {
-        "--model": model,
-        "--data": data,
-        "--weights": None if weights == "keep" else weights,
-        "--quant": quant,
-        "--rounding": None if rounding == "nearest" else rounding,
-        "--input-range": input_range,
-        "--payload-bits": None if payload_bits == 8 else payload_bits,
-        "--input-coding": None if input_coding == "direct" else input_coding,
-        "--strict": True if strict else None,
-        "--parallel": None if parallel == "as-is" else parallel,
-        "--readout": None if readout == "auto" else readout,
-    }
-    unfit = [name for name, value in given.items() if value is not None]
-    if source.suffix != ".nir" and (nir_profile is not None or nir_options):
-        raise InputError(f"{source}: --nir-profile and --nir-option are for X.nir files")
-    if source.suffix != ONNX and (method is not None or option):
-        raise InputError(f"{source}: --method and --option are for X.onnx files; a checkpoint goes through convert")
-    if source.suffix == ONNX and model is not None:
-        raise InputError(f"{source}: holds its own network; leave out --model")
-    if source.suffix != ".net" and num_layers is not None:
-        raise InputError(f"{source}: --num-layers is for X.net files; anything else is compiled whole")
-    if source.suffix != ".net" and (netx_ignore or netx_numbers != "netx" or netx_input_shape is not None):
-        raise InputError(f"{source}: --netx-ignore, --netx-numbers and --netx-input-shape are for X.net files")
-    if source.suffix in (".net", ".s2c") and unfit:
-        raise InputError(f"{source}: a {source.suffix} file holds integers already; leave out {', '.join(unfit)}")
-    if source.suffix == ".s2c":
-        if not transforms or steps is not None:
-            raise InputError(
-                f"{source}: is a compiled program; name what to do with it, and only that: --transform NAME"
-            )
-        from snn2chip.api import load
-
-        program = load(source)
-    elif source.suffix == ".nir":
-        program = from_nir(
-            source,
-            profile=nir_profile,
-            options=nir_options,
-            steps=steps,
-            readout=readout,
-            data=data,
-            given=unfit,
-            shared=shared,
-            quant=quant,
-            how={
-                "weights": weights,
-                "rounding": rounding,
-                "target": target,
-                "input_range": None if input_range is None else parse_range(input_range),
-            },
-        )
-    elif source.suffix == ".net":
-        program = from_netx(
-            source,
-            target=target,
-            steps=steps,
+    rows = context.with_resource(listening())
+    wanted = Wanted(
+        model=model,
+        data=data,
+        weights=weights,
+        quant=quant,
+        rounding=rounding,
+        target=target,
+        steps=steps,
+        input_range=input_range,
+        choices={
+            "payload_bits": payload_bits,
+            "input_coding": input_coding,
+            "strict": strict,
+            "parallel": parallel,
+            "readout": readout,
+        },
+        imports=ImportFlags(
+            nir_profile=nir_profile,
+            nir_options=nir_options,
             num_layers=num_layers,
-            ignore=tuple(netx_ignore or ()),
-            numbers=netx_numbers,
-            input_shape=None if netx_input_shape is None else parse_shape(netx_input_shape),
-        )
-    else:
-        if source.suffix == ONNX:
-            folder = Path(context.with_resource(TemporaryDirectory(prefix="snn2chip-onnx-")))
-            network = spiking(source, folder, method=method or "parallel", steps=steps, option=option, data=data)
-        program = from_checkpoint(
-            network,
-            model=model,
-            data=data,
-            weights=weights,
-            quant=quant,
-            rounding=rounding,
-            target=target,
-            steps=None if source.suffix == ONNX else steps,
-            input_range=None if input_range is None else parse_range(input_range),
-            shared=shared,
-            choices={
-                "payload_bits": payload_bits,
-                "input_coding": input_coding,
-                "strict": strict,
-                "parallel": parallel,
-                "readout": readout,
-            },
-        )
+            netx_ignore=netx_ignore,
+            netx_numbers=netx_numbers,
+            netx_input_shape=netx_input_shape,
+        ),
+        method=method,
+        option=option,
+        transforms=transforms,
+    )
+    refuse_unfit(source, wanted)
+    program, network = program_of(source, wanted, shared=shared, keep=context.with_resource)  # to the end of the verb
     if transforms:
         from snn2chip.transforms import transform
 
         program = transform(program, transforms)
-    import attrs
-
     from snn2chip.analysis.proofs import range_summary
 
     named = str(program.meta.get("data", ""))
@@ -258,8 +187,7 @@ def compile(
     for note in notes:
         typer.echo(f"note: {note}")
     if artifacts is not None:
-        ready_made = source.suffix in (".net", ".s2c", ".nir")
-        options = of_a_compile(float_model=None if ready_made else network, model=model, data=data, target=target)
+        options = of_a_compile(float_model=network, model=model, data=data, target=target)
         write_artifacts(artifacts, program, options=options, source=source, rows=rows, notes=notes)
     for made in (out, artifacts):
         if made is not None:
@@ -281,17 +209,6 @@ def origin_meta(program: Program, source: Path, quant: Path | None) -> dict[str,
     return meta
 
 
-def spiking(
-    source: Path, folder: Path, *, method: str, steps: int | None, option: list[str] | None, data: str | None
-) -> Path:
-    """The spiking checkpoint that `snn2chip convert` makes of an ordinary network, in `folder`."""
-    from snn2chip.cli.convert import converted, show
-
-    made = folder / f"{source.stem}.safetensors"
-    show(converted(source, made, method=method, steps=steps, texts=list(option or ()), data=data))
-    return made
-
-
 def golden_samples(program: Program, count: int, *, data: str | None) -> Any:
     """The first test samples of the program's data set, or None for random ones where it names none."""
     if not count or (data is None and "data" not in program.meta):
@@ -300,114 +217,3 @@ def golden_samples(program: Program, count: int, *, data: str | None) -> Any:
 
     feed = make_feed(program, path=None, samples=count, data=data, steps_in_input=False)
     return next(iter(feed.blocks(count)))[0]
-
-
-def parse_range(text: str) -> tuple[float, float]:
-    """`LO,HI` as two numbers; InputError for anything else."""
-    parts = text.split(",")
-    try:
-        lo, hi = (float(part) for part in parts)
-    except ValueError:
-        raise InputError(f"--input-range {text!r}: expected two numbers, as in --input-range=-4,4") from None
-    return lo, hi
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """`C,H,W` or `N` as whole numbers of at least 1; InputError for anything else."""
-    found = tuple(int(part) if part.strip().isdecimal() and len(part) < 10 else 0 for part in text.split(","))
-    if len(found) not in (1, 3) or min(found) < 1:
-        raise InputError(f"--netx-input-shape {text!r}: expected one or three whole numbers, as in 2,32,32")
-    return found
-
-
-def from_netx(path: Path, *, target: str = "loihi2", **how: Any) -> Program:
-    """A lava-dl `.net` file as a program for `target`; `how` are options of `import_netx`."""
-    from snn2chip.frontends.netx import import_netx
-    from snn2chip.mapping.capabilities import fitted
-    from snn2chip.mapping.target_file import load_target
-
-    chip = load_target(target)
-    return fitted(import_netx(path, **how), chip)
-
-
-def from_nir(
-    path: Path,
-    *,
-    profile: str | None,
-    options: list[str] | None,
-    steps: int | None,
-    readout: str,
-    data: str | None,
-    given: list[str],
-    quant: Path | None,
-    shared: Workers | None = None,
-    how: dict[str, Any],
-) -> Program:
-    """A `.nir` file as a program: our own as it is, others by their profile; `given` are the flags that were set."""
-    from snn2chip.interop.nir_compile import compile_nir, holds_program, import_nir_program, parsed_options
-    from snn2chip.mapping.capabilities import fitted
-    from snn2chip.mapping.target_file import load_target
-
-    if unfit := [name for name in given if name not in NIR_TAKES]:
-        raise InputError(f"{path}: leave out {', '.join(unfit)}")
-    if profile is None and holds_program(path):
-        given = [*given, *(["--steps"] if steps else []), *(["--nir-option"] if options else [])]
-        if given:
-            raise InputError(f"{path}: holds an integer program of snn2chip; leave out {', '.join(given)}")
-        return fitted(import_nir_program(path), load_target(how["target"]))
-    chosen = parsed_options(options)
-    spec = spec_of(quant, weights=how["weights"], rounding=how["rounding"])
-    how |= {key: getattr(spec, key) for key in ("weights", "overrides", "bias_correction", "rounding")}
-    read = None if readout == "auto" else readout
-    with sharing(shared):
-        return compile_nir(path, profile=profile, options=chosen, steps=steps, read=read, data=data, **how)
-
-
-def spec_of(quant: Path | None, *, weights: str, rounding: str) -> QuantSpec:
-    """Widths and rounding of a TOML file and of the flags; InputError where they contradict each other."""
-    import attrs
-
-    from snn2chip.quantize.quant_file import read_quant
-    from snn2chip.quantize.spec import QuantSpec
-
-    if quant is None:
-        return QuantSpec(weights=weights, rounding=rounding)
-    spec = read_quant(quant)
-    if weights not in ("keep", spec.weights):
-        raise InputError(f"--weights {weights} and {quant} (weights = {spec.weights}) contradict each other")
-    return spec if rounding == "nearest" else attrs.evolve(spec, rounding=rounding)
-
-
-def from_checkpoint(
-    path: Path,
-    *,
-    model: str | None,
-    data: str | None,
-    weights: str,
-    quant: Path | None,
-    rounding: str = "nearest",
-    target: str,
-    steps: int | None = None,
-    input_range: tuple[float, float] | None = None,
-    choices: Mapping[str, Any] | None = None,
-    shared: Workers | None = None,
-) -> Program:
-    """A model checkpoint, or the state_dict of a named model, as a program."""
-    from snn2chip.checkpoint_compile import compile_checkpoint
-    from snn2chip.quantize.choices import Choices
-
-    spec = spec_of(quant, weights=weights, rounding=rounding)
-    with sharing(shared):
-        return compile_checkpoint(
-            path,
-            model=model,
-            data=data,
-            weights=spec.weights,
-            overrides=spec.overrides,
-            bias_correction=spec.bias_correction,
-            rounding=spec.rounding,
-            target=target,
-            steps=steps,
-            input_range=input_range,
-            choices=Choices(**dict(choices or {})),
-        )

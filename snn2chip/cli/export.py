@@ -7,6 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from snn2chip.cli.import_options import (
+    ImportFlags,
+    NetxIgnore,
+    NetxInputShape,
+    NetxNumbers,
+    NirOptions,
+    NirProfile,
+    NumLayers,
+)
+from snn2chip.errors import InputError
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -17,13 +28,12 @@ def export(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A program (.s2c), X.net, X.nir, or a checkpoint.")],
     to: Annotated[str, typer.Option("--to", metavar="nir|netx", help="The format.")],
     out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the file goes.")],
-    nir_profile: Annotated[
-        str | None, typer.Option("--nir-profile", metavar="NAME", help="The framework that wrote X.nir.")
-    ] = None,
-    nir_options: Annotated[
-        list[str] | None,
-        typer.Option("--nir-option", metavar="KEY=VALUE", help="One convention of the profile otherwise; repeatable."),
-    ] = None,
+    nir_profile: NirProfile = None,
+    nir_options: NirOptions = None,
+    num_layers: NumLayers = None,
+    netx_ignore: NetxIgnore = None,
+    netx_numbers: NetxNumbers = "netx",
+    netx_input_shape: NetxInputShape = None,
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="T", min=1, help="Steps, where FILE says none.")
     ] = None,
@@ -33,7 +43,15 @@ def export(
     from snn2chip.origin import reading
 
     sink = sink_named(to)
-    network = _network(source, nir_profile, nir_options, steps)
+    imports = ImportFlags(
+        nir_profile=nir_profile,
+        nir_options=nir_options,
+        num_layers=num_layers,
+        netx_ignore=netx_ignore,
+        netx_numbers=netx_numbers,
+        netx_input_shape=netx_input_shape,
+    )
+    network = _network(source, imports, steps)
     with reading(source):
         lost = sink.write(network, out)
     for text in lost:
@@ -41,16 +59,12 @@ def export(
     typer.echo(f"wrote {out} ({sink.what})")
 
 
-def _network(source: Path, profile: str | None, options: list[str] | None, steps: int | None) -> Any:
+def _network(source: Path, imports: ImportFlags, steps: int | None) -> Any:
     """The program or float graph of a file."""
-    from snn2chip.errors import InputError
-
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    if profile is not None and source.suffix != ".nir":
-        raise InputError(f"{source}: --nir-profile {profile} is for X.nir files; leave it out")
-    if options and source.suffix != ".nir":
-        raise InputError(f"{source}: --nir-option {options[0]} is for X.nir files; leave it out")
+    if found := imports.misplaced(source):
+        raise InputError(f"{source}: {'; '.join(found)}")
     if source.suffix == ".s2c":
         from snn2chip.api import load
 
@@ -58,12 +72,12 @@ def _network(source: Path, profile: str | None, options: list[str] | None, steps
     if source.suffix == ".net":
         from snn2chip.frontends.netx import import_netx
 
-        return import_netx(source, steps=steps)
+        return import_netx(source, steps=steps, **imports.netx())
     if source.suffix == ".nir":
         from snn2chip.frontends.nir import import_nir
         from snn2chip.interop.nir_compile import holds_program, import_nir_program, parsed_options
 
-        chosen = parsed_options(options)
+        profile, chosen = imports.nir_profile, parsed_options(imports.nir_options)
         if profile is None and holds_program(source):
             if chosen:
                 raise InputError(f"{source}: holds an integer program of snn2chip; leave out --nir-option")
@@ -76,8 +90,6 @@ def _network(source: Path, profile: str | None, options: list[str] | None, steps
 
 def _of_steps(program: Any, steps: int | None, source: Path) -> Any:
     """The program as it is; InputError where another number of steps is asked for."""
-    from snn2chip.errors import InputError
-
     if steps not in (None, program.steps):
         raise InputError(f"{source}: is a program of {program.steps} steps; --steps {steps} cannot change it")
     return program

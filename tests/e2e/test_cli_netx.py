@@ -91,7 +91,7 @@ def test_what_a_message_advises_is_there(tmp_path: Path, invoke: Invoke) -> None
     assert "numbers must be one of netx, file" in refused("compile", path, *ignored, "--netx-numbers", "lava")
     assert "has no field 'theta' to ignore" in refused("compile", path, *ignored, "--netx-ignore", "theta")
     (tmp_path / "x.nir").write_bytes(b"")
-    assert "are for X.net files" in refused("compile", tmp_path / "x.nir", "-o", out, "--netx-ignore", "mask")
+    assert "--netx-ignore is for X.net files" in refused("compile", tmp_path / "x.nir", "-o", out, "--netx-ignore", "m")
     assert ".net" in invoke("inspect", "--help")
 
 
@@ -112,3 +112,19 @@ def test_the_shape_that_a_file_does_not_say(tmp_path: Path, invoke: Invoke) -> N
     assert "expected one or three whole numbers" in refused(*how, "--netx-input-shape", "2,x,3")
     invoke(*how, "--netx-input-shape", "2,3,3")
     assert load(out).inputs[0].shape == (2, 3, 3)
+    text = refused("export", path, "--to", "nir", "--steps", 4, "-o", tmp_path / "conv.nir")
+    assert "--netx-input-shape C,H,W" in text
+    shape = ("--netx-input-shape", "2,3,3")
+    invoke("export", path, "--to", "nir", "--steps", 4, "-o", tmp_path / "conv.nir", *shape)
+    invoke("compile", tmp_path / "conv.nir", "-o", tmp_path / "back.s2c")
+    assert load(tmp_path / "back.s2c").digest() == load(out).digest()
+    assert "--netx-input-shape is for X.net files" in refused("export", out, "--to", "nir", "-o", "x.nir", *shape)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    """Flags of three other kinds of file, each named."""
+    path = tmp_path / "x.net"
+    path.write_bytes(b"")
+    text = refused("compile", path, "--nir-profile", "norse", "--method", "qcfs", "--weights", "int4", "-o", "y.s2c")
+    for said in ("--nir-profile is for X.nir files", "--method and --option are for X.onnx", "leave out --weights"):
+        assert said in text

@@ -222,7 +222,7 @@ def _words(path: Path) -> object:
     from snn2chip_models.shipped import shipped
 
     from snn2chip.checkpoint import user_function
-    from snn2chip.cli.compile import parse_range
+    from snn2chip.cli.compile_sources import parse_range
     from snn2chip.data import open_data
     from snn2chip.frontends.nir_profiles import OPTIONS, profile_of
     from snn2chip.quantize.spec import QuantSpec
