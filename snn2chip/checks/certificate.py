@@ -21,7 +21,7 @@ from torch import Tensor
 from snn2chip.api import by_step, raw_samples, run
 from snn2chip.checks.certificate_bound import Fed, SomaCertificate, soma_certificate
 from snn2chip.checks.certificate_maps import noise_of, reached
-from snn2chip.checks.certificate_result import Certificate, LayerCertificate
+from snn2chip.checks.certificate_result import COUNTS, Certificate, LayerCertificate
 from snn2chip.checks.inside import inside
 from snn2chip.errors import InputError, UnsupportedError
 from snn2chip.ir.float_run import run_soma
@@ -85,7 +85,7 @@ class _Work:
             before = max((depth[n] for n in self.graph.inputs.get(layer.name, ())), default=0)
             depth[layer.name] = before + (layer.name in self.somas)
             if layer.name in self.somas:
-                zero = dict.fromkeys(("steps", "equal", "certified", "unconditional", "violations"), 0)
+                zero = dict.fromkeys(COUNTS, 0)
                 soma = self.somas[layer.name]
                 kind = {"relay": "relay", "none": "prediction"}.get(soma.fire, "neuron")
                 row = {"soma": soma.name, "layer": soma.layer, "kind": kind, "depth": depth[layer.name]}

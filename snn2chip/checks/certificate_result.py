@@ -8,6 +8,8 @@ import attrs
 
 from snn2chip.errors import MismatchError
 
+COUNTS = ("steps", "equal", "certified", "unconditional", "violations")
+
 
 @attrs.frozen(kw_only=True)
 class LayerCertificate:
@@ -27,6 +29,10 @@ class LayerCertificate:
     unconditional: int
     violations: int
 
+    def plus(self, other: LayerCertificate) -> LayerCertificate:
+        """The counts of both rows, which are of one soma."""
+        return attrs.evolve(self, **{name: getattr(self, name) + getattr(other, name) for name in COUNTS})
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         return attrs.asdict(self)
@@ -43,6 +49,11 @@ class Certificate:
     def violations(self) -> int:
         """Certified payloads and predictions that differ all the same: more than 0 is a bug."""
         return sum(row.violations for row in self.layers)
+
+    def __add__(self, other: Certificate) -> Certificate:
+        """The certificate of the samples of both, which are of one program."""
+        layers = tuple(a.plus(b) for a, b in zip(self.layers, other.layers, strict=True))
+        return Certificate(samples=self.samples + other.samples, layers=layers)
 
     def raise_if_violated(self) -> None:
         """Raise MismatchError if anything certified differs: then the bound or a backend is wrong."""

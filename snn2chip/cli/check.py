@@ -173,7 +173,8 @@ def _fidelity(
     from snn2chip.checks.certificate import certificate
     from snn2chip.checks.float_side import source_doubt
     from snn2chip.cli.measured import measured
-    from snn2chip.cli.screen import say
+    from snn2chip.cli.screen import progress, say
+    from snn2chip.data.feed import READ
 
     if doubt := source_doubt(feed.program, checkpoint):
         say(f"warning: {doubt}")
@@ -184,8 +185,13 @@ def _fidelity(
     assert side is not None
     if not certified:
         return found, None
-    inputs, _ = next(iter(feed.blocks(feed.samples.total)))
-    return found, certificate(feed.program, side[0], inputs, time_axis=feed.time_axis)
+    proven: Certificate | None = None
+    with progress("certificate", feed.samples.total) as advance:
+        for inputs, _ in feed.blocks(READ):
+            block = certificate(feed.program, side[0], inputs, time_axis=feed.time_axis)
+            proven = block if proven is None else proven + block
+            advance(block.samples)
+    return found, proven
 
 
 def _has_inputs(program: Program, trace: Path) -> bool:

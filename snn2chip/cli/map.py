@@ -48,12 +48,13 @@ def map_(
 
     from snn2chip.api import load
     from snn2chip.cli.screen import write_json
+    from snn2chip.data.feed import READ
     from snn2chip.ir.files import read
     from snn2chip.mapping.assign import map_program
     from snn2chip.mapping.savings import savings
     from snn2chip.mapping.tables import as_dict
     from snn2chip.mapping.target_file import target_names
-    from snn2chip.mapping.traffic import measured_rates
+    from snn2chip.mapping.traffic import rates_of_blocks
     from snn2chip.origin import data_name, origin, origin_of
 
     loaded = load(program)
@@ -67,8 +68,8 @@ def map_(
             default_samples=DEFAULT_SAMPLES,
             steps_in_input=steps_in_input,
         )
-        inputs, _ = next(iter(feed.blocks(feed.samples.total)))
-        rates = measured_rates(loaded, inputs, time_axis=feed.time_axis, device=device)
+        blocks = (inputs for inputs, _ in feed.blocks(READ))
+        rates = rates_of_blocks(loaded, blocks, time_axis=feed.time_axis, device=device)
         name = f"measured over {feed.samples.total} samples of {data_name(feed.samples.name)}"
     elif samples is not None or steps_in_input:
         raise InputError("--samples and --steps-in-input speak about the samples of --data or --input")

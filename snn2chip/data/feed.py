@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "digits"
 """The data set of a program that names none."""
+READ = 1024
+"""Samples read at a time, about."""
 
 
 @attrs.frozen(kw_only=True)

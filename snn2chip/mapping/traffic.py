@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,22 @@ def measured_rates(
     program: Program, inputs: Any, *, time_axis: bool = False, device: str | None = "cpu"
 ) -> dict[str, Any]:
     """Mean spikes per sample of every neuron over a run of `inputs`; memory does not grow with their number."""
+    return rates_of_blocks(program, [inputs], time_axis=time_axis, device=device)
+
+
+def rates_of_blocks(
+    program: Program, blocks: Iterable[Any], *, time_axis: bool = False, device: str | None = "cpu"
+) -> dict[str, Any]:
+    """`measured_rates` over samples that come in blocks."""
     from snn2chip.api import stream
 
     total: dict[str, Any] = {}
     samples = 0
-    for trace in stream(program, inputs, record="all", time_axis=time_axis, device=device):
-        samples += trace.samples
-        for name, payloads in {**trace.inputs, **trace.payloads}.items():
-            total[name] = total.get(name, 0) + (np.asarray(payloads) != 0).sum((0, 1))
+    for inputs in blocks:
+        for trace in stream(program, inputs, record="all", time_axis=time_axis, device=device):
+            samples += trace.samples
+            for name, payloads in {**trace.inputs, **trace.payloads}.items():
+                total[name] = total.get(name, 0) + (np.asarray(payloads) != 0).sum((0, 1))
     return {name: count / samples for name, count in total.items()}
 
 

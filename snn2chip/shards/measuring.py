@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from snn2chip.data.feed import READ
 from snn2chip.reports.tally import Tally
 from snn2chip.shards.gather import gather
 from snn2chip.shards.opened import NamedFile, feed_of, program_of, work
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from snn2chip.data.feed import Feed, FeedSpec
     from snn2chip.ir.graph import LayerGraph
     from snn2chip.ir.program import Program
-
-READ = 1024
-"""Samples read at a time, about."""
 
 
 @attrs.frozen(kw_only=True)

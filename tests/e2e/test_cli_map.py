@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import snn2chip.data.feed as data_feed
 from snn2chip.api import load
 from snn2chip.cli.command import app
 from snn2chip.mapping.saved import load_mapping
@@ -28,7 +29,7 @@ def call(*args: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_tables_json_and_the_mapped_program(program: Path, tmp_path: Path) -> None:
+def test_tables_json_and_the_mapped_program(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = random_program(3)
     (name,) = case.raw
     x = np.asarray(case.raw[name])
@@ -50,6 +51,11 @@ def test_tables_json_and_the_mapped_program(program: Path, tmp_path: Path) -> No
     from snn2chip.ir.files import read
 
     assert read(out)[1].keys() == read(program)[1].keys()  # golden vectors stay
+    monkeypatch.setattr(data_feed, "READ", 1)  # samples one by one: the same messages, to the last number
+    code, text = call(program, "--target", "ideal", "--input", tmp_path / "x.npz", "--json", report)
+    assert code == 0, text
+    again = json.loads(report.read_text())
+    assert {k: v for k, v in again.items() if k != "origin"} == {k: v for k, v in written.items() if k != "origin"}
 
 
 def test_errors(program: Path) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import snn2chip.checks.certificate as room
+import snn2chip.data.feed as data_feed
 from snn2chip.checks import float_side
 from snn2chip.checks.certificate import certificate
 from snn2chip.checks.certificate_result import Certificate
@@ -114,6 +115,27 @@ def test_check_prints_the_table_and_fails_only_on_a_violation(
     assert bad.exit_code == 1
     assert "net.n1" in bad.output
     assert "the certificate is violated" in bad.output
+
+
+def test_samples_are_read_in_blocks_and_the_table_is_the_same(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check(*files, "--certificate").exit_code == 0
+    whole = json.loads((tmp_path / "out.json").read_text())["certificate"]
+    seen = []
+    real = room.certificate
+
+    def counted(*args: Any, **options: Any) -> Certificate:
+        seen.append(len(next(iter(args[2].values()))))
+        return real(*args, **options)
+
+    monkeypatch.setattr(room, "certificate", counted)
+    monkeypatch.setattr(data_feed, "READ", 5)
+    assert check(*files, "--certificate").exit_code == 0
+    assert len(seen) > 1
+    assert max(seen) == 5
+    assert sum(seen) == whole["samples"]
+    assert json.loads((tmp_path / "out.json").read_text())["certificate"] == whole
 
 
 def test_a_certificate_needs_a_float_model(files: list[str]) -> None:
