@@ -190,7 +190,35 @@ def test_what_does_not_fit_is_one_line(tmp_path, bare):
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 2, 3, 3)))
     assert "one sample at a time" in bare(folder / "run.py", "x.npz", "--batch", 2, cwd=tmp_path).stderr
     assert "without golden samples" in bare(folder / "run.py", "--check", cwd=tmp_path).stderr
+    assert "there is no folder" in bare(folder / "run.py", "x.npz", "-o", "no/out.npz", cwd=tmp_path).stderr
     assert not (tmp_path / "outputs.npz").exists()
+
+
+@on_lava
+def test_outputs_are_the_earlier_file_or_the_whole_new_one(tmp_path, monkeypatch):
+    from snn2chip_backends.lava.net import package
+
+    path = tmp_path / "out.npz"
+    package.write_npz(path, {"outputs": np.arange(5)})
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for call in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(package.os, call, full)
+            with pytest.raises(OSError, match="No space"):
+                package.write_npz(path, {"outputs": np.arange(6)})
+        assert path.read_bytes() == before
+        assert [p.name for p in tmp_path.iterdir()] == ["out.npz"]
+    (tmp_path / "link.npz").symlink_to(path)
+    package.write_npz(tmp_path / "link.npz", {"outputs": np.arange(6)})
+    assert (tmp_path / "link.npz").is_symlink()
+    with np.load(path) as found:
+        assert np.array_equal(found["outputs"], np.arange(6))
+    package.write_npz(Path(os.devnull), {"outputs": np.arange(6)})
+    assert not Path(os.devnull).is_file()
 
 
 def test_package_holds_sources_weights_and_a_readme(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import tempfile
@@ -82,6 +83,8 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if (given.input is None) != given.check:
         parser.error("give x.npz, or --check")
+    if not Path(given.output).parent.is_dir():
+        parser.error(f"-o {given.output}: there is no folder {Path(given.output).parent}")
     golden = folder / "golden.npz"
     if given.check and not golden.is_file():
         parser.error("this package was emitted without golden samples")
@@ -105,12 +108,42 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
         return 1 if wrong else 0
     first = next(iter(outputs.values()), np.zeros((len(samples[names[0]]), 0), np.int64))
     pred = first.argmax(1) if first.shape[1] else np.zeros(0, np.int64)
-    with open(given.output, "wb") as file:
-        np.savez_compressed(file, outputs=first, pred=pred, **{f"output/{k}": v for k, v in outputs.items()})
+    try:
+        write_npz(
+            Path(given.output), {"outputs": first, "pred": pred, **{f"output/{k}": v for k, v in outputs.items()}}
+        )
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
     rate = result["info"]["steps_per_s"]
     said = f"{len(first)} samples, {result['info']['steps']} Lava steps, {rate:.0f} steps/s"
     print(f"{said}, layout {read_plan(folder)[0]['lava_layout']} -> {given.output}")
     return 0
+
+
+def write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """Write `path` beside its place and rename it: it is the old file or the whole new one; a device is written to."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            file.write(_packed(arrays))
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(_packed(arrays))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _packed(arrays: dict[str, Any]) -> bytes:
+    """An `.npz` file's bytes; NumPy seeks while it writes one, which pipes and devices cannot."""
+    image = io.BytesIO()
+    np.savez_compressed(image, **arrays)
+    return image.getvalue()
 
 
 def pick(arrays: dict[str, Any], names: list[str], total: int | None) -> dict[str, Any]:
