@@ -1,13 +1,9 @@
-"""What a run of the exact engine costs by itself: arithmetic, memory, growth with size, recording."""
+"""What a run of the exact engine costs by itself: arithmetic, growth with size, recording."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +21,6 @@ from benchmarks.networks import conv_net, converted, mlp, pixels
 from benchmarks.questions import Question
 from benchmarks.table import Bar, Figures, Outputs, Row, Table, measure, slope, take_turns
 from snn2chip.api import coded_inputs, run
-from snn2chip.ir.files import write
 from snn2chip.ir.nodes import Synapse
 from snn2chip.ir.program import Program
 from snn2chip.registry import get_backend
@@ -106,85 +101,6 @@ def arithmetic(*, quick: bool, repeats: int) -> Figures:
         repeated=f"once to warm up, then {repeats} rounds in which sgemm and the nets take turns; median",
         packages=FAST,
     )
-
-
-MEMORY = """
-import sys, numpy as np, torch
-from benchmarks.lowering.row import Memory
-from benchmarks.networks import float_forward, pixels
-from benchmarks.peak import give_back
-from snn2chip.api import load, run
-kind, path, out, samples, threads, block = *sys.argv[1:4], *map(int, sys.argv[4:])
-torch.set_num_threads(threads)
-if kind == "float":
-    work = float_forward("resnet18", samples, channels_last=False)
-    first = float_forward("resnet18", 1, channels_last=False)
-else:
-    program = load(path)
-    few = pixels(program, block).astype(np.uint8)
-    x = np.concatenate([few] * (samples // block))
-    work = lambda: run(program, x, record="outputs", block=block).outputs
-    first = lambda: run(program, x[:1], record="outputs").outputs
-first()
-give_back()
-with Memory() as memory:
-    got = work()
-if kind == "engine":
-    np.save(out, got)
-print(memory.extra)
-"""
-
-
-def memory(*, quick: bool, repeats: int) -> Figures:
-    """ResNet-18 (CIFAR), T=4: megabytes above those of a loaded network while it runs, each in a process of its own."""
-    batch, runs = (8, 1) if quick else (32, 3)
-    program = converted("resnet18")
-    own = 8  # samples of a block
-    many = [own * n for n in ((1, 10) if quick else (1, 10, 100))]
-    x = pixels(program, own)
-    told = equal_to_reference(program, x[:1])
-    expected = run(program, x, record="outputs").outputs
-    with tempfile.TemporaryDirectory() as folder:
-        path, out = Path(folder) / "resnet18.s2c", Path(folder) / "out.npy"
-        write(path, program)
-        asked = [("float", 4 * batch, own), ("engine", batch, batch), *(("engine", n, own) for n in many)]
-        found: list[list[float]] = [[] for _ in asked]
-        for _ in range(runs):
-            for megabytes, (kind, samples, block) in zip(found, asked, strict=True):
-                megabytes.append(_child_memory(kind, path, out, samples, block))
-                if kind == "engine":
-                    got = np.load(out)[:own]
-                    assert np.array_equal(got, expected[: len(got)]), f"{samples} samples"
-    float_mb, one_batch, *blocks = (float(np.median(megabytes)) for megabytes in found)
-    names = [f"float32 forward of {4 * batch} images", f"exact engine, B={batch}, T=4, one block"]
-    names += [f"exact engine, B={n}, T=4, {n // own} block{'s' * (n > own)} of {own}" for n in many]
-    rows: list[list[Any]] = [
-        [name, mb, mb / float_mb] for name, mb in zip(names, [float_mb, one_batch, *blocks], strict=True)
-    ]
-    bars = [
-        Bar(name=f"peak memory vs float32 forward, ResNet-18, B={batch}, T=4", value=one_batch / float_mb, limit=1.5)
-    ]
-    for n, mb in zip(many[:-1], blocks[:-1], strict=True):
-        name = f"peak memory, {many[-1] // own} blocks vs {n // own}, ResNet-18"
-        bars.append(Bar(name=name, value=blocks[-1] / mb, limit=1.1))
-    return Figures(
-        title="Peak memory, ResNet-18 (CIFAR)",
-        columns=["run", "MB", "x float"],
-        rows=rows,
-        bars=bars,
-        asserted=f"{told}; outputs of every run == those of one block here, {own} samples (the blocks hold them again)",
-        repeated=f"{runs} processes each, in turns; median. MB: most resident memory of a run above a process that has "
-        "loaded the network and run one sample of it",
-        packages=FAST,
-    )
-
-
-def _child_memory(kind: str, path: Path, out: Path, samples: int, block: int) -> float:
-    numbers = [str(n) for n in (samples, torch.get_num_threads(), block)]
-    arguments = [sys.executable, "-W", "ignore", "-c", MEMORY, kind, str(path), str(out), *numbers]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return float(done.stdout)
 
 
 def growth(*, quick: bool, repeats: int) -> Figures:
@@ -285,7 +201,6 @@ def recording(*, quick: bool, repeats: int) -> Table:
 
 QUESTIONS: dict[str, Question] = {
     "arithmetic": arithmetic,
-    "memory": memory,
     "growth": growth,
     "recording": recording,
 }

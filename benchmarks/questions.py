@@ -8,8 +8,8 @@ from typing import Protocol
 
 from benchmarks.table import Figures, Table
 
-GROUPS = ("engine", "costs", "emitted", "training", "compiling")
-"""`benchmarks/<group>.py`: engine against others, its own costs, emitted Lava, training steps, compiling and files."""
+GROUPS = ("engine", "costs", "run_memory", "emitted", "training", "compiling")
+"""`benchmarks/<group>.py`: engine against others, its costs and memory, emitted Lava, training, compiling, files."""
 
 
 class Question(Protocol):
