@@ -76,7 +76,9 @@ def compile_checkpoint_graph(
     choices: Choices | None = None,
 ) -> tuple[Program, LayerGraph]:
     """Like `compile_checkpoint`, and also return the float graph (for fidelity)."""
-    from snn2chip.compiler import compile_float_graph, model_input, steps_first, which_hold_steps
+    from snn2chip.calibration_samples import steps_first, which_hold_steps
+    from snn2chip.compiler import compile_float_graph
+    from snn2chip.float_graph import model_input
     from snn2chip.quantize.choices import Choices
 
     choices = choices or Choices()
@@ -134,7 +136,7 @@ def checkpoint_graph(
 ) -> tuple[LayerGraph, Found]:
     """Return the float graph of a checkpoint in normal form, and what belongs to it."""
     from snn2chip.checkpoint import load_model
-    from snn2chip.compiler import float_graph, model_steps
+    from snn2chip.float_graph import float_graph, model_steps
     from snn2chip.frontends.torch import several_inputs
 
     module, header = load_model(path, model=model)
@@ -155,8 +157,8 @@ def _several(module: Any, names: tuple[str, ...], data: str, *, steps: int | Non
     """The float graph of a model of several inputs and its samples, an array of each name in a file X.npz."""
     import torch
 
-    from snn2chip.compiler import float_graph
     from snn2chip.data import open_data
+    from snn2chip.float_graph import float_graph
 
     if not data.endswith(".npz"):
         raise InputError(f"the model takes {', '.join(names)}; give samples with an array of each name, --data X.npz")

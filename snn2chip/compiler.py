@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snn2chip.calibration_samples import by_input, steps_first, which_hold_steps
 from snn2chip.errors import InputError, QuantizeError
+from snn2chip.float_graph import declared_steps, float_graph, model_input
 from snn2chip.ir.program import Program
-from snn2chip.ir.raw import ByStep, holds_steps, part
+from snn2chip.ir.raw import holds_steps, part
 from snn2chip.stages import staged
 
 if TYPE_CHECKING:
     from snn2chip.ir.graph import LayerGraph
-    from snn2chip.ir.layers import InputLayer
     from snn2chip.ir.linear_layers import WeightParts
     from snn2chip.quantize.choices import Choices
 
@@ -141,7 +142,7 @@ def compile_graph(
     choices = Choices(
         payload_bits=payload_bits, input_coding=input_coding, strict=strict, parallel=parallel, readout=readout
     )
-    graph = float_graph(model, sample, steps=_declared(model) if steps is None else steps, normalise=normalise)
+    graph = float_graph(model, sample, steps=declared_steps(model) if steps is None else steps, normalise=normalise)
     data = by_input(graph, _raw(sample, normalise) if calibration is None else calibration)
     data = steps_first(graph, data, time_axis=time_axis, batch_first=batch_first)
     per_step = which_hold_steps(graph, data, time_axis)
@@ -160,120 +161,6 @@ def compile_graph(
         meta={"model_input": model_input(graph, normalise), **(meta or {})},
     )
     return program, graph
-
-
-def by_input(graph: LayerGraph, data: Any) -> Any:
-    """Samples as an array, or of several inputs (given by name, or in their order) as arrays by name."""
-    names = [layer.name for layer in graph.input_layers]
-    if len(names) == 1:
-        return np.asarray(_numpy(next(iter(data.values())) if isinstance(data, Mapping) and len(data) == 1 else data))
-    given = data if isinstance(data, Mapping) else dict(zip(names, data, strict=False))
-    if set(given) != set(names) or len(data) != len(names):
-        got = ", ".join(map(str, given)) if isinstance(data, Mapping) else f"{len(data)} arrays"
-        raise InputError(f"the network takes samples of {', '.join(names)}; got {got}")
-    return {name: np.asarray(_numpy(given[name])) for name in names}
-
-
-def which_hold_steps(graph: LayerGraph, data: Any, time_axis: bool | None = None) -> ByStep:
-    """Whether the samples hold every step, by `time_axis` or else by their axes; of several inputs which of them do."""
-    if not isinstance(data, Mapping):
-        return bool(data.ndim == len(graph.input.raw_shape) + 2) if time_axis is None else time_axis
-    axes = {layer.name: len(layer.raw_shape) + 2 for layer in graph.input_layers}
-    return frozenset(n for n, x in data.items() if (x.ndim == axes[n] if time_axis is None else time_axis))
-
-
-def steps_first(graph: LayerGraph, data: Any, *, time_axis: bool | None = None, batch_first: bool | None = None) -> Any:
-    """Raw samples `[N, *shape]` as they are, and with every step as `[T, N, *shape]`; of several inputs by name.
-
-    `time_axis`: whether they hold every step (None: by the number of axes); `batch_first`: whether those are
-    `[N, T, ...]` (None: as the model itself takes its input). Raises InputError for another shape.
-    """
-    ways = {"time_axis": time_axis, "batch_first": batch_first}
-    if isinstance(data, Mapping):
-        return {x.name: _steps_first(graph, x, data[x.name], of=f" of {x.name}", **ways) for x in graph.input_layers}
-    return _steps_first(graph, graph.input, data, of="", **ways)
-
-
-def _steps_first(
-    graph: LayerGraph, layer: InputLayer, data: Any, *, of: str, time_axis: bool | None, batch_first: bool | None
-) -> Any:
-    shape, T = layer.raw_shape, layer.frames or graph.steps
-    rank = len(shape)
-    per_step = data.ndim == rank + 2 if time_axis is None else time_axis
-    if data.ndim != rank + 1 + per_step or tuple(data.shape[data.ndim - rank :]) != shape:
-        want = " or ".join(str([*lead, *shape]).replace("'", "") for lead in (["N"], ["T", "N"], ["N", "T"]))
-        raise InputError(f"calibration samples{of} have the shape {list(data.shape)}, expected {want}".replace("'", ""))
-    if not per_step:
-        return data
-    first = layer.layout in ("BT", "BF") if batch_first is None else batch_first
-    at = 1 if first else 0
-    if layer.reads is not None and data.shape[at] == layer.reads:  # the frames behind those mean nothing
-        data = np.pad(data, [(0, T - layer.reads if axis == at else 0) for axis in range(data.ndim)])
-    if data.shape[at] != T:
-        order = "[N, T, ...]" if first else "[T, N, ...]"
-        hint = f"; they fit as batch_first={not first}" if data.shape[1 - at] == T else ""
-        raise InputError(
-            f"calibration samples{of} {list(data.shape)} are read as {order} with T={data.shape[at]}, but the model "
-            f"runs {T} steps{hint}"
-        )
-    return np.moveaxis(data, 1, 0) if first else data
-
-
-def model_input(graph: LayerGraph, normalise: Mapping[str, Any] | None) -> dict[str, Any]:
-    """How raw samples become the model's own input, as plain values: its layout and its normalisation.
-
-    Of several inputs, the same for each under `inputs`.
-    """
-
-    def plain(layer: InputLayer, said: Mapping[str, Any]) -> dict[str, Any]:
-        norm = {key: np.asarray(_numpy(value)).tolist() for key, value in said.items() if value is not None}
-        return {"layout": layer.layout, "normalise": norm}
-
-    if len(graph.input_layers) == 1:
-        return plain(graph.input, normalise or {})
-    return {"inputs": {layer.name: plain(layer, (normalise or {}).get(layer.name, {})) for layer in graph.input_layers}}
-
-
-def model_steps(module: Any) -> int | None:
-    """T of a module: its own `T` or `steps`, else that of its first neuron, else None."""
-    neurons = (m for m in module.modules() if callable(getattr(m, "float_soma", None)))
-    return next((found for holder in (module, *neurons) if (found := _declared(holder)) is not None), None)
-
-
-def float_graph(
-    model: Any, sample: Any, *, steps: int | None = None, normalise: Mapping[str, Any] | None = None
-) -> LayerGraph:
-    """The traced float network of raw values in normal form: what the quantizer lowers and fidelity is held against.
-
-    A converted network, which is a graph already, is not traced.
-    """
-    from snn2chip.convert.activations import GraphNet
-    from snn2chip.frontends.modules import framework_of, module_graph
-    from snn2chip.frontends.torch import trace
-    from snn2chip.ir.graph import LayerGraph
-    from snn2chip.passes import run_passes
-
-    model = model.graph if isinstance(model, GraphNet) else model
-    if framework_of(model) is not None:  # another framework's layers: through its own export
-        model = module_graph(model, sample, steps=steps)
-    graph = model if isinstance(model, LayerGraph) else trace(model, sample, steps=steps)
-    if graph.steps == 1 and steps is None and not isinstance(model, LayerGraph) and model_steps(model) is None:
-        raise InputError(
-            f"{type(model).__name__}: the model says no number of steps T (no attribute T or steps, no neuron, no axis "
-            "of steps); pass steps=T, steps=1 for a network of a single step"
-        )
-    return run_passes(_normalised(graph, normalise or {}))
-
-
-def _normalised(graph: LayerGraph, normalise: Mapping[str, Any]) -> LayerGraph:
-    names = [layer.name for layer in graph.input_layers]
-    if len(names) == 1:
-        return graph.with_normalisation(**dict(normalise)) if normalise else graph
-    if unknown := [str(key) for key in normalise if key not in names]:
-        raise InputError(f"normalise of {', '.join(unknown)}: the inputs are {', '.join(names)}, each with its own")
-    for name, values in normalise.items():
-        graph = graph.with_normalisation(**dict(values), input=name)
-    return graph
 
 
 def compile_float_graph(
@@ -357,16 +244,6 @@ def compile_float_graph(
         for name in full:
             spare[name] = spare.get(name, 0) + 1
     raise QuantizeError([f"{name}: saturates on the calibration data whatever its fraction bits" for name in full])
-
-
-def _declared(model: Any) -> int | None:
-    """T as the model itself says it (`T` or `steps`); the trace must run as many."""
-    found = (getattr(model, key, None) for key in ("T", "steps"))
-    return next((value for value in found if isinstance(value, int) and not isinstance(value, bool)), None)
-
-
-def _numpy(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
 def _raw(sample: Any, normalise: Mapping[str, Any] | None) -> Any:

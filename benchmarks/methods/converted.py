@@ -26,8 +26,8 @@ def parallel(nets: Nets) -> Result:
     """CIFAR-10: the QCFS net with 4 levels and its parallel form with T = 4 binary steps, in fixed point."""
     import torch
 
-    from snn2chip.compiler import float_graph
     from snn2chip.convert import to_parallel
+    from snn2chip.float_graph import float_graph
 
     source = nets.get(QCFS)
     sample, shown = nets.inputs(source, "train", 4), source.header.input.normalisation

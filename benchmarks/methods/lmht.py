@@ -51,8 +51,8 @@ def replaced(nets: Nets, source: Net) -> Bar:
     """Compare the network right after the replacement with its source, in fixed point."""
     import torch
 
-    from snn2chip.compiler import float_graph
     from snn2chip.convert import to_hybrid
+    from snn2chip.float_graph import float_graph
 
     sample = nets.inputs(source, "train", 4)
     shown = source.header.input.normalisation

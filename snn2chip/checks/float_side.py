@@ -78,7 +78,7 @@ def module_side(
     from torch import nn
 
     from snn2chip.checks.float_model import FloatModel
-    from snn2chip.compiler import float_graph
+    from snn2chip.float_graph import float_graph
 
     if not isinstance(module, nn.Module):
         raise InputError(f"the float model is an nn.Module or a LayerGraph, got {type(module).__name__}")

@@ -57,7 +57,8 @@ def compile_nir(
     What was assumed of the file is in the program's notes. Raises what `import_nir` raises, and InputError for samples
     that do not fit or neurons that would send more spikes in a step than allowed.
     """
-    from snn2chip.compiler import compile_float_graph, model_input
+    from snn2chip.compiler import compile_float_graph
+    from snn2chip.float_graph import model_input
     from snn2chip.frontends.nir import import_nir
     from snn2chip.origin import samples_sha256
     from snn2chip.passes import run_passes

@@ -19,10 +19,10 @@ from benchmarks.methods.exact import BIAS_LSB, THETA_LSB, compare, fixed_point
 from snn2chip.api import run
 from snn2chip.checkpoint import CheckpointHeader, load_checkpoint
 from snn2chip.checkpoint_compile import compile_checkpoint
-from snn2chip.compiler import float_graph
 from snn2chip.convert import to_hybrid, to_if, to_parallel
 from snn2chip.data import open_data
 from snn2chip.errors import UnsupportedError
+from snn2chip.float_graph import float_graph
 from snn2chip.ir.graph import LayerGraph
 from snn2chip.ir.linear_layers import AffineLayer
 from snn2chip.ir.neuron_layer import NeuronLayer

@@ -182,7 +182,7 @@ def test_what_nir_cannot_say_is_listed_at_once(tmp_path):
 
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(6, 5), LMHT(steps=4, levels=2), torch.nn.Linear(5, 3))
-    from snn2chip.compiler import float_graph
+    from snn2chip.float_graph import float_graph
 
     graph = float_graph(net, torch.rand(4, 2, 6))
     with pytest.raises(UnsupportedError, match="a temporal window"):
