@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import runpy
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -42,15 +44,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def compiled(tmp_path: Path, folder: Path) -> Callable[..., Any]:
-    """A function of a module of its own, as a new process would compile it; with what its file is told apart by."""
-    module, part = tmp_path / "kernel.py", tmp_path / "part.py"
+def compiled(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A function of a module of its own, as a new process would compile it; with what its file is told apart by.
+
+    Nothing of an earlier one is left over: numba takes from it what it would have to read.
+    """
+    path, part = tmp_path / "kernel_of_a_test.py", tmp_path / "part.py"
 
     def make(*, now: bool = True, factor: int = 3, inner: str = "") -> Any:
-        module.write_text(KERNEL.format(factor=factor))
+        path.write_text(KERNEL.format(factor=factor))
         part.write_text(inner)
         machine_code._digest.cache_clear()
-        return runpy.run_path(str(module))["start"](now, sources=(str(part),))
+        gc.collect()
+        module: Any = ModuleType(path.stem)
+        monkeypatch.setitem(sys.modules, path.stem, module)
+        exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
+        return module.start(now, sources=(str(part),))
 
     return make
 

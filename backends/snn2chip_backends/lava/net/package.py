@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import numpy as np
 
 from .assemble import SINKS, assemble, empty_file, read_plan, resolve, same_at_all_steps, tie
 from .encode import encode, read_output
+from .npz import write_npz
 from .runtime import NetworkFailure
 from .watch import run_network
 
@@ -119,31 +119,6 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     said = f"{len(first)} samples, {result['info']['steps']} Lava steps, {rate:.0f} steps/s"
     print(f"{said}, layout {read_plan(folder)[0]['lava_layout']} -> {given.output}")
     return 0
-
-
-def write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """Write `path` beside its place and rename it: it is the old file or the whole new one; a device is written to."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        with open(path, "wb") as file:
-            file.write(_packed(arrays))
-        return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(_packed(arrays))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _packed(arrays: dict[str, Any]) -> bytes:
-    """An `.npz` file's bytes; NumPy seeks while it writes one, which pipes and devices cannot."""
-    image = io.BytesIO()
-    np.savez_compressed(image, **arrays)
-    return image.getvalue()
 
 
 def pick(arrays: dict[str, Any], names: list[str], total: int | None) -> dict[str, Any]:
