@@ -21,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn2chip.checkpoint_bounds import no_larger_than
 from snn2chip.checkpoint_header import CheckpointHeader, InputSpec
-from snn2chip.checkpoint_tensors import no_larger_than, read_tensors, strict_load
+from snn2chip.checkpoint_tensors import read_tensors, strict_load
 from snn2chip.errors import FileFormatError, InputError
 from snn2chip.stages import staged
 
@@ -257,6 +258,8 @@ def _from_header(header: CheckpointHeader, path: str | os.PathLike[str], *, numb
         with no_larger_than(SLACK * numbers + SLACK_NUMBERS, path=path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layers without numbers, which do not fit afterwards
             return build_model(header.model, args=dict(header.args))
+    except FileFormatError:
+        raise
     except (InputError, TypeError, ValueError, RuntimeError) as error:
         raise FileFormatError(f"{path}: cannot rebuild the model of this checkpoint: {error}") from error
 

@@ -32,6 +32,12 @@ def _numbers(value: Any) -> tuple[float, ...]:
     return (float(value),) if isinstance(value, (int, float)) else tuple(float(v) for v in value)
 
 
+def _single(value: float) -> float:
+    """The number as models have it: what float32 cannot hold is infinite there, or 0."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
+
+
 def _sizes(value: Iterable[int]) -> tuple[int, ...]:
     return tuple(value)
 
@@ -62,12 +68,12 @@ class InputSpec:
         for name, value in (("mean", self.mean), ("std", self.std)):
             if len(value) not in (1, channels):
                 bad.append(f"input: {name} has {len(value)} numbers; give one, or one per channel")
-            if not all(map(math.isfinite, value)):
-                bad.append(f"input: {name}={list(value)} is not finite")
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            bad.append(f"input: scale={self.scale} must be positive")
-        if not all(v > 0 for v in self.std):
-            bad.append(f"input: std={list(self.std)} must be positive")
+            if not all(math.isfinite(_single(v)) for v in value):
+                bad.append(f"input: {name}={list(value)} is not finite in 32 bits")
+        if not (math.isfinite(_single(self.scale)) and _single(self.scale) > 0):
+            bad.append(f"input: scale={self.scale} must be positive and finite in 32 bits")
+        if not all(_single(v) > 0 for v in self.std):
+            bad.append(f"input: std={list(self.std)} must be positive, also in 32 bits")
         return bad
 
     @property

@@ -14,8 +14,6 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,31 +124,6 @@ def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
             f"{path}: no plain state_dict, other things under {short(', '.join(other))}; save model.state_dict() alone"
         )
     return loaded, None
-
-
-@contextmanager
-def no_larger_than(numbers: int, *, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Inside the block no module with more parameters than `numbers` can be built, before memory is touched.
-
-    A hostile header cannot make a small file claim a huge model; raises FileFormatError.
-    """
-    from torch.nn.modules.module import register_module_parameter_registration_hook
-
-    left = numbers
-
-    def count(module: nn.Module, name: str, value: Any) -> None:
-        nonlocal left
-        left -= 0 if value is None else value.numel()
-        if left < 0:
-            raise FileFormatError(
-                f"{path}: the header describes a model with more than the {numbers} numbers in the file"
-            )
-
-    handle = register_module_parameter_registration_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def strict_load(module: nn.Module, state: dict[str, Tensor], *, path: str | os.PathLike[str]) -> None:

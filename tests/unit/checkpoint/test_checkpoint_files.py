@@ -276,13 +276,17 @@ def test_a_bad_header_is_one_clear_error(tmp_path, fields, words):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("hidden", [[10**7], [40_000, 40_000, 40_000], [10**15], [-4], [2.5]])
-def test_a_header_cannot_make_a_small_file_claim_a_huge_or_senseless_model(saved, tmp_path, hidden):
+@pytest.mark.parametrize("weights", ["ternary", "float"])
+@pytest.mark.parametrize("hidden", [[10**7], [40_000, 40_000, 40_000], [10**12], [10**15], [-4], [2.5]])
+def test_a_header_cannot_make_a_small_file_claim_a_huge_or_senseless_model(saved, tmp_path, hidden, weights):
+    """What no memory has is refused by its size, before torch is asked for it."""
     path = tmp_path / "m.safetensors"
-    save_file(saved[1].state_dict(), path, metadata={"snn2chip": json.dumps(_fields(args={**ARGS, "hidden": hidden}))})
-    with pytest.raises(FileFormatError, match=r"much larger model|cannot rebuild"):
+    fields = _fields(args={**ARGS, "hidden": hidden, "weights": weights})
+    save_file(saved[1].state_dict(), path, metadata={"snn2chip": json.dumps(fields)})
+    words = "describes a model with more than" if hidden[0] > 1000 else "cannot rebuild"
+    with pytest.raises(FileFormatError, match=words):
         load_checkpoint(path)
-    nn.Linear(1000, 1000)  # the limit is gone again
+    assert torch.empty(2000, 1000).numel() == nn.Linear(2000, 1000).weight.numel()  # the limit is gone again
 
 
 @pytest.mark.parametrize(("key", "value"), [("T", 10**9), ("L", 3)])

@@ -46,5 +46,13 @@ def test_all_breaches_together():
         assert part in text
 
 
+@pytest.mark.parametrize("wrong", [{"mean": 1e308}, {"std": 1e-300}, {"std": 1e39}, {"scale": 1e-300}, {"scale": 1e39}])
+def test_numbers_that_models_cannot_hold_are_refused(wrong):
+    """As float32 they are infinite, or 0 where that divides or wipes out every sample."""
+    with pytest.raises(InputError, match="32 bits"):
+        InputSpec(shape=(3,), **wrong)
+    assert InputSpec(shape=(3,), mean=3e38, scale=1e-38).unit == pytest.approx(1e-38)  # mean/scale: whole, and huge
+
+
 def test_arguments_of_compile():
     assert InputSpec(shape=(3,), mean=(1, 2, 3), std=2).normalisation == {"scale": 1.0, "mean": [1, 2, 3], "std": 2}
