@@ -21,6 +21,7 @@ from snn2chip.checkpoint_legacy import overclaimed
 from snn2chip.errors import FileFormatError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 PT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -126,6 +127,16 @@ def _read_pt(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], None]:
     return loaded, None
 
 
+def _holds(mine: torch.dtype, given: torch.dtype) -> bool:
+    """Whether every number of type `given` is one of type `mine`; not where torch has no common type of the two."""
+    import torch
+
+    try:
+        return torch.promote_types(mine, given) == mine
+    except RuntimeError:  # the wider unsigned types
+        return False
+
+
 def strict_load(module: nn.Module, state: dict[str, Tensor], *, path: str | os.PathLike[str]) -> None:
     """Copy `state` into `module` if it fits completely, else raise FileFormatError that lists all misfits."""
     import torch
@@ -139,7 +150,7 @@ def strict_load(module: nn.Module, state: dict[str, Tensor], *, path: str | os.P
         mine, given = own[name], state[name]
         if mine.shape != given.shape:
             bad.append(f"shape of {name}: the model has {list(mine.shape)}, the file {list(given.shape)}")
-        elif torch.promote_types(mine.dtype, given.dtype) != mine.dtype:
+        elif not _holds(mine.dtype, given.dtype):
             bad.append(f"type of {name}: the model has {_type(mine)}, the file {_type(given)}, which would lose digits")
         elif given.layout != torch.strided:
             bad.append(f"layout of {name}: {given.layout}; store dense tensors")

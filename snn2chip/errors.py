@@ -24,6 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+LINES, LETTERS = 100, 1000
+"""Breaches that the text of an error tells, and letters of each: a damaged file can hold any number of both."""
+
 
 class Snn2ChipError(Exception):
     """Base of every error that snn2chip raises on purpose; `exit_code` is what the CLI returns."""
@@ -32,16 +35,19 @@ class Snn2ChipError(Exception):
 
 
 class _Listed(Snn2ChipError):
-    """An error that reports all breaches of one kind together."""
+    """An error that reports all breaches of one kind together; its text tells at most `LINES` of them."""
 
     headline = "invalid"
 
     def __init__(self, breaches: str | Iterable[str]) -> None:
         self.breaches: list[str] = [breaches] if isinstance(breaches, str) else list(breaches)
+        lines = [b if len(b) <= LETTERS else f"{b[:LETTERS]} ... ({len(b):,} letters)" for b in self.breaches[:LINES]]
         if len(self.breaches) == 1:
-            text = self.breaches[0]
+            text = lines[0]
         else:
-            text = f"{len(self.breaches)} {self.headline}:\n" + "\n".join(f"  - {b}" for b in self.breaches)
+            more = len(self.breaches) - len(lines)
+            rows = [f"  - {line}" for line in lines] + ([f"  - and {more:,} more"] if more else [])
+            text = f"{len(self.breaches)} {self.headline}:\n" + "\n".join(rows)
         super().__init__(text)
 
 

@@ -45,7 +45,7 @@ class _Values:
             return np.float64(0.0 if default is None else default)
         array = np.asarray(value)
         channels = bool(self.shape) and array.shape == (self.shape[0], *[1] * (len(self.shape) - 1))
-        if array.size != 1 and array.shape != self.shape and not channels:
+        if array.size == 0 or (array.size != 1 and array.shape != self.shape and not channels):
             self.bad.append(f"{key} has shape {list(array.shape)}, the neurons {list(self.shape)}")
             return np.float64(0.0)
         if (array == array.flat[0]).all():

@@ -197,6 +197,7 @@ def _with_map_bias(layer: NeuronLayer) -> tuple[FloatSoma, AffineLayer | ScaleLa
     return soma, feedback
 
 
+@np.errstate(over="ignore")
 def _fields(soma: FloatSoma, shape: tuple[int, ...]) -> Fields | str:
     theta = soma.theta.double().numpy()
     if soma.fire == "levels" and soma.reset == "drop":

@@ -71,6 +71,7 @@ def single(value: Any) -> Any:
         return np.array(value, dtype=np.float32)
 
 
+@np.errstate(over="ignore")  # what is beyond becomes infinite, and is refused when it is written
 def neuron_fields(
     shape: tuple[int, ...],
     *,

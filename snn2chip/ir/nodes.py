@@ -31,7 +31,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _bits(value: Any) -> Any:
-    return value if value is None or isinstance(value, str) else int(value)
+    return value if value is None or isinstance(value, str) else whole(value)
 
 
 def _flag(value: Any) -> Any:

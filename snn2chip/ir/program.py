@@ -5,6 +5,7 @@ Built by hand or by the compiler, validated on construction (every breach at onc
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ def _nodes(items: Iterable[Node]) -> tuple[Node, ...]:
     try:
         return tuple(items)
     except TypeError as error:
-        raise ParameterError(f"nodes must be a list of nodes, got {items!r}") from error
+        raise ParameterError(f"nodes must be a list of nodes, got {reprlib.repr(items)}") from error
 
 
 def _records(items: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
@@ -36,10 +37,13 @@ def _records(items: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...
 
 
 def _edges(items: Iterable[Any]) -> tuple[Edge, ...]:
+    made, item = [], items
     try:
-        return tuple(Edge(*item) for item in items)
+        for item in items:
+            made.append(Edge(*item))
     except TypeError as error:
-        raise ParameterError(f"edges are (src, dst) or (src, dst, delay), got {items!r}") from error
+        raise ParameterError(f"edges are (src, dst) or (src, dst, delay), got {reprlib.repr(item)}") from error
+    return tuple(made)
 
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)

@@ -9,6 +9,7 @@ import numpy as np
 
 from snn2chip.errors import FileFormatError, InputError
 from snn2chip.ir.program import Program
+from snn2chip.ir.said import said
 from snn2chip.mapping.assign import META, VERSION, Mapping, chips_hold
 from snn2chip.mapping.demand import Population, breached
 from snn2chip.mapping.grid import Grid
@@ -29,10 +30,10 @@ def load_mapping(program: Program, target: Target | str | None = None) -> Mappin
         raise InputError(f"{program.name}: holds no placement; map it with `snn2chip map`")
     try:
         return _read(program, stored, target)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         if isinstance(error, (InputError, FileFormatError)):
             raise
-        raise FileFormatError(f"{program.name}: the stored placement is damaged ({error!r})") from error
+        raise FileFormatError(f"{program.name}: the stored placement is damaged ({said(error)})") from error
 
 
 def _read(program: Program, stored: MappingType[str, Any], target: Target | str | None) -> Mapping:

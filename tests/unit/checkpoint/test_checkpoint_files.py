@@ -24,6 +24,7 @@ from snn2chip.checkpoint import (
     load_model,
     save_checkpoint,
 )
+from snn2chip.checkpoint_tensors import strict_load
 from snn2chip.errors import FileFormatError, InputError
 
 ARGS = {"input_shape": [1, 4, 4], "hidden": [6], "classes": 3, "weights": "ternary", "T": 2}
@@ -274,6 +275,13 @@ def test_a_bad_header_is_one_clear_error(tmp_path, fields, words):
     _with_header(path, fields)
     with pytest.raises(FileFormatError, match=words):
         load_checkpoint(path)
+
+
+def test_types_that_torch_cannot_compare_do_not_fit(tmp_path):
+    model = nn.BatchNorm1d(2)
+    state = {**model.state_dict(), "num_batches_tracked": torch.tensor(0, dtype=torch.uint64)}
+    with pytest.raises(FileFormatError, match="type of num_batches_tracked: the model has int64, the file uint64"):
+        strict_load(model, state, path=tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize("weights", ["ternary", "float"])

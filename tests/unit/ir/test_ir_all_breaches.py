@@ -10,6 +10,19 @@ from snn2chip.errors import ParameterError, ProgramError
 EDGES = [("x", "w"), ("w", "s"), ("s", "o")]
 
 
+def test_a_text_is_bounded_and_nothing_is_lost() -> None:
+    found = ["a" * 5000, *(f"breach {i}" for i in range(5000))]
+    error = ProgramError(found)
+    assert error.breaches == found
+    lines = str(error).splitlines()
+    assert lines[0] == "5001 problems in the program:"
+    assert lines[1] == f"  - {'a' * 1000} ... (5,000 letters)"
+    assert lines[2:4] == ["  - breach 0", "  - breach 1"]
+    assert lines[-1] == "  - and 4,901 more"
+    assert len(lines) == 102
+    assert str(ProgramError(["b" * 1000])) == "b" * 1000
+
+
 def test_steps_parameters_and_shapes_are_reported_together() -> None:
     with pytest.raises(ProgramError) as caught:
         Program(

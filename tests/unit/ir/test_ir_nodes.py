@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from snn2chip.errors import ProgramError
+from snn2chip.errors import ParameterError, ProgramError
 from snn2chip.ir.nodes import Host, HostOp, Input, Output, Product, Synapse, describe
 from snn2chip.ir.order import components
 from snn2chip.ir.program import Program
@@ -128,7 +128,21 @@ def test_pairs_are_whole_numbers(value: Any) -> None:
         Synapse("c", "conv2d", np.ones((1, 1, 2, 2)), padding=value)
 
 
+@pytest.mark.parametrize("value", [np.array([4]), np.array([[0]]), 4.5])
+def test_bits_are_one_number(value: Any) -> None:
+    with pytest.raises(TypeError, match="whole number"):
+        Synapse("w", "linear", np.ones((1, 1)), bits=value)
+    assert Synapse("w", "linear", np.ones((1, 1)), bits=np.int64(4)).bits == 4
+
+
 # graph
+
+
+def test_an_edge_of_the_wrong_kind_is_named_and_nothing_else() -> None:
+    for edges, told in (([("in", "s"), ["x"] * 5000], r"got \['x', 'x'"), (5, "got 5"), ([("in", "s"), 7], "got 7")):
+        with pytest.raises(ParameterError, match=told) as caught:
+            Program(nodes=[Input("in", (2,))], edges=edges, steps=1)
+        assert len(str(caught.value)) < 200
 
 
 def test_graph_breaches_are_all_told() -> None:

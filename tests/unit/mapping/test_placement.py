@@ -134,6 +134,9 @@ def test_a_stored_mapping_is_checked(tmp_path: Path) -> None:
         load_mapping(damaged(populations=[{**row, "parts": [0, 1, 1]} for row in rows]), target)
     with pytest.raises(FileFormatError, match="damaged"):
         load_mapping(damaged(cost={}), target)
+    huge = {key: {**row, "messages": 10**400} for key, row in program.meta["placement"]["cost"].items()}
+    with pytest.raises(FileFormatError, match="a number that is 0 or beyond every range"):
+        load_mapping(damaged(cost=huge), target)
 
 
 def test_too_few_chips_say_what_would_fit() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import warnings
 from pathlib import Path
 
 import attrs
@@ -24,6 +25,7 @@ from snn2chip.interop.nir_graph import export_graph
 from snn2chip.interop.nir_own import own_network
 from snn2chip.interop.nir_program import export_program, program_nodes
 from snn2chip.ir.graph_files import to_parts
+from snn2chip.ir.neuron_layer import NeuronLayer
 from snn2chip.ir.nodes import Input, Output, Synapse
 from snn2chip.ir.program import Program
 from snn2chip.ir.soma import Soma
@@ -209,3 +211,16 @@ def test_every_sink_has_its_writers():
     assert all(set(f.supports) <= set(FEATURES) for f in (*SOURCES.values(), *SINKS.values()))
     with pytest.raises(InputError, match="known: nir"):
         sink_named("onnx")
+
+
+def test_neurons_beyond_float32_are_refused_when_they_are_written(tmp_path):
+    """Their numbers overflow on the way; nothing warns, nothing is written."""
+    graph = imported("sinabs_lif")
+    layer = next(layer for layer in graph.layers if isinstance(layer, NeuronLayer))
+    soma = attrs.evolve(layer.soma, gain=torch.full_like(layer.soma.gain, 1e308, dtype=torch.float64))
+    graph = graph.with_layers(attrs.evolve(layer, soma=soma))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UnsupportedError, match="beyond single precision"):
+            export_graph(graph, tmp_path / "a.nir")
+    assert not list(tmp_path.iterdir())

@@ -65,6 +65,7 @@ BROKEN = {
     "negative tau": ({"lif1": lif(6, tau=-1e-3)}, "more than 0"),
     "tau below dt": ({"lif1": lif(6, tau=1e-5, r=0.1)}, "shorter than dt"),
     "neurons of another shape": ({"lif1": lif(7)}, r"has shape \[7\]"),
+    "no numbers": ({"lif1": {**lif(6), "r": np.zeros((0,))}}, r"r has shape \[0\]"),
     "missing tau": ({"lif1": {k: v for k, v in lif(6).items() if k != "tau"}}, "tau is missing"),
     "unknown type": ({"lif1": {"type": "Hodgkin"}}, "Hodgkin is not known"),
     "type that is a number": ({"lif1": {**lif(6), "type": 3}}, "no text"),
