@@ -113,7 +113,9 @@ class Reader:
         self._last: dict[str, str] = {}  # results that only the end of the network may read
 
     def constant(self, name: str, value: NDArray[Any]) -> None:
-        """Note a stored tensor; ValueError for numbers that are not finite."""
+        """Note a stored tensor; ValueError for numbers that are not finite, or complex."""
+        if value.dtype.kind == "c":
+            raise ValueError(f"weight {name!r} holds complex numbers")
         if value.dtype.kind == "f" and not bool(np.isfinite(value).all()):
             raise ValueError(f"weight {name!r} holds numbers that are not finite")
         self.values[name] = value

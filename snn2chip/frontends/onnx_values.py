@@ -77,7 +77,10 @@ def reshaped(x: Data, kind: str, given: Any, attributes: Mapping[str, Any]) -> S
     `given` is the target or the axes. In a target the first number stands for the batch, whatever it is: it may have
     been computed from a batch of 1 (`known_shape`) or be the batch the file was exported with.
     """
-    numbers = None if given is None else [int(n) for n in np.asarray(given).reshape(-1)]
+    array = None if given is None else np.asarray(given).reshape(-1)
+    if array is not None and array.dtype.kind not in "iu":
+        raise Refusal(f"has a target of {array.dtype}; expected whole numbers")
+    numbers = None if array is None else [int(n) for n in array]
     if kind == "Reshape":
         if not numbers or (numbers[0] == -1 and -1 in numbers[1:]):
             raise Refusal(f"has the target {numbers}; the batch must stay first")

@@ -34,6 +34,12 @@ def _bits(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else whole(value)
 
 
+def _real(value: Any) -> float:
+    if np.ndim(value):
+        raise ParameterError(f"expected one number, got {value!r}")
+    return float(value)
+
+
 def _flag(value: Any) -> Any:
     return bool(value) if isinstance(value, np.bool_) else value
 
@@ -57,7 +63,7 @@ class Input:
     lo: int = attrs.field(default=0, converter=whole)
     hi: int = attrs.field(default=1, converter=whole)
     coding: str = attrs.field(default="repeat", kw_only=True)
-    scale: float = attrs.field(default=1.0, converter=float, kw_only=True)
+    scale: float = attrs.field(default=1.0, converter=_real, kw_only=True)
     offset: IntArray = attrs.field(default=np.int64(0), converter=as_int, kw_only=True)
     sample_shape: tuple[int, ...] | None = attrs.field(
         default=None, converter=attrs.converters.optional(_shape), kw_only=True
@@ -115,7 +121,7 @@ class Host:
     )
     ops: tuple[HostOp, ...] = attrs.field(default=(), converter=_ops, kw_only=True)
     coding: str = attrs.field(default="repeat", kw_only=True)
-    scale: float = attrs.field(default=1.0, converter=float, kw_only=True)
+    scale: float = attrs.field(default=1.0, converter=_real, kw_only=True)
     offset: IntArray = attrs.field(default=np.int64(0), converter=as_int, kw_only=True)
     layer: str = attrs.field(default="", kw_only=True)
 

@@ -369,6 +369,16 @@ def test_declared_sizes(tmp_path: Path) -> None:
         read_onnx(written(tmp_path / "c.onnx", nodes, [number("w", 4, 3, 3, 3)], shape=("N", 3, "H", "W")))
 
 
+def test_numbers_of_the_wrong_kind(tmp_path: Path) -> None:
+    """Complex weights, and targets of Reshape that are no whole numbers."""
+    pair = numpy_helper.from_array(np.full((4, 3, 3, 3), 1j, np.complex64), "w")
+    with pytest.raises(FileFormatError, match="'w' holds complex numbers"):
+        read_onnx(written(tmp_path / "a.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], [pair]))
+    target = numpy_helper.from_array(np.array([-1.0, 192.5], np.float32), "shape")
+    with pytest.raises(UnsupportedError, match="target of float32; expected whole numbers"):
+        read_onnx(written(tmp_path / "b.onnx", [helper.make_node("Reshape", ["x", "shape"], ["y"])], [target]))
+
+
 def test_not_finite(tmp_path: Path) -> None:
     """NaN and infinity in weights are refused by name."""
     weight = numpy_helper.from_array(np.full((4, 3, 3, 3), np.nan, np.float32), "w")
