@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,22 @@ def _load(path: str | os.PathLike[str]) -> Any:
         raise FileFormatError(f"{path}: damaged or not an ONNX file ({_line(error)})") from error
     if not model.graph.node:
         raise FileFormatError(f"{path}: damaged or not an ONNX file (it has no operations)")
+    if any(isinstance(name, bytes) for name in _names(model.graph)):
+        raise FileFormatError(f"{path}: damaged (it holds names that are no text)")
     try:
         load_external_data_for_model(model, str(file.parent))
     except Exception as error:  # the library raises its own, OSError, ValueError and RuntimeError
         raise FileFormatError(f"{path}: its weights cannot be read: {_line(error)}") from error
     return model
+
+
+def _names(graph: Any) -> Iterator[Any]:
+    """All names in a graph; the library gives one that is no UTF-8 as bytes."""
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _opset(model: Any, path: str | os.PathLike[str]) -> int:

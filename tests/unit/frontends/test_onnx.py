@@ -369,6 +369,17 @@ def test_declared_sizes(tmp_path: Path) -> None:
         read_onnx(written(tmp_path / "c.onnx", nodes, [number("w", 4, 3, 3, 3)], shape=("N", 3, "H", "W")))
 
 
+@pytest.mark.parametrize("name", [b"weight-w", b"result-y", b"kind-of-op"])
+def test_names_that_are_no_text(tmp_path: Path, name: bytes) -> None:
+    """A damaged byte in a name: the library gives it as bytes, and everything that joins names would fail."""
+    node = helper.make_node("Conv", ["x", "weight-w"], ["result-y"], name="kind-of-op")
+    path = written(tmp_path / "a.onnx", [node], [number("weight-w", 4, 3, 3, 3)], outputs=("result-y",))
+    assert read_onnx(path).layers
+    path.write_bytes(path.read_bytes().replace(name, b"\xff" + name[1:]))
+    with pytest.raises(FileFormatError, match="damaged"):
+        read_onnx(path)
+
+
 def test_numbers_of_the_wrong_kind(tmp_path: Path) -> None:
     """Complex weights, and targets of Reshape that are no whole numbers."""
     pair = numpy_helper.from_array(np.full((4, 3, 3, 3), 1j, np.complex64), "w")
