@@ -24,8 +24,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-LINES, LETTERS = 100, 1000
-"""Breaches that the text of an error tells, and letters of each: a damaged file can hold any number of both."""
+LINES, LETTERS, SLACK = 100, 1000, 50
+"""Breaches that the text of an error tells, and letters of a line (with slack: a text that was cut is whole when it is
+told again): a damaged file can hold any number of both."""
+
+
+def bounded(text: str) -> str:
+    """A text of at most `2 * LINES` lines of `LETTERS` letters, and what was left out of it."""
+    lines = text.split("\n")
+    more = len(lines) - 2 * LINES
+    kept = lines[: 2 * LINES] + ([f"... and {more:,} more lines"] if more > 1 else lines[2 * LINES :])
+    return "\n".join(
+        line if len(line) <= LETTERS + SLACK else f"{line[:LETTERS]} ... ({len(line):,} letters)" for line in kept
+    )
 
 
 class Snn2ChipError(Exception):
@@ -41,14 +52,13 @@ class _Listed(Snn2ChipError):
 
     def __init__(self, breaches: str | Iterable[str]) -> None:
         self.breaches: list[str] = [breaches] if isinstance(breaches, str) else list(breaches)
-        lines = [b if len(b) <= LETTERS else f"{b[:LETTERS]} ... ({len(b):,} letters)" for b in self.breaches[:LINES]]
         if len(self.breaches) == 1:
-            text = lines[0]
+            text = self.breaches[0]
         else:
-            more = len(self.breaches) - len(lines)
-            rows = [f"  - {line}" for line in lines] + ([f"  - and {more:,} more"] if more else [])
+            more = len(self.breaches) - LINES
+            rows = [f"  - {b}" for b in self.breaches[:LINES]] + ([f"  - and {more:,} more"] if more > 0 else [])
             text = f"{len(self.breaches)} {self.headline}:\n" + "\n".join(rows)
-        super().__init__(text)
+        super().__init__(bounded(text))
 
 
 class ProgramError(_Listed, ValueError):
@@ -70,7 +80,10 @@ class ScheduleError(ProgramError):
 
 
 class FileFormatError(Snn2ChipError, ValueError):
-    """A file is damaged, truncated, hostile or written by another format version."""
+    """A file is damaged, truncated, hostile or written by another format version; the text is `bounded`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(bounded(text))
 
 
 class InputError(_Listed, ValueError):

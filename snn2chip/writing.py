@@ -45,8 +45,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises InputError for what is no regular file, WriteFailure where the disk does not take it.
     """
-    target = Path(path).resolve()  # a link stays a link; what it points to is replaced
-    if target.exists() and not target.is_file():
+    given = Path(path)
+    target = given.resolve()  # a link stays a link; what it points to is replaced
+    if given.exists() and not given.is_file():
         raise InputError(f"{path}: is not a regular file; name a file to write")
     with _told(path, everything=True), _workspace(target) as space:
         part = space / target.name

@@ -58,7 +58,7 @@ class ImportFlags:
         }
         found = []
         for suffix, flags in kinds.items():
-            given = [name for name, value in flags.items() if value]
+            given = [name for name, value in flags.items() if value not in (None, [])]
             if given and source.suffix != suffix:
                 found.append(f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} for X{suffix} files")
         return found

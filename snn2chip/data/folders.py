@@ -55,7 +55,8 @@ def _idx_array(path: Path, *, axes: int) -> Any:
         raise InputError(f"{path}: more than {MOST} bytes")
     head = 4 + 4 * axes
     shape = tuple(int(n) for n in np.frombuffer(data[4:head], ">u4")) if len(data) >= head else ()
-    if data[:4] != bytes((0, 0, 8, axes)) or len(data) != head + math.prod(shape):
+    absurd = math.prod(max(n, 1) for n in shape) > MOST  # also beside an axis of 0, where the product says nothing
+    if data[:4] != bytes((0, 0, 8, axes)) or len(data) != head + math.prod(shape) or absurd:
         raise InputError(f"{path}: not an idx file of bytes with {axes} axes")
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 

@@ -6,6 +6,7 @@ current sources and feed somas; a synapse never feeds a synapse.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, NamedTuple
 
 import attrs
@@ -35,8 +36,8 @@ def _bits(value: Any) -> Any:
 
 
 def _real(value: Any) -> float:
-    if np.ndim(value):
-        raise ParameterError(f"expected one number, got {value!r}")
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim):
+        raise ParameterError(f"expected one number, got {reprlib.repr(value)}")
     return float(value)
 
 

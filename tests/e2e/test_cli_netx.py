@@ -119,6 +119,9 @@ def test_the_shape_that_a_file_does_not_say(tmp_path: Path, invoke: Invoke) -> N
     invoke("compile", tmp_path / "conv.nir", "-o", tmp_path / "back.s2c")
     assert load(tmp_path / "back.s2c").digest() == load(out).digest()
     assert "--netx-input-shape is for X.net files" in refused("export", out, "--to", "nir", "-o", "x.nir", *shape)
+    empty = ("--nir-profile", "", "--netx-numbers", "", "--netx-input-shape", "")  # of variables that are not set
+    text = refused("export", out, "--to", "nir", "-o", "x.nir", *empty)
+    assert "--nir-profile is for X.nir files; --netx-numbers, --netx-input-shape are for X.net files" in text
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:

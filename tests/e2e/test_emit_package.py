@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -192,6 +193,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, bare):
     assert "one sample at a time" in bare(folder / "run.py", "x.npz", "--batch", 2, cwd=tmp_path).stderr
     assert "without golden samples" in bare(folder / "run.py", "--check", cwd=tmp_path).stderr
     assert "there is no folder" in bare(folder / "run.py", "x.npz", "-o", "no/out.npz", cwd=tmp_path).stderr
+    assert "package: is a folder" in bare(folder / "run.py", "x.npz", "-o", "package", cwd=tmp_path).stderr
     assert not (tmp_path / "outputs.npz").exists()
 
 
@@ -217,6 +219,16 @@ def test_outputs_are_the_earlier_file_or_the_whole_new_one(tmp_path, monkeypatch
         assert np.array_equal(found["outputs"], np.arange(6))
     npz.write_npz(Path(os.devnull), {"outputs": np.arange(6)})
     assert not Path(os.devnull).is_file()
+
+
+def test_outputs_go_into_a_pipe():
+    """As `-o /dev/stdout | ...` and `-o >(...)` name one."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as pipe:
+        npz.write_npz(Path(f"/proc/self/fd/{writing}"), {"outputs": np.arange(6)})
+        os.close(writing)
+        with np.load(io.BytesIO(pipe.read())) as found:
+            assert np.array_equal(found["outputs"], np.arange(6))
 
 
 def test_package_holds_sources_weights_and_a_readme(tmp_path):

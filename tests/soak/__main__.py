@@ -54,9 +54,11 @@ def held() -> Held:
     """Look at /proc, /dev/shm and the folder of temporary files."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     private = int(status["RssAnon"].split()[0]) + int(status["RssShmem"].split()[0])
+    with WATCH.looking:
+        descriptors = len(os.listdir("/proc/self/fd"))
     return Held(
         memory=private / 1024,
-        descriptors=len(os.listdir("/proc/self/fd")),
+        descriptors=descriptors,
         threads=threading.active_count(),
         children=len(list(descendants())),
         shared=len(WATCH.orphans()),
@@ -86,12 +88,14 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.ours: set[str] = set()
         self._before: set[str] = set()
+        self.looking = threading.Lock()
         self.start()
 
     def run(self) -> None:
         """Look twenty times a second: a Lava run lives for tenths of seconds."""
         while True:
-            self.ours |= {name for pid in descendants() for name in mapped(pid)}
+            with self.looking:  # files that this thread has open are nobody's leak
+                self.ours |= {name for pid in descendants() for name in mapped(pid)}
             time.sleep(0.05)
 
     def orphans(self) -> set[str]:

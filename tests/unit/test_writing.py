@@ -240,3 +240,14 @@ def test_a_full_disk_under_an_hdf5_file_is_no_crash(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == f"{tmp_path / 'x.nir'}: cannot be written (File too large); nothing was written"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_no_file_to_write() -> None:
+    """Also where its name leads to none, as /dev/stdout does before a pipe."""
+    reading, writing = os.pipe()
+    try:
+        with pytest.raises(InputError, match="is not a regular file"):
+            write_text(f"/proc/self/fd/{writing}", "x")
+    finally:
+        os.close(reading)
+        os.close(writing)

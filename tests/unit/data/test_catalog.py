@@ -143,9 +143,11 @@ def test_torchvision_idx_folder(root: Path, packed: bool) -> None:
     found, labels = load_data("fashion_mnist", split="test")
     assert (found == x[:, None]).all()
     assert labels.tolist() == [0, 1, 2, 3]
-    (raw / "train-images-idx3-ubyte").write_bytes(_idx(x)[:-1])
-    with pytest.raises(InputError, match="not an idx file"):
-        load_data("fashion_mnist")
+    huge = bytes((0, 0, 8, 3)) + bytes(4) + b"\xff" * 8  # no pictures of 2^32 x 2^32
+    for damaged in (_idx(x)[:-1], huge):
+        (raw / "train-images-idx3-ubyte").write_bytes(damaged)
+        with pytest.raises(InputError, match="not an idx file"):
+            load_data("fashion_mnist")
 
 
 def test_torchvision_cifar_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ def test_bits_are_one_number(value: Any) -> None:
     assert Synapse("w", "linear", np.ones((1, 1)), bits=np.int64(4)).bits == 4
 
 
-@pytest.mark.parametrize("value", [np.array([2.0]), [1.0, 2.0]])
+@pytest.mark.parametrize("value", [np.array([2.0]), [1.0, 2.0], [[1], [2, 3]]])
 def test_a_scale_is_one_number(value: Any) -> None:
     with pytest.raises(TypeError, match="one number"):
         Input("in", (2,), scale=value)

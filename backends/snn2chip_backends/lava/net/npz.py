@@ -12,11 +12,11 @@ import numpy as np
 
 def write_npz(path: Path, arrays: dict[str, Any]) -> None:
     """Write `path` beside its place and rename it: it is the old file or the whole new one; a device is written to."""
-    path = path.resolve()
     if path.exists() and not path.is_file():
         with open(path, "wb") as file:
             file.write(_packed(arrays))
         return
+    path = path.resolve()  # a link stays a link; of a pipe the name behind it would be none
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:

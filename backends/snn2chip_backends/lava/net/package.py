@@ -83,8 +83,10 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if (given.input is None) != given.check:
         parser.error("give x.npz, or --check")
-    if not Path(given.output).parent.is_dir():
-        parser.error(f"-o {given.output}: there is no folder {Path(given.output).parent}")
+    output = Path(given.output)
+    if not given.check and (output.is_dir() or not output.parent.is_dir()):
+        reason = "is a folder" if output.is_dir() else f"there is no folder {output.parent}"
+        parser.error(f"-o {given.output}: {reason}")
     golden = folder / "golden.npz"
     if given.check and not golden.is_file():
         parser.error("this package was emitted without golden samples")
