@@ -24,19 +24,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-LINES, LETTERS, SLACK = 100, 1000, 50
-"""Breaches that the text of an error tells, and letters of a line (with slack: a text that was cut is whole when it is
-told again): a damaged file can hold any number of both."""
+LINES, LETTERS, SLACK, ROOM = 100, 4000, 50, 16_000
+"""Breaches that the text of an error tells, letters of a line (with slack: a line that was cut is whole when it is told
+again), letters of all lines: a damaged file can hold any number of any of them."""
 
 
 def bounded(text: str) -> str:
-    """A text of at most `2 * LINES` lines of `LETTERS` letters, and what was left out of it."""
-    lines = text.split("\n")
-    more = len(lines) - 2 * LINES
-    kept = lines[: 2 * LINES] + ([f"... and {more:,} more lines"] if more > 1 else lines[2 * LINES :])
-    return "\n".join(
-        line if len(line) <= LETTERS + SLACK else f"{line[:LETTERS]} ... ({len(line):,} letters)" for line in kept
-    )
+    """A text of at most `2 * LINES` lines, `LETTERS` letters in each and `ROOM` in all, and what was left out of it."""
+    lines, kept, room = text.split("\n"), list[str](), ROOM
+    for line in lines:
+        short = line if len(line) <= LETTERS + SLACK else f"{line[:LETTERS]} ... ({len(line):,} letters)"
+        room -= len(short)
+        if kept and (room < 0 or len(kept) == 2 * LINES):
+            return "\n".join([*kept, f"... and {len(lines) - len(kept):,} more lines"])
+        kept.append(short)
+    return "\n".join(kept)
 
 
 class Snn2ChipError(Exception):

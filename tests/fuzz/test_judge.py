@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import pytest
 
-from snn2chip.errors import EnvironmentFault, FileFormatError
+from snn2chip.errors import EnvironmentFault, FileFormatError, Snn2ChipError
 from snn2chip.testing.fuzz import judge
 from snn2chip.testing.fuzz.archives import code
 from snn2chip.testing.fuzz.doors import DOORS, Door
@@ -39,7 +39,7 @@ def silent(path):
 
 
 def endless(path):
-    raise FileFormatError("x" * 30_000)
+    raise Snn2ChipError("x" * 30_000)  # the errors of files and programs bound theirs
 
 
 def warning(path):

@@ -18,17 +18,19 @@ def test_a_text_is_bounded_and_nothing_is_lost() -> None:
     assert error.breaches == found
     lines = str(error).splitlines()
     assert lines[0] == "5001 problems in the program:"
-    assert lines[1] == f"  - {'a' * 996} ... (5,004 letters)"
+    assert lines[1] == f"  - {'a' * 3996} ... (5,004 letters)"
     assert lines[2:4] == ["  - breach 0", "  - breach 1"]
     assert lines[-1] == "  - and 4,901 more"
     assert len(lines) == 102
-    assert str(ProgramError(["b" * 1000])) == "b" * 1000
+    assert str(ProgramError(["b" * 4000])) == "b" * 4000
     for again in (pickle.loads(pickle.dumps(error)), ProgramError(str(error))):
         assert str(again) == str(error)  # told again, by another process or inside another error: nothing more is lost
     assert pickle.loads(pickle.dumps(error)).breaches == found
-    text = str(FileFormatError("\n".join(["c" * 2000, *map(str, range(5000))])))
-    assert text.startswith("c" * 1000 + " ... (2,000 letters)\n0\n1\n")
+    text = str(FileFormatError("\n".join(["c" * 6000, *map(str, range(5000))])))
+    assert text.startswith("c" * 4000 + " ... (6,000 letters)\n0\n1\n")
     assert text.endswith("\n198\n... and 4,801 more lines")
+    text = str(FileFormatError("\n".join(["d" * 3000] * 100)))
+    assert text == "\n".join(["d" * 3000] * 5 + ["... and 95 more lines"])
 
 
 def test_steps_parameters_and_shapes_are_reported_together() -> None:
