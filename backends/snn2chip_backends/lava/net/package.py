@@ -111,9 +111,7 @@ def main(folder: Path, arguments: list[str] | None = None) -> int:
     first = next(iter(outputs.values()), np.zeros((len(samples[names[0]]), 0), np.int64))
     pred = first.argmax(1) if first.shape[1] else np.zeros(0, np.int64)
     try:
-        write_npz(
-            Path(given.output), {"outputs": first, "pred": pred, **{f"output/{k}": v for k, v in outputs.items()}}
-        )
+        write_npz(output, {"outputs": first, "pred": pred, **{f"output/{k}": v for k, v in outputs.items()}})
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
